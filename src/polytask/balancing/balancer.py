@@ -1,0 +1,151 @@
+"""The balancer's contract: numbers about the tasks in, one weight per task out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from polytask.balancing.kept import KeptWeights
+from polytask.shapes import Float, Int, Tensor
+
+__all__ = ["Balancer", "Signals"]
+
+_SEES_GRADIENTS = frozenset({"gramian", "rows"})
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a balancer may look at in one step; always about the tasks that are present in the batch.
+
+    A task without an observed label in the batch is left out before the balancer is asked, so that a method
+    solves among the present tasks by construction. State that belongs to a task is read and written at
+    ``index``, so that an absent task keeps its own.
+
+    Args:
+        index: Positions of the present tasks among all tasks the balancer is bound to; ``T`` below is their number.
+        losses: Detached loss values, float64.
+        gramian: Inner products of the tasks' gradients with respect to the shared parameters, float64;
+            ``None`` unless the balancer needs it.
+        rows: The gradients themselves, one row a task; ``None`` unless the balancer needs them.
+        step: Number of steps done before this one.
+        epoch: Number of epochs done before this one.
+    """
+
+    index: Int[Tensor, " T"]
+    losses: Float[Tensor, " T"]
+    gramian: Float[Tensor, "T T"] | None = None
+    rows: Float[Tensor, "T P"] | None = None
+    step: int = 0
+    epoch: int = 0
+
+
+class Balancer(nn.Module, ABC):
+    """Turns what is known about the tasks in a step into one weight per task.
+
+    A subclass states what it ``needs`` and which laws it ``keeps``, and implements :meth:`weigh`. All its state
+    is in buffers and parameters, so that its ``state_dict`` is complete: save, load and continue is bit-equal.
+
+    Class attributes:
+        needs: Which :class:`Signals` fields it reads: ``losses``, ``gramian``, ``rows``; further
+            ``losses_after`` (the losses of the same batch after the step, given to :meth:`after_step`).
+        keeps: Laws that the conformance suite checks: ``permutation`` (renaming tasks permutes the weights),
+            ``scale`` (rescaling one loss does not change the direction), ``conflict_free`` (the combined gradient has no
+            negative product with any task's), ``single`` (one task is plain training), ``duplicate`` (a task given twice changes
+            nothing but the split of its weight).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: tuple[str, ...] = ()
+        self.fallbacks: list[str] = []
+
+    def bind(self, tasks: Sequence[str]) -> None:
+        """Tell the balancer its tasks, once, before the first step; allocates per-task state in :meth:`reset`.
+
+        Binding again to the same tasks does nothing, so that a resumed run keeps its state.
+        """
+        names = tuple(tasks)
+        if names != self.tasks:
+            self.tasks = names
+            self._modules.pop("kept", None)
+            self.reset(len(names))
+
+    def reset(self, n_tasks: int) -> None:  # noqa: B027 - most methods have no state
+        """Allocate the state for ``n_tasks`` tasks as buffers or parameters; stateless methods leave it."""
+
+    @abstractmethod
+    def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
+        """Weights of the present tasks for the shared parameters, float64.
+
+        A method with learned weights adds to the ``.grad`` of its own parameters here.
+        """
+
+    def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Weights with which each task's own parameters see their loss.
+
+        By default those of the shared part for methods that weigh losses, and one for methods that look at
+        gradients, because a task's own parameters take part in no conflict.
+        """
+        return torch.ones_like(weights) if self.needs & _SEES_GRADIENTS else weights
+
+    def after_step(self, signals: Signals) -> None:  # noqa: B027
+        """Called after the optimiser's step with the losses of the same batch, if ``losses_after`` is needed."""
+
+    def combine(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " P"] | None:
+        """The combined gradient of a method for which it is no weighted sum of this step's rows; else ``None``.
+
+        A method that masks elements, or remembers rows of earlier steps, returns its own vector; it ``needs`` rows.
+        """
+        return None
+
+    def iterate(
+        self, signals: Signals, weights: Float[Tensor, " T"], product: Float[Tensor, " T"]
+    ) -> Float[Tensor, " T"]:
+        """One warm-started step towards the method's weights from ``product``, the Gramian times ``weights``.
+
+        A method that has such a step overrides this and so can run in the mode ``matrix_free``;
+        ``signals.gramian`` is ``None`` there.
+        """
+        raise TypeError(f"{type(self).__name__} has no matrix-free step.")
+
+    def needs_in(self, signals: Signals) -> frozenset[str]:
+        """What is needed in the step that ``signals`` (losses only) announces; a wrapper may need less than ``needs``."""
+        return self.needs
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes of the engine that this method can run in."""
+        if not self.needs & _SEES_GRADIENTS:
+            return ("exact",)
+        if "rows" in self.needs:
+            return ("exact", "every_k") if type(self).combine is Balancer.combine else ("exact",)
+        has_step = type(self).iterate is not Balancer.iterate
+        return ("exact", "every_k", "features", *(("matrix_free",) if has_step else ()))
+
+    def note_fallback(self, reason: str) -> None:
+        """Record that a solver did not converge and what was done instead; the engine counts it in its report."""
+        self.fallbacks.append(reason)
+
+    def keep(self) -> KeptWeights:
+        """The weights that outlive a step, part of the ``state_dict`` from the first call on."""
+        if "kept" not in self._modules:
+            self.add_module("kept", KeptWeights(len(self.tasks)))
+        kept: KeptWeights = self.get_submodule("kept")  # type: ignore[assignment]
+        return kept
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # A balancer that was saved after a step in such a mode is loaded into a fresh one that has not been in it yet.
+        saved = state_dict.get(f"{prefix}kept.weights")
+        if saved is not None and "kept" not in self._modules:
+            kept = KeptWeights(len(saved))
+            kept.load_state_dict({key: state_dict[f"{prefix}kept.{key}"] for key in ("weights", "known", "age")})
+            self.add_module("kept", kept)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
