@@ -1,0 +1,1 @@
+"""Balancers that see the tasks' gradients on the shared parameters, or their Gramian."""

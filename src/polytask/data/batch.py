@@ -1,0 +1,133 @@
+"""What one training step reads, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+
+from polytask.shapes import Float, Inputs, Int, Shaped, Tensor
+
+__all__ = ["ArraySource", "Batch", "Source"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one source.
+
+    Args:
+        inputs: A tensor, or one per named input; first dimension B.
+        targets: Per task, ``[B, ...]``; a harmless finite value where not observed. Holds only tasks whose
+            labels this source can have.
+        observed: Per task, ``True`` where the label is there; the shape of the task's labels.
+        source: Name of the source.
+        row_weights: Factor on every loss of a row, or ``None`` for ones.
+    """
+
+    inputs: Inputs
+    targets: Mapping[str, Shaped[Tensor, "B ..."]]
+    observed: Mapping[str, Shaped[Tensor, "B ..."]]
+    source: str
+    row_weights: Float[Tensor, " B"] | None = None
+
+    def __len__(self) -> int:
+        first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
+        return first.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        move = {"device": device, "non_blocking": True}
+        inputs = self.inputs
+        return replace(
+            self,
+            inputs=inputs.to(**move) if isinstance(inputs, Tensor) else {k: v.to(**move) for k, v in inputs.items()},
+            targets={k: v.to(**move) for k, v in self.targets.items()},
+            observed={k: v.to(**move) for k, v in self.observed.items()},
+            row_weights=None if self.row_weights is None else self.row_weights.to(**move),
+        )
+
+
+class Source(Protocol):
+    """One data set of a run: a name, a length, and a batch for any rows."""
+
+    @property
+    def name(self) -> str:
+        """The source's name, unique in a run."""
+        ...
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks whose labels this source can have."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def batch(self, rows: Int[Tensor, " B"]) -> Batch:
+        """The given rows."""
+        ...
+
+    def coverage(self, task: str) -> float:
+        """Share of the rows whose label for the task is observed, in 0 to 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """A source in memory: tensors of N rows, so that a batch is one indexing operation for each tensor.
+
+    Args:
+        name: The source's name.
+        inputs: ``[N, ...]``, or a dict of such tensors.
+        targets: Per task, ``[N, ...]``.
+        observed: Per task, ``[N]`` or the shape of the task's labels.
+        row_weights: ``[N]``, or ``None``.
+
+    Example:
+        >>> source = ArraySource("table", torch.zeros(4, 2), {"a": torch.ones(4)}, {"a": torch.tensor([1, 1, 0, 1]).bool()})
+        >>> len(source), source.coverage("a")
+        (4, 0.75)
+        >>> source.batch(torch.tensor([2, 0])).observed["a"].tolist()
+        [False, True]
+    """
+
+    name: str
+    inputs: Inputs
+    targets: Mapping[str, Shaped[Tensor, "N ..."]] = field(default_factory=dict)
+    observed: Mapping[str, Shaped[Tensor, "N ..."]] = field(default_factory=dict)
+    row_weights: Float[Tensor, " N"] | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks whose labels this source can have."""
+        return tuple(self.targets)
+
+    def __len__(self) -> int:
+        first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
+        return first.shape[0]
+
+    def batch(self, rows: Int[Tensor, " B"]) -> Batch:
+        """The given rows, one indexing operation for each tensor."""
+        inputs = self.inputs
+        return Batch(
+            inputs=inputs[rows] if isinstance(inputs, Tensor) else {k: v[rows] for k, v in inputs.items()},
+            targets={k: v[rows] for k, v in self.targets.items()},
+            observed={k: v[rows] for k, v in self.observed.items()},
+            source=self.name,
+            row_weights=None if self.row_weights is None else self.row_weights[rows],
+        )
+
+    def coverage(self, task: str) -> float:
+        """Share of the rows with at least one observed label of the task."""
+        observed = self.observed[task]
+        return observed.flatten(1).any(1).double().mean().item() if observed.ndim > 1 else observed.double().mean().item()
+
+    def take(self, rows: Int[Tensor, " M"]) -> ArraySource:
+        """A source of the given rows only."""
+        batch = self.batch(rows)
+        return replace(
+            self, inputs=batch.inputs, targets=batch.targets, observed=batch.observed, row_weights=batch.row_weights
+        )

@@ -1,0 +1,108 @@
+"""Every error that polytask raises on purpose.
+
+::
+
+    PolytaskError
+    ├── DataError            the data cannot be used as asked
+    │   ├── TargetError      a target column or its labels
+    │   └── InputError       an input column, image or array
+    ├── RecipeError          a setting is unknown or contradicts another
+    │   └── UnknownNameError no method of that name; carries near matches
+    ├── TrainingError        a run cannot go on
+    │   ├── NonFiniteError   NaN or infinity in a loss or gradient
+    │   └── RunFolderError   the run folder exists, is damaged or cannot be written
+    ├── BundleError          a bundle is damaged, newer than this version, or not one
+    └── MissingExtraError    an optional dependency is not installed
+
+A message says who needs what, what it got, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BundleError",
+    "DataError",
+    "InputError",
+    "MissingExtraError",
+    "NonFiniteError",
+    "PolytaskError",
+    "RecipeError",
+    "RunFolderError",
+    "TargetError",
+    "TrainingError",
+    "UnknownNameError",
+]
+
+
+class PolytaskError(Exception):
+    """Base of every error raised on purpose; the command line prints it without a traceback."""
+
+
+class DataError(PolytaskError, ValueError):
+    """The data cannot be used as asked."""
+
+
+class TargetError(DataError):
+    """A target column, or the labels in it, cannot be used."""
+
+
+class InputError(DataError):
+    """An input column, image or array cannot be used."""
+
+
+class RecipeError(PolytaskError, ValueError):
+    """A setting is unknown, or contradicts another."""
+
+
+class UnknownNameError(RecipeError):
+    """No method of that name is known.
+
+    Args:
+        role: What was looked for, in one word: ``balancer``, ``sharing``, ``task``.
+        name: The name that was asked for.
+        known: Every name there is.
+
+    Example:
+        >>> print(UnknownNameError("balancer", "nash", ["equal", "nash_mtl"]))
+        No balancer named 'nash'. Did you mean 'nash_mtl'? Known: equal, nash_mtl.
+    """
+
+    def __init__(self, role: str, name: str, known: Iterable[str]):
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        near = near or [candidate for candidate in names if name and candidate.startswith(name)][:1]
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"No {role} named {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+class TrainingError(PolytaskError, RuntimeError):
+    """A run cannot go on."""
+
+
+class NonFiniteError(TrainingError):
+    """NaN or infinity appeared in a loss or a gradient; the message names the task and the step."""
+
+
+class RunFolderError(TrainingError):
+    """The run folder exists already, is damaged, or cannot be written."""
+
+
+class BundleError(PolytaskError, RuntimeError):
+    """A bundle is damaged, of a newer schema, or not a bundle."""
+
+
+class MissingExtraError(PolytaskError, ImportError):
+    """An optional dependency is needed and not installed.
+
+    Example:
+        >>> print(MissingExtraError("reading Parquet", "pyarrow", "parquet"))
+        reading Parquet needs pyarrow, which is not installed. Install it with: pip install 'polytask[parquet]'.
+    """
+
+    def __init__(self, who: str, package: str, extra: str):
+        super().__init__(
+            f"{who} needs {package}, which is not installed. Install it with: pip install 'polytask[{extra}]'."
+        )

@@ -1,0 +1,36 @@
+"""The encoder's contract."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+
+from torch import nn
+
+from polytask.models.inputs import InputShape
+from polytask.models.stages import run_stages
+from polytask.shapes import Float, Inputs, Tensor
+
+__all__ = ["Encoder"]
+
+
+class Encoder(nn.Module, ABC):
+    """Inputs of any source to a representation, as a list of stages.
+
+    A subclass takes ``inputs`` (the shape of each source's inputs) and its options, builds :attr:`stages` and
+    says the :attr:`width` of what comes out. The first stages may be :class:`~polytask.models.stages.BySource`,
+    so that sources of different shapes meet one trunk; sharing may split after any stage.
+    """
+
+    stages: nn.ModuleList
+    width: int
+    """Width D of the last stage's output."""
+
+    def __init__(self, inputs: Mapping[str, InputShape]):
+        super().__init__()
+        self.inputs = dict(inputs)
+
+    def forward(self, inputs: Inputs, source: str | None = None) -> Float[Tensor, "B ..."]:
+        """All stages one after another."""
+        out: Tensor = run_stages(self.stages, inputs, source)
+        return out

@@ -1,0 +1,178 @@
+"""Files that are whole or not there: atomic writing, and trees of tensors without pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polytask.errors import PolytaskError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+__all__ = ["StorageError", "load_tree", "save_tree", "sha256", "write_json", "write_text"]
+
+_TREE = "polytask.tree"
+
+
+class StorageError(PolytaskError, OSError):
+    """A file cannot be written or is damaged."""
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block ends without an error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise StorageError(_reason(path, error)) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StorageError(_reason(path, error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(path: Path, error: OSError) -> str:
+    return f"Cannot write {path}: {error.strerror or error}. What was there before is untouched; free space or rights are needed."
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file: written, flushed to the disk and renamed, so that a reader never sees half of it.
+
+    Raises:
+        StorageError: If the disk is full or the folder cannot be written.
+    """
+    with _whole(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON as :func:`write_text` does; refuses values that JSON has no standard form for."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def save_tree(path: str | Path, tree: Any) -> None:
+    """Save nested dicts, lists and tuples of tensors, arrays and JSON values in one safetensors file.
+
+    Raises:
+        StorageError: If it cannot be written.
+        TypeError: If a leaf is none of these.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_tree(f"{folder}/state", {"step": 3, "w": torch.ones(2), 7: [True, None]})
+        ...     load_tree(f"{folder}/state")
+        {'step': 3, 'w': tensor([1., 1.]), 7: [True, None]}
+    """
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {}
+    packed = json.dumps(_pack(tree, tensors), ensure_ascii=False)
+    with _whole(Path(path)) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={_TREE: packed})
+        except Exception as error:
+            # safetensors reports a full disk as an error of its own that is no OSError.
+            if "os error" in str(error).lower():
+                raise OSError(str(error)) from error
+            raise
+
+
+def load_tree(path: str | Path) -> Any:
+    """Read what :func:`save_tree` wrote; runs no code of the file.
+
+    Raises:
+        StorageError: If the file is missing, truncated, or not such a file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if _TREE not in metadata:
+                raise StorageError(f"{path} is a safetensors file, but not one that polytask wrote.")
+            return _unpack(json.loads(metadata[_TREE]), {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+        raise StorageError(f"{path} is damaged or not a polytask file: {error}") from error
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} does not exist.") from error
+
+
+def _pack(node: Any, tensors: dict[str, Tensor]) -> Any:
+    import numpy as np
+    import torch
+
+    if isinstance(node, torch.Tensor | np.ndarray):
+        key = str(len(tensors))
+        if isinstance(node, np.ndarray):
+            tensors[key] = _from_array(node)
+            return {"array": key}
+        # A copy, because safetensors refuses tensors that share memory.
+        tensors[key] = node.detach().cpu().clone().contiguous()
+        return {"tensor": key}
+    if isinstance(node, Mapping):
+        return {"dict": [[key, _pack(value, tensors)] for key, value in node.items()]}
+    if isinstance(node, tuple):
+        return {"tuple": [_pack(value, tensors) for value in node]}
+    if isinstance(node, list):
+        return {"list": [_pack(value, tensors) for value in node]}
+    if node is None or isinstance(node, str | bool | int | float):
+        return node
+    raise TypeError(f"A {type(node).__name__} cannot be saved; only tensors, arrays and JSON values can.")
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    import numpy as np
+    import torch
+
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"An array of {array.dtype} cannot be saved; only numbers can.")
+    return torch.from_numpy(np.array(array))
+
+
+def _unpack(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    kind, value = next(iter(node.items()))
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "array":
+        return tensors[value].numpy()
+    if kind == "dict":
+        return {key: _unpack(item, tensors) for key, item in value}
+    if kind == "tuple":
+        return tuple(_unpack(item, tensors) for item in value)
+    if kind == "list":
+        return [_unpack(item, tensors) for item in value]
+    raise KeyError(kind)

@@ -1,0 +1,183 @@
+"""The task's contract: labels in, tensors to a loss, outputs back to the user's units."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from polytask.errors import TargetError
+from polytask.shapes import Bool, Float, Shaped, Tensor
+
+__all__ = ["Metric", "Prediction", "Task", "task_from_options"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that says how good predictions are, and in which direction.
+
+    Args:
+        name: As it is printed: ``auroc``, ``mae``.
+        higher_is_better: Its direction.
+        baseline_free: False if its scale depends on the task's units, so that it is not compared between tasks.
+    """
+
+    name: str
+    higher_is_better: bool
+    baseline_free: bool = True
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A task's answer for N rows, in the user's units.
+
+    Args:
+        values: ``[N]`` (``[N, K]`` for tasks with K answers a row): classes as the user named them, or numbers.
+        probabilities: ``[N, K]``, or ``None`` if the task has none.
+        labels: Names of the K columns: classes, labels or quantiles.
+    """
+
+    values: np.ndarray
+    probabilities: np.ndarray | None = None
+    labels: tuple[Any, ...] = ()
+
+    def columns(self, task: str) -> dict[str, np.ndarray]:
+        """The answer as flat columns for a table: the value, then a column for each probability."""
+        flat: dict[str, np.ndarray] = {}
+        if self.values.ndim == 1:
+            flat[task] = self.values
+        else:
+            flat.update({f"{task}[{label}]": self.values[:, k] for k, label in enumerate(self.labels)})
+        if self.probabilities is not None:
+            for k, label in enumerate(self.labels):
+                flat[f"P({task}={label})"] = self.probabilities[:, k]
+        return flat
+
+
+@dataclass(kw_only=True)
+class Task(ABC):
+    """One thing to predict: a name, the labels it learns from, a loss, metrics.
+
+    The codec is fitted on training labels only (:meth:`fit`); what it learns ends in ``_`` and is what
+    :meth:`state` stores. Missing labels are ``NaN``, ``None`` or ``pandas.NA`` in the user's data, and
+    ``observed=False`` afterwards; they never reach :meth:`label_losses`' result, the gradient or a metric.
+
+    Args:
+        name: The task's name, unique in a run.
+        target: Column that holds the labels (several for multilabel tasks); the task's name if empty.
+        weight: Factor on the task's loss in the joint loss.
+        source: Name of the data set that has the labels; ``None`` means every source that has the target.
+        inputs: Names of the input columns that this task reads; ``None`` means all of them.
+    """
+
+    name: str
+    target: str | tuple[str, ...] = ""
+    weight: float = 1.0
+    source: str | None = None
+    inputs: tuple[str, ...] | None = None
+
+    kind: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    """The first is the one that early stopping and verdicts use."""
+    has_probabilities: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise TargetError("A task needs a name, got an empty one.")
+        if not (self.weight >= 0 and np.isfinite(self.weight)):
+            raise TargetError(f"Task {self.name!r} needs a finite weight of at least 0, got {self.weight!r}.")
+        if isinstance(self.target, list):
+            self.target = tuple(self.target)
+        if not self.target:
+            self.target = self.name
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target columns, as a tuple whatever their number."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+    @abstractmethod
+    def fit(self, labels: np.ndarray) -> None:
+        """Learn the codec from training labels.
+
+        Args:
+            labels: ``[N]`` or ``[N, K]``, in the user's units, missing ones included.
+
+        Raises:
+            TargetError: If all labels are missing, there is only one class, or the labels are not of this kind.
+        """
+
+    @abstractmethod
+    def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels to ``(targets, observed)``; targets hold a harmless finite value where not observed.
+
+        Raises:
+            TargetError: If a label was never seen in training, or is not of this kind.
+        """
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Width of the head; known after :meth:`fit`."""
+
+    @abstractmethod
+    def label_losses(self, outputs: Float[Tensor, "*N O"], targets: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The loss of each label, with the shape of ``observed``; class weights and smoothing included.
+
+        Called with observed rows only when :meth:`loss` calls it; finite for any finite outputs and any
+        targets that :meth:`encode` returns, so that masked evaluation is safe too.
+        """
+
+    def loss(
+        self, outputs: Float[Tensor, "B O"], targets: Shaped[Tensor, "B ..."], observed: Bool[Tensor, "B ..."]
+    ) -> Float[Tensor, " N"]:
+        """One value per observed label; an empty tensor, still attached to the graph, if there is none."""
+        if observed.ndim > 1:
+            rows = observed.flatten(1).any(1)
+            return self.label_losses(outputs[rows], targets[rows])[observed[rows]]
+        return self.label_losses(outputs[observed], targets[observed])
+
+    @abstractmethod
+    def decode(self, outputs: Float[Tensor, "N O"]) -> Prediction:
+        """Outputs of the head to answers in the user's units."""
+
+    @abstractmethod
+    def evaluate(
+        self, outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, "N ..."], observed: Bool[Tensor, "N ..."]
+    ) -> dict[str, float]:
+        """Every metric over the observed labels, in the user's units; NaN where a metric is not defined."""
+
+    def initial_bias(self) -> Float[Tensor, " O"]:
+        """Outputs that are right on average, for the head's bias; a head that starts there needs no warm-up."""
+        return torch.zeros(self.n_outputs)
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What :meth:`fit` learned, as JSON can hold it."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state` gave."""
+
+
+def task_from_options(options: dict[str, Any]) -> Task:
+    """Make a task from what :meth:`Task.options` gave.
+
+    Raises:
+        UnknownNameError: If the kind is not known.
+        RecipeError: If an option is not one of the kind's.
+    """
+    from polytask.tasks import registry
+
+    options = dict(options)
+    made: Task = registry.create(options.pop("kind"), **options)
+    return made
