@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +35,10 @@ class Signals:
         rows: The gradients themselves, one row a task; ``None`` unless the balancer needs them.
         step: Number of steps done before this one.
         epoch: Number of epochs done before this one.
+        cross_gramian: Inner products of the tasks' gradients on this batch (rows) with those on a second, independent
+            batch (columns), float64; for methods whose solver must not see the same noise twice.
+        validation: How much faster the validation loss falls per unit of weight of each task: inner products of the
+            tasks' training gradients with the gradient of the validation loss, float64.
     """
 
     index: Int[Tensor, " T"]
@@ -42,6 +47,26 @@ class Signals:
     rows: Float[Tensor, "T P"] | None = None
     step: int = 0
     epoch: int = 0
+    cross_gramian: Float[Tensor, "T T"] | None = None
+    validation: Float[Tensor, " T"] | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is no NaN and no infinity in anything that a method could take into its state."""
+        rows = None if self.rows is None else self.rows.sum(dim=1)
+        values = (self.losses, self.gramian, rows, self.cross_gramian, self.validation)
+        return all(bool(torch.isfinite(value).all()) for value in values if value is not None)
+
+    def to(self, device: torch.device) -> Signals:
+        """The same on another device, except ``rows``, which stay where they are."""
+        if self.losses.device == device:
+            return self
+        small = {
+            field: value.to(device)
+            for field in ("index", "losses", "gramian", "cross_gramian", "validation")
+            if (value := getattr(self, field)) is not None
+        }
+        return replace(self, **small)
 
 
 class Balancer(nn.Module, ABC):
@@ -51,15 +76,16 @@ class Balancer(nn.Module, ABC):
     is in buffers and parameters, so that its ``state_dict`` is complete: save, load and continue is bit-equal.
 
     Class attributes:
-        needs: Which :class:`Signals` fields it reads: ``losses``, ``gramian``, ``rows``; further
-            ``losses_after`` (the losses of the same batch after the step, given to :meth:`after_step`).
+        needs: Which :class:`Signals` fields it reads: ``losses``, ``gramian``, ``rows``, ``cross_gramian``,
+            ``validation``; further ``losses_after`` (the losses of the same batch after the step, given to
+            :meth:`after_step`). What an object needs may depend on its options.
         keeps: Laws that the conformance suite checks: ``permutation`` (renaming tasks permutes the weights),
-            ``scale`` (rescaling one loss does not change the direction), ``conflict_free`` (the combined gradient has no
-            negative product with any task's), ``single`` (one task is plain training), ``duplicate`` (a task given twice changes
-            nothing but the split of its weight).
+            ``scale`` (rescaling one loss does not change the direction), ``conflict_free`` (the combined gradient
+            has no negative product with any task's), ``single`` (one task is plain training), ``duplicate`` (a task
+            given twice changes nothing but the split of its weight).
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"losses"})
+    needs: frozenset[str] = frozenset({"losses"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
 
     def __init__(self) -> None:
@@ -78,14 +104,33 @@ class Balancer(nn.Module, ABC):
             self._modules.pop("kept", None)
             self.reset(len(names))
 
-    def reset(self, n_tasks: int) -> None:  # noqa: B027 - most methods have no state
+    def reset(self, n_tasks: int) -> None:
         """Allocate the state for ``n_tasks`` tasks as buffers or parameters; stateless methods leave it."""
+
+    def forward(self, signals: Signals) -> Float[Tensor, " T"]:
+        """Weights of the present tasks; what the engine calls.
+
+        Signals with a NaN or an infinity never reach :meth:`weigh`: the weights are those of plain summation, no state
+        changes, and the fallback is noted. The gradient then carries the NaN to whoever guards the step (a gradient
+        scaler, the training loop). Weights that come out not finite are replaced in the same way.
+        """
+        if not signals.is_finite:
+            self.note_fallback("a loss or a gradient is not finite: plain summation, state unchanged")
+            return torch.ones_like(signals.losses)
+        held = next(itertools.chain(self.buffers(), self.parameters()), signals.losses)
+        with torch.no_grad():
+            weights = self.weigh(signals.to(held.device)).to(signals.losses)
+        if not bool(torch.isfinite(weights).all()):
+            self.note_fallback("the weights came out not finite: plain summation")
+            return torch.ones_like(signals.losses)
+        return weights
 
     @abstractmethod
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights of the present tasks for the shared parameters, float64.
 
-        A method with learned weights adds to the ``.grad`` of its own parameters here.
+        A method with learned weights adds to the ``.grad`` of its own parameters here. Called through
+        :meth:`forward`, so all signals are finite.
         """
 
     def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
@@ -96,7 +141,7 @@ class Balancer(nn.Module, ABC):
         """
         return torch.ones_like(weights) if self.needs & _SEES_GRADIENTS else weights
 
-    def after_step(self, signals: Signals) -> None:  # noqa: B027
+    def after_step(self, signals: Signals) -> None:
         """Called after the optimiser's step with the losses of the same batch, if ``losses_after`` is needed."""
 
     def combine(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " P"] | None:
@@ -117,7 +162,7 @@ class Balancer(nn.Module, ABC):
         raise TypeError(f"{type(self).__name__} has no matrix-free step.")
 
     def needs_in(self, signals: Signals) -> frozenset[str]:
-        """What is needed in the step that ``signals`` (losses only) announces; a wrapper may need less than ``needs``."""
+        """What is needed in the step that ``signals`` (losses only) announces; may be less than ``needs``."""
         return self.needs
 
     @property
@@ -143,6 +188,11 @@ class Balancer(nn.Module, ABC):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # A balancer that was saved after a step in such a mode is loaded into a fresh one that has not been in it yet.
+        # State as large as the gradient is allocated in the first step, and so is not there in a fresh balancer either.
+        for name, buffer in self._buffers.items():
+            stored = state_dict.get(f"{prefix}{name}")
+            if stored is not None and buffer is not None and buffer.numel() == 0 and stored.numel() > 0:
+                self._buffers[name] = buffer.new_empty(stored.shape, dtype=stored.dtype)
         saved = state_dict.get(f"{prefix}kept.weights")
         if saved is not None and "kept" not in self._modules:
             kept = KeptWeights(len(saved))

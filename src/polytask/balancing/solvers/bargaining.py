@@ -1,0 +1,106 @@
+"""Bargaining between tasks: the weights at which each task's gain is a power of its weight."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import lapack
+
+from polytask.balancing.solvers.gramian import Floats, ScaledGramian, Solution
+from polytask.balancing.solvers.simplex import min_norm
+
+__all__ = ["bargain"]
+
+_LIMIT = 1e8
+_ITERATIONS = 100
+
+
+def bargain(gramian: Floats, exponent: float = 1.0) -> Solution:
+    r"""Positive weights with :math:`(G w)_i = w_i^{-p}` for every task.
+
+    They are the only minimum of the convex potential
+
+    .. math:: \tfrac12 w^\top G w - \sum_i \phi(w_i), \qquad
+       \phi(w) = \log w \ \ (p = 1), \quad \phi(w) = \frac{w^{1-p}}{1-p} \ \ (p \ne 1),
+
+    found by a damped Newton method on the cosines: with :math:`G = S C S` and :math:`u = S w` the conditions
+    become :math:`(C u)_i = k_i u_i^{-p}` with :math:`k_i = S_i^{p-1}`.
+
+    Args:
+        gramian: Symmetric, finite, ``T x T``.
+        exponent: :math:`p`; 1 is the Nash bargaining solution, :math:`1/\alpha` the :math:`\alpha`-fair one.
+
+    Example:
+        >>> bargain(np.diag([4.0, 1.0])).weights
+        array([0.5, 1. ])
+
+    Note:
+        A task with a zero gradient has nothing to bargain for and gets weight 0. If the convex hull of the gradients
+        contains the origin the potential has no minimum (the weights grow without bound while the direction shrinks): then the
+        min-norm weights are returned, whose direction is the zero that the bargain tends to, and the solution says so.
+    """
+    scaled = ScaledGramian(gramian)
+    weights = np.zeros(len(gramian))
+    present = np.flatnonzero(scaled.present)
+    if len(present) == 0:
+        return Solution(weights)
+    norms = scaled.norms[present]
+    cosines = scaled.cosines[np.ix_(present, present)] if len(present) < len(gramian) else scaled.cosines
+    # Global scale is divided out first: (s^2 G)(w / s^(2/(1+p))) = (...)^-p, so huge and tiny norms cost no digits.
+    unit = np.exp(np.log(norms).mean())
+    relative = norms / unit
+    u, converged = _newton(cosines, relative ** (exponent - 1.0), exponent)
+    if converged:
+        weights[present] = u / relative * unit ** (-2.0 / (1.0 + exponent))
+        return Solution(weights)
+    return Solution(
+        min_norm(gramian).weights,
+        "bargaining: no solution, because some mixture of the gradients is zero; min-norm weights were used",
+    )
+
+
+def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, bool]:
+    """Solve ``(C u)_i = k_i u_i^-p``; second value: whether it converged."""
+    n = len(gains)
+    u = gains ** (1.0 / (1.0 + p))
+    square = float(u @ cosines @ u)
+    if square > 0.0:  # the best multiple of the start: of all tasks alone to all tasks together
+        u = u * (float((gains * u ** (1.0 - p)).sum()) / square) ** (1.0 / (1.0 + p))
+    diagonal = np.arange(n)
+    product = cosines @ u
+    pull = gains * u**-p
+    value = _potential(u, product, pull, p)
+    best = np.inf
+    for _ in range(_ITERATIONS):
+        residual = product - pull
+        error = float(np.abs(residual / pull).max())
+        if error <= 1e-14 or (error <= 1e-10 and error >= 0.5 * best):
+            return u, True
+        best = min(best, error)
+        if u.max() > _LIMIT * gains.max() ** (1.0 / (1.0 + p)):
+            return u, False
+        hessian = cosines.copy()
+        hessian[diagonal, diagonal] += p * pull / u
+        _, step, failed = lapack.dposv(hessian, -residual, overwrite_a=1)
+        if failed:
+            return u, False
+        descent = float(residual @ step)
+        shrink = float((step / u).min())
+        size = 1.0 if shrink > -0.95 else -0.95 / shrink
+        while True:
+            trial = u + size * step
+            product_t = cosines @ trial
+            pull_t = gains * trial**-p
+            value_t = _potential(trial, product_t, pull_t, p)
+            if value_t <= value + 1e-4 * size * descent or error < 1e-6:
+                break
+            size *= 0.5
+            if size < 1e-12:
+                return u, error <= 1e-8
+        u, product, pull, value = trial, product_t, pull_t, value_t
+    return u, best <= 1e-8
+
+
+def _potential(u: Floats, product: Floats, pull: Floats, p: float) -> float:
+    # For p = 1 the pulls are k / u with all k = 1, so that log u is the potential.
+    barrier = np.log(u).sum() if p == 1.0 else (pull * u).sum() / (1.0 - p)
+    return float(0.5 * (u @ product) - barrier)
