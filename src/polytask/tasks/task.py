@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
 
 __all__ = ["Metric", "Prediction", "Task", "task_from_options"]
+
+Learned = TypeVar("Learned")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,22 @@ class Task(ABC):
         """The target columns, as a tuple whatever their number."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
+    @property
+    def who(self) -> str:
+        """The task as messages name it."""
+        columns = "" if self.targets == (self.name,) else f" (column {', '.join(self.targets[:5])})"
+        return f"Task {self.name!r}{columns}"
+
+    def fitted(self, learned: Learned | None) -> Learned:
+        """What :meth:`fit` learned, once it is sure that it did.
+
+        Raises:
+            TargetError: If the task is not fitted.
+        """
+        if learned is None:
+            raise TargetError(f"{self.who} has no codec yet. Call fit(labels) or load_state(state) first.")
+        return learned
+
     @abstractmethod
     def fit(self, labels: np.ndarray) -> None:
         """Learn the codec from training labels.
@@ -125,7 +143,7 @@ class Task(ABC):
         """Width of the head; known after :meth:`fit`."""
 
     @abstractmethod
-    def label_losses(self, outputs: Float[Tensor, "*N O"], targets: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def label_losses(self, outputs: Float[Tensor, "*N O"], targets: Shaped[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """The loss of each label, with the shape of ``observed``; class weights and smoothing included.
 
         Called with observed rows only when :meth:`loss` calls it; finite for any finite outputs and any
@@ -136,6 +154,8 @@ class Task(ABC):
         self, outputs: Float[Tensor, "B O"], targets: Shaped[Tensor, "B ..."], observed: Bool[Tensor, "B ..."]
     ) -> Float[Tensor, " N"]:
         """One value per observed label; an empty tensor, still attached to the graph, if there is none."""
+        if observed.all():  # selecting copies and costs more than the loss itself
+            return self.label_losses(outputs, targets).flatten()
         if observed.ndim > 1:
             rows = observed.flatten(1).any(1)
             return self.label_losses(outputs[rows], targets[rows])[observed[rows]]
@@ -149,7 +169,12 @@ class Task(ABC):
     def evaluate(
         self, outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, "N ..."], observed: Bool[Tensor, "N ..."]
     ) -> dict[str, float]:
-        """Every metric over the observed labels, in the user's units; NaN where a metric is not defined."""
+        """Every metric over the observed labels, in the user's units; NaN where a metric is not defined.
+
+        Among them is ``relative_error``, which may be compared between tasks: the mean error (log loss,
+        squared error, deviance, pinball loss) over that of the best constant of the training labels. NaN in an
+        output of an observed row makes every metric NaN.
+        """
 
     def initial_bias(self) -> Float[Tensor, " O"]:
         """Outputs that are right on average, for the head's bias; a head that starts there needs no warm-up."""
