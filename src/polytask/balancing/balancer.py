@@ -14,9 +14,10 @@ from torch import nn
 from polytask.balancing.kept import KeptWeights
 from polytask.shapes import Float, Int, Tensor
 
-__all__ = ["Balancer", "Signals"]
+__all__ = ["SEES_GRADIENTS", "Balancer", "Signals"]
 
-_SEES_GRADIENTS = frozenset({"gramian", "rows"})
+SEES_GRADIENTS = frozenset({"gramian", "rows"})
+"""What a method may need that costs passes through the shared part."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,26 @@ class Signals:
     epoch: int = 0
     cross_gramian: Float[Tensor, "T T"] | None = None
     validation: Float[Tensor, " T"] | None = None
+
+    @classmethod
+    def of(cls, losses: Any, **fields: Any) -> Signals:
+        """Signals from plain numbers, for tests, examples and one's own method; all tasks are present.
+
+        Example:
+            >>> signals = Signals.of([1.0, 2.0], rows=[[1.0, 0.0], [1.0, 1.0]])
+            >>> signals.gramian
+            tensor([[1., 1.],
+                    [1., 2.]], dtype=torch.float64)
+        """
+        values = torch.as_tensor(losses, dtype=torch.float64)
+        for name in ("gramian", "rows", "cross_gramian", "validation"):
+            if fields.get(name) is not None:
+                fields[name] = torch.as_tensor(fields[name], dtype=torch.float64)
+        if "rows" in fields and "gramian" not in fields:
+            fields["gramian"] = fields["rows"] @ fields["rows"].T
+        index = fields.pop("index", None)
+        positions = torch.arange(len(values)) if index is None else torch.as_tensor(index)
+        return cls(index=positions, losses=values, **fields)
 
     @property
     def is_finite(self) -> bool:
@@ -92,6 +113,7 @@ class Balancer(nn.Module, ABC):
         super().__init__()
         self.tasks: tuple[str, ...] = ()
         self.fallbacks: list[str] = []
+        self.calls = 0
 
     def bind(self, tasks: Sequence[str]) -> None:
         """Tell the balancer its tasks, once, before the first step; allocates per-task state in :meth:`reset`.
@@ -139,7 +161,7 @@ class Balancer(nn.Module, ABC):
         By default those of the shared part for methods that weigh losses, and one for methods that look at
         gradients, because a task's own parameters take part in no conflict.
         """
-        return torch.ones_like(weights) if self.needs & _SEES_GRADIENTS else weights
+        return torch.ones_like(weights) if self.needs & SEES_GRADIENTS else weights
 
     def after_step(self, signals: Signals) -> None:
         """Called after the optimiser's step with the losses of the same batch, if ``losses_after`` is needed."""
@@ -168,7 +190,7 @@ class Balancer(nn.Module, ABC):
     @property
     def modes(self) -> tuple[str, ...]:
         """The modes of the engine that this method can run in."""
-        if not self.needs & _SEES_GRADIENTS:
+        if not self.needs & SEES_GRADIENTS:
             return ("exact",)
         if "rows" in self.needs:
             return ("exact", "every_k") if type(self).combine is Balancer.combine else ("exact",)

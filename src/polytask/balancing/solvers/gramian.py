@@ -7,9 +7,13 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "ScaledGramian", "Solution"]
+from polytask.balancing.balancer import Signals
+from polytask.shapes import Float, Tensor
+
+__all__ = ["Floats", "ScaledGramian", "Solution", "gramian_of", "tensor_of"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -76,8 +80,25 @@ class ScaledGramian:
     def factor(self) -> Floats:
         """``R`` with ``R.T @ R`` equal to the cosines: Cholesky where they are definite, eigenvectors where not."""
         try:
-            factor: Floats = np.linalg.cholesky(self.cosines).T
+            factor: Floats = np.asarray(np.linalg.cholesky(self.cosines).T, dtype=np.float64)
         except np.linalg.LinAlgError:
             values, vectors = np.linalg.eigh(self.cosines)
             factor = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
         return factor
+
+
+def gramian_of(signals: Signals) -> Floats:
+    """The Gramian as an array.
+
+    Raises:
+        TypeError: If the step measured none.
+    """
+    if signals.gramian is None:
+        raise TypeError("This balancer needs the Gramian of the tasks' gradients, which the signals do not hold.")
+    array: Floats = signals.gramian.detach().cpu().numpy().astype(np.float64, copy=False)
+    return array
+
+
+def tensor_of(weights: Floats) -> Float[Tensor, " T"]:
+    """Weights as a float64 tensor."""
+    return torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
