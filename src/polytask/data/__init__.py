@@ -1,1 +1,33 @@
 """Data: any table, array, folder or data set to batches of tensors, with missing labels anywhere."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "tables": ("Table", "open_table", "read_table"),
+    "transform": ("TableTransform",),
+    "batch": ("ArraySource", "Batch", "Source"),
+    "sources": ("DatasetSource", "RowsOf", "array_source", "dataset_source", "fit_tasks", "labels_of", "table_source"),
+    "images": ("read_idx", "read_idx_images", "read_image_folder"),
+    "splits": ("Split", "holdout", "k_folds"),
+    "checks": ("check_targets",),
+    "sampler": ("BatchPlan", "Sampler"),
+    "generators": ("clustered_tasks", "impressions", "mmoe_synthetic", "related_regressions"),
+    "bundled": ("load_bundled",),
+    "rendered": ("rendered_letters",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

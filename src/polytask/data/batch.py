@@ -38,14 +38,18 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        move = {"device": device, "non_blocking": True}
-        inputs = self.inputs
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         return replace(
             self,
-            inputs=inputs.to(**move) if isinstance(inputs, Tensor) else {k: v.to(**move) for k, v in inputs.items()},
-            targets={k: v.to(**move) for k, v in self.targets.items()},
-            observed={k: v.to(**move) for k, v in self.observed.items()},
-            row_weights=None if self.row_weights is None else self.row_weights.to(**move),
+            inputs=move(self.inputs)
+            if isinstance(self.inputs, Tensor)
+            else {k: move(v) for k, v in self.inputs.items()},
+            targets={k: move(v) for k, v in self.targets.items()},
+            observed={k: move(v) for k, v in self.observed.items()},
+            row_weights=None if self.row_weights is None else move(self.row_weights),
         )
 
 
@@ -81,13 +85,15 @@ class ArraySource:
 
     Args:
         name: The source's name.
-        inputs: ``[N, ...]``, or a dict of such tensors.
+        inputs: ``[N, ...]``, or a dict of such tensors. Images of 8 bits stay so in memory, and become float32 in
+            0 to 1 in the batch.
         targets: Per task, ``[N, ...]``.
         observed: Per task, ``[N]`` or the shape of the task's labels.
         row_weights: ``[N]``, or ``None``.
 
     Example:
-        >>> source = ArraySource("table", torch.zeros(4, 2), {"a": torch.ones(4)}, {"a": torch.tensor([1, 1, 0, 1]).bool()})
+        >>> observed = torch.tensor([True, True, False, True])
+        >>> source = ArraySource("table", torch.zeros(4, 2), {"a": torch.ones(4)}, {"a": observed})
         >>> len(source), source.coverage("a")
         (4, 0.75)
         >>> source.batch(torch.tensor([2, 0])).observed["a"].tolist()
@@ -113,7 +119,9 @@ class ArraySource:
         """The given rows, one indexing operation for each tensor."""
         inputs = self.inputs
         return Batch(
-            inputs=inputs[rows] if isinstance(inputs, Tensor) else {k: v[rows] for k, v in inputs.items()},
+            inputs=_readable(inputs[rows])
+            if isinstance(inputs, Tensor)
+            else {k: _readable(v[rows]) for k, v in inputs.items()},
             targets={k: v[rows] for k, v in self.targets.items()},
             observed={k: v[rows] for k, v in self.observed.items()},
             source=self.name,
@@ -123,11 +131,22 @@ class ArraySource:
     def coverage(self, task: str) -> float:
         """Share of the rows with at least one observed label of the task."""
         observed = self.observed[task]
-        return observed.flatten(1).any(1).double().mean().item() if observed.ndim > 1 else observed.double().mean().item()
+        return (
+            observed.flatten(1).any(1).double().mean().item() if observed.ndim > 1 else observed.double().mean().item()
+        )
 
     def take(self, rows: Int[Tensor, " M"]) -> ArraySource:
         """A source of the given rows only."""
-        batch = self.batch(rows)
-        return replace(
-            self, inputs=batch.inputs, targets=batch.targets, observed=batch.observed, row_weights=batch.row_weights
+        inputs = self.inputs
+        return ArraySource(
+            name=self.name,
+            inputs=inputs[rows] if isinstance(inputs, Tensor) else {k: v[rows] for k, v in inputs.items()},
+            targets={k: v[rows] for k, v in self.targets.items()},
+            observed={k: v[rows] for k, v in self.observed.items()},
+            row_weights=None if self.row_weights is None else self.row_weights[rows],
         )
+
+
+def _readable(rows: Tensor) -> Tensor:
+    """Images of 8 bits as an encoder reads them; a quarter of the memory until then."""
+    return rows.float().div_(255) if rows.dtype == torch.uint8 else rows

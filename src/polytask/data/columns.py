@@ -1,0 +1,363 @@
+"""One column of a table to numbers: its kind, its scaling, its categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from polytask.errors import InputError
+
+__all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
+
+Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date"]
+Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
+KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date")
+
+_TRUTH = {"true": 1.0, "false": -1.0}
+_TEXT_SHARE = 0.5
+_TEXT_DISTINCT = 20
+_QUANTILES = 1000
+_QUANTILE_EDGE = 1e-7
+
+
+def infer_kind(values: pd.Series[Any], name: str) -> Kind | Literal["text", "empty"]:
+    """What a column holds, judged by its values.
+
+    Numbers are numeric whatever their number of distinct values; texts are dates if all are written as
+    year-month-day, boolean if all are true or false, numeric if all are numbers, ``text`` if there are more than 20
+    different ones and more than half as many as rows, and categorical otherwise.
+
+    Raises:
+        InputError: If the column holds lists, dicts, complex numbers or other things.
+
+    Example:
+        >>> infer_kind(pd.Series(["2024-01-31", None]), "day"), infer_kind(pd.Series(["a", "b", "a"]), "group")
+        ('date', 'categorical')
+    """
+    types = pd.api.types
+    if values.isna().all():
+        return "empty"
+    if types.is_bool_dtype(values):
+        return "boolean"
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return "categorical"
+    if types.is_complex_dtype(values):
+        raise InputError(f"Column {name!r} holds complex numbers. Give their real parts or leave the column out.")
+    if types.is_numeric_dtype(values) or types.is_timedelta64_dtype(values):
+        return "numeric"
+    if types.is_datetime64_any_dtype(values):
+        return "date"
+    return _kind_of_objects(values.dropna(), name)
+
+
+def _kind_of_objects(present: pd.Series[Any], name: str) -> Kind | Literal["text"]:
+    held = pd.api.types.infer_dtype(present)
+    by_type: dict[str, Kind] = {"boolean": "boolean", "date": "date", "datetime": "date", "datetime64": "date"}
+    by_type.update(dict.fromkeys(("integer", "floating", "mixed-integer-float", "decimal"), "numeric"))
+    if held in by_type:
+        return by_type[held]
+    try:
+        distinct = pd.Series(pd.unique(present))
+    except TypeError as error:
+        held_type = type(present.iloc[0]).__name__
+        raise InputError(
+            f"Column {name!r} holds values of type {held_type}, which are no table cells. Leave it out."
+        ) from error
+    texts = distinct.astype(str).str.strip()
+    if set(texts.str.casefold()) <= set(_TRUTH):
+        return "boolean"
+    if (
+        texts.str.match(r"\d{4}-\d\d?-\d\d?").all()
+        and pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True).notna().all()
+    ):
+        return "date"
+    if pd.to_numeric(texts, errors="coerce").notna().all():
+        return "numeric"
+    if len(distinct) > _TEXT_DISTINCT and len(distinct) > _TEXT_SHARE * len(present):
+        return "text"
+    return "categorical"
+
+
+@dataclass(frozen=True)
+class Scaler:
+    r"""Numbers to a scale that a network can read: :math:`(x - c) / s`, or the normal score of the quantile.
+
+    Args:
+        center: Subtracted; the median in training for quantiles.
+        scale: Divided by.
+        knots: Values at the quantiles ``levels``, or empty for the linear scalings.
+        levels: In 0 to 1, ascending.
+    """
+
+    center: float
+    scale: float
+    knots: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, present: np.ndarray, scaling: Scaling) -> Scaler:
+        """Learn from the observed values of a column that is not constant.
+
+        ``robust`` is median and interquartile range, and the standard deviation where that range is 0.
+        """
+        if scaling == "standard":
+            return cls(float(present.mean()), float(present.std()))
+        low, middle, high = np.quantile(present, [0.25, 0.5, 0.75])
+        if scaling == "robust":
+            return cls(float(middle), float(high - low) or float(present.std()))
+        levels = np.linspace(0, 1, min(_QUANTILES, len(present)))
+        knots, which = np.unique(np.quantile(present, levels), return_inverse=True)
+        # A value that is many quantiles at once stands at the middle of them.
+        levels = np.bincount(which, weights=levels) / np.bincount(which)
+        return cls(float(middle), 1.0, tuple(knots.tolist()), tuple(levels.tolist()))
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Scaled values; NaN stays NaN."""
+        if not self.knots:
+            return (values - self.center) / self.scale
+        level = np.interp(values, self.knots, self.levels)
+        return np.where(np.isnan(values), np.nan, ndtri(np.clip(level, _QUANTILE_EDGE, 1 - _QUANTILE_EDGE)))
+
+
+@dataclass(frozen=True)
+class NumericColumn:
+    """A numeric, boolean or date column as one or several scaled numbers, 0 where missing.
+
+    Args:
+        name: The column.
+        kind: ``numeric``, ``boolean`` or ``date``.
+        parts: A scaler for each number made from a value; the key ``""`` is the value itself.
+        medians: Stand-in for a missing value of each part, where none was missing in training.
+        has_indicator: Whether a last number says that the value is missing: where some were in training.
+    """
+
+    name: str
+    kind: Kind
+    parts: dict[str, Scaler]
+    medians: dict[str, float]
+    has_indicator: bool
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the numbers."""
+        names = [f"{self.name} ({part})" if part else self.name for part in self.parts]
+        return (*names, f"{self.name} (missing)") if self.has_indicator else tuple(names)
+
+    @classmethod
+    def fit(cls, name: str, kind: Kind, values: pd.Series[Any], scaling: Scaling) -> NumericColumn:
+        """Learn from the training rows; a part that is constant is left out.
+
+        Raises:
+            InputError: If a value is infinite or not of the kind.
+        """
+        raw = _READERS[kind](values, name)
+        missing = np.isnan(next(iter(raw.values())))
+        parts: dict[str, Scaler] = {}
+        medians: dict[str, float] = {}
+        for part, numbers in raw.items():
+            check_finite(numbers, name)
+            present = numbers[~missing]
+            if not len(present) or present.min() == present.max():
+                continue
+            parts[part] = Scaler(0.0, 1.0) if kind == "boolean" else Scaler.fit(present, scaling)
+            if not np.isfinite([parts[part].center, parts[part].scale]).all():
+                raise InputError(f"Column {name!r} holds numbers too large to scale (up to {np.abs(present).max():g}).")
+            medians[part] = float(np.median(present))
+        return cls(name, kind, parts, medians, bool(missing.any() and not missing.all()))
+
+    def encode(self, values: pd.Series[Any], out: np.ndarray) -> int:
+        """Write the numbers into ``out``, ``[N, len(features)]``; returns how many missing values were imputed.
+
+        Raises:
+            InputError: If a value is infinite, too large, or not of the kind.
+        """
+        raw = _READERS[self.kind](values, self.name)
+        missing = np.isnan(next(iter(raw.values())))
+        any_missing = bool(missing.any())
+        for j, (part, scaler) in enumerate(self.parts.items()):
+            numbers = raw[part]
+            check_finite(numbers, self.name)
+            if any_missing and not self.has_indicator:
+                numbers = np.where(missing, self.medians[part], numbers)
+            with np.errstate(over="ignore"):
+                out[:, j] = scaler(numbers)
+            if any_missing and self.has_indicator:
+                out[missing, j] = 0.0
+            if not np.isfinite(out[:, j]).all():
+                row = int(np.flatnonzero(~np.isfinite(out[:, j]))[0])
+                raise InputError(f"Column {self.name!r}, row {row}: {values.iloc[row]!r} is too large a number.")
+        if self.has_indicator:
+            out[:, -1] = missing
+            return 0
+        return int(missing.sum())
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> NumericColumn:
+        """Take back what :meth:`state` gave."""
+        parts = {
+            part: Scaler(s["center"], s["scale"], tuple(s["knots"]), tuple(s["levels"]))
+            for part, s in state["parts"].items()
+        }
+        return cls(state["name"], state["kind"], parts, dict(state["medians"]), state["has_indicator"])
+
+
+@dataclass(frozen=True)
+class CategoricalColumn:
+    """A column of categories as codes: 0 missing, 1 rare or never seen in training, the known ones from 2 on.
+
+    Values are compared as texts, and whole numbers without their point, so that ``1``, ``1.0`` and ``"1"`` are one
+    category however a file was read.
+
+    Args:
+        name: The column.
+        categories: The known ones, in the order of their codes.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+
+    @property
+    def cardinality(self) -> int:
+        """Number of codes."""
+        return len(self.categories) + 2
+
+    @classmethod
+    def fit(
+        cls, name: str, values: pd.Series[Any], min_count: int, max_categories: int
+    ) -> tuple[CategoricalColumn, bool]:
+        """Learn the categories; the flag says whether the codes of the training rows are all the same."""
+        codes, distinct = pd.factorize(values)
+        counts: dict[str, int] = {}
+        for key, count in zip(
+            category_keys(distinct), np.bincount(codes[codes >= 0], minlength=len(distinct)), strict=True
+        ):
+            counts[key] = counts.get(key, 0) + int(count)
+        frequent = sorted((key for key, n in counts.items() if n >= min_count), key=lambda key: (-counts[key], key))
+        kept = sorted(frequent[:max_categories])
+        groups = len(kept) + (len(counts) > len(kept)) + bool((codes < 0).any())
+        return cls(name, tuple(kept)), groups <= 1
+
+    def encode(self, values: pd.Series[Any], out: np.ndarray) -> None:
+        """Write the codes into ``out``, ``[N]``."""
+        codes, distinct = pd.factorize(values)
+        known = {category: code for code, category in enumerate(self.categories, start=2)}
+        # The last entry is where the -1 of a missing value points.
+        table = np.array([*(known.get(key, 1) for key in category_keys(distinct)), 0], dtype=np.int64)
+        out[:] = table[codes]
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {"name": self.name, "kind": "categorical", "categories": list(self.categories)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> CategoricalColumn:
+        """Take back what :meth:`state` gave."""
+        return cls(state["name"], tuple(state["categories"]))
+
+
+def category_keys(values: Any) -> list[str]:
+    """One text for each category, the same for ``1``, ``1.0``, ``True`` read as text, and ``" 1"``.
+
+    Example:
+        >>> category_keys([1, 1.0, "1", " a", 0.5, True])
+        ['1', '1', '1', 'a', '0.5', 'True']
+    """
+    return [_category_key(value) for value in values]
+
+
+def _category_key(value: Any) -> str:
+    if isinstance(value, str):
+        text = value.strip()
+        return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdecimal() else text
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def check_finite(numbers: np.ndarray, name: str) -> None:
+    """Raise if a number is infinite; NaN is missing and passes.
+
+    Raises:
+        InputError: Naming the column and the row.
+    """
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        row = int(np.flatnonzero(infinite)[0])
+        raise InputError(
+            f"Column {name!r}, row {row}: the value is infinite. Replace it by a number, or by a missing value."
+        )
+
+
+def _numbers(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
+    types = pd.api.types
+    if types.is_timedelta64_dtype(values):
+        return {"": values.dt.total_seconds().to_numpy(dtype=np.float64)}
+    if types.is_datetime64_any_dtype(values):
+        raise InputError(f"Column {name!r} holds numbers, got dates.")
+    if types.is_numeric_dtype(values) or types.is_bool_dtype(values):
+        return {"": values.to_numpy(dtype=np.float64, na_value=np.nan)}
+    parsed = pd.to_numeric(values.astype(object), errors="coerce")
+    _check_parsed(values, parsed, name, "numbers")
+    return {"": parsed.to_numpy(dtype=np.float64, na_value=np.nan)}
+
+
+def _truths(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
+    known = {"1": 1.0, "0": -1.0, **_TRUTH}
+    codes, distinct = pd.factorize(values)
+    table = [known.get(key.casefold(), np.nan) for key in category_keys(distinct)]
+    numbers = np.array([*table, np.nan])[codes]
+    _check_parsed(values, pd.Series(numbers), name, "true and false")
+    return {"": numbers}
+
+
+def _dates(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
+    if pd.api.types.is_numeric_dtype(values) and values.notna().any():
+        raise InputError(f"Column {name!r} holds dates, got numbers.")
+    parsed = values
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        parsed = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
+        unread = parsed.isna() & values.notna()
+        if unread.any():
+            parsed = parsed.fillna(pd.to_datetime(values.where(unread), errors="coerce", format="mixed", utc=True))
+        _check_parsed(values, parsed, name, "dates")
+    stamps = pd.DatetimeIndex(parsed)
+    if stamps.tz is not None:
+        stamps = stamps.tz_convert("UTC").tz_localize(None)
+    seconds = stamps.to_numpy().astype("datetime64[s]")
+    days = np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64) / 86_400)
+    angle = 2 * np.pi * (stamps.dayofyear.to_numpy(dtype=np.float64) - 1) / 365.25
+    return {
+        "timestamp": days,
+        "year": stamps.year.to_numpy(dtype=np.float64),
+        "month": stamps.month.to_numpy(dtype=np.float64),
+        "day of week": stamps.dayofweek.to_numpy(dtype=np.float64),
+        "day of year, sine": np.sin(angle),
+        "day of year, cosine": np.cos(angle),
+        "hour": stamps.hour.to_numpy(dtype=np.float64),
+    }
+
+
+def _check_parsed(values: pd.Series[Any], parsed: pd.Series[Any], name: str, what: str) -> None:
+    wrong = parsed.isna().to_numpy() & values.notna().to_numpy()
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"Column {name!r} holds {what}, but row {row} has {values.iloc[row]!r}. "
+            "Correct it, or make the column categorical."
+        )
+
+
+_READERS: dict[Kind, Callable[[pd.Series[Any], str], dict[str, np.ndarray]]] = {
+    "numeric": _numbers,
+    "boolean": _truths,
+    "date": _dates,
+}

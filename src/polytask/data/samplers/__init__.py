@@ -1,0 +1,19 @@
+"""Mixing policies over several sources, a file each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polytask.registry import Registry
+
+__all__ = ["registry"]
+
+registry = Registry(role="sampler", packages=("polytask.data.samplers",), base="polytask.data.sampler:Sampler")
+
+
+def __getattr__(name: str) -> Any:
+    return registry.by_class_name(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *registry.class_names()])

@@ -1,0 +1,251 @@
+"""Columns of a table to the two tensors that a table encoder reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from polytask.data.columns import KINDS, CategoricalColumn, Kind, NumericColumn, Scaling, infer_kind
+from polytask.data.tables import Table, TableLike, open_table
+from polytask.errors import InputError, RecipeError, UnknownNameError
+from polytask.shapes import Tensor
+
+__all__ = ["TableTransform"]
+
+_SCALINGS = ("standard", "robust", "quantile")
+
+
+class TableTransform:
+    """Turns the input columns of a table into tensors, in the way that was learned from the training rows.
+
+    Numbers are scaled; a missing one becomes 0 after scaling, and a further 0/1 number says so if values were missing
+    in training; if none was, a missing value at prediction is replaced by the training median, and counted in the
+    notes. Booleans become -1 and 1. Dates become their timestamp, year, month, day of week, sine and cosine of the
+    day of the year, and hour. Categories become codes: 0 missing, 1 rare or never seen, known ones from 2 on.
+    Columns that say nothing are left out with a note: constant ones, empty ones, and texts that are nearly all
+    different (names, identifiers, free text), unless their kind is given as categorical.
+
+    Args:
+        columns: Names of the input columns; all if ``None``.
+        kinds: Kind of single columns, where the inferred one is not wanted: ``numeric``, ``boolean``,
+            ``categorical``, ``date``.
+        scaling: ``standard`` (mean and standard deviation), ``robust`` (median and interquartile range) or
+            ``quantile`` (normal scores).
+        min_count: A category that is rarer than this in training counts as rare.
+        max_categories: Of one column; the rarest beyond count as rare.
+
+    Shape:
+        :meth:`transform` gives ``{"numeric": float32 [N, n_numeric], "categorical": int64 [N, len(cardinalities)]}``,
+        without the one that has no columns.
+
+    Example:
+        >>> table = {"age": [30.0, 50.0, None], "town": ["Bern", "Bern", "Graz"], "id": [7, 7, 7]}
+        >>> transform = TableTransform().fit(table)
+        >>> transform.numeric_names, transform.cardinalities
+        (('age', 'age (missing)'), {'town': 3})
+        >>> transform.transform({"age": [40.0], "town": ["Rome"], "id": [1]})
+        {'numeric': tensor([[0., 0.]]), 'categorical': tensor([[1]])}
+        >>> transform.notes
+        ["Column 'id' is left out: it has one value only in the training rows."]
+
+    Note:
+        Columns are read one at a time, twice in all (to learn and to transform), straight into the tensors: beside
+        them, no more than a few columns are in memory if the table itself is a Parquet file.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        kinds: Mapping[str, Kind] | None = None,
+        scaling: Scaling = "standard",
+        min_count: int = 2,
+        max_categories: int = 1000,
+    ):
+        self.columns = None if columns is None else tuple(columns)
+        self.kinds = dict(kinds or {})
+        self.scaling = scaling
+        self.min_count = min_count
+        self.max_categories = max_categories
+        if scaling not in _SCALINGS:
+            raise UnknownNameError("scaling", scaling, _SCALINGS)
+        for kind in self.kinds.values():
+            if kind not in KINDS:
+                raise UnknownNameError("column kind", kind, KINDS)
+        if min_count < 1 or max_categories < 1:
+            raise RecipeError("min_count and max_categories need to be at least 1.")
+        self._names: tuple[str, ...] = ()
+        self._numeric: list[NumericColumn] = []
+        self._categorical: list[CategoricalColumn] = []
+        self.notes: list[str] = []
+        """What :meth:`fit` has to say about columns that it left out."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether :meth:`fit` or :meth:`load_state` was called."""
+        return bool(self._names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The input columns that were given, those left out included."""
+        return self._names
+
+    @property
+    def numeric_names(self) -> tuple[str, ...]:
+        """Names of the columns of the ``numeric`` tensor."""
+        return tuple(name for column in self._numeric for name in column.features)
+
+    @property
+    def n_numeric(self) -> int:
+        """Width of the ``numeric`` tensor."""
+        return len(self.numeric_names)
+
+    @property
+    def cardinalities(self) -> dict[str, int]:
+        """Number of codes of each categorical column, in the order of the ``categorical`` tensor."""
+        return {column.name: column.cardinality for column in self._categorical}
+
+    def fit(self, data: TableLike, rows: np.ndarray | None = None) -> Self:
+        """Learn from the training rows.
+
+        Args:
+            data: Anything that :func:`~polytask.data.tables.open_table` opens.
+            rows: Positions of the training rows; all if ``None``.
+
+        Raises:
+            InputError: If a column is missing, holds what its kind cannot be, or an infinite number, or if no column
+                is left.
+        """
+        table = open_table(data)
+        names = table.names if self.columns is None else self.columns
+        for name in (*names, *self.kinds):
+            if name not in table:
+                raise InputError(str(UnknownNameError("input column", name, table.names)))
+        numeric, categorical, notes = [], [], []
+        for name in names:
+            values = _rows_of(table.column(name), rows)
+            fitted, reason = self._fit_column(name, values)
+            if reason:
+                notes.append(f"Column {name!r} is left out: {reason}.")
+            elif isinstance(fitted, NumericColumn):
+                numeric.append(fitted)
+            elif isinstance(fitted, CategoricalColumn):
+                categorical.append(fitted)
+        if not numeric and not categorical:
+            raise InputError("No input column is left. " + " ".join(notes))
+        self._names, self._numeric, self._categorical, self.notes = tuple(names), numeric, categorical, notes
+        return self
+
+    def _fit_column(self, name: str, values: pd.Series[Any]) -> tuple[NumericColumn | CategoricalColumn | None, str]:
+        """The column as learned, or the reason why it is left out."""
+        kind = self.kinds.get(name) or infer_kind(values, name)
+        if kind == "empty" or values.isna().all():
+            return None, "it has no value in the training rows"
+        if kind == "text":
+            return None, "its texts are nearly all different; make it categorical to use it all the same"
+        if kind == "categorical":
+            column, is_constant = CategoricalColumn.fit(name, values, self.min_count, self.max_categories)
+            if is_constant:
+                return None, "it has one value only, or only rare ones, in the training rows"
+            return column, ""
+        numbers = NumericColumn.fit(name, kind, values, self.scaling)
+        return (numbers, "") if numbers.features else (None, "it has one value only in the training rows")
+
+    def transform(
+        self, data: TableLike, rows: np.ndarray | None = None, notes: list[str] | None = None
+    ) -> dict[str, Tensor]:
+        """The tensors of the given rows.
+
+        Args:
+            data: Anything that :func:`~polytask.data.tables.open_table` opens; an array without column names must
+                have as many columns as there were in training.
+            rows: Positions of the rows; all if ``None``.
+            notes: A list to which notes on imputed values are added.
+
+        Raises:
+            InputError: If a column is missing, their number is not that of training, or a value is infinite or not of
+                the column's kind; the message names the column and the row.
+        """
+        if not self.is_fitted:
+            raise InputError("The table transform needs to be fitted before it can transform.")
+        table = open_table(data)
+        found = self._find(table)
+        n_rows = len(table) if rows is None else len(rows)
+        tensors: dict[str, Tensor] = {}
+        if self._numeric:
+            numeric = np.empty((n_rows, self.n_numeric), dtype=np.float32)
+            start = 0
+            for column in self._numeric:
+                stop = start + len(column.features)
+                n_imputed = column.encode(_rows_of(table.column(found[column.name]), rows), numeric[:, start:stop])
+                start = stop
+                if n_imputed and notes is not None:
+                    notes.append(f"Column {column.name!r}: {n_imputed} missing replaced by the training median.")
+            tensors["numeric"] = torch.from_numpy(numeric)
+        if self._categorical:
+            codes = np.empty((n_rows, len(self._categorical)), dtype=np.int64)
+            for j, categorical in enumerate(self._categorical):
+                categorical.encode(_rows_of(table.column(found[categorical.name]), rows), codes[:, j])
+            tensors["categorical"] = torch.from_numpy(codes)
+        return tensors
+
+    def fit_transform(self, data: TableLike, rows: np.ndarray | None = None) -> dict[str, Tensor]:
+        """:meth:`fit` and :meth:`transform` on the same rows."""
+        return self.fit(data, rows).transform(data, rows)
+
+    def _find(self, table: Table) -> dict[str, str]:
+        """The table's name for each of the columns."""
+        if table.is_positional:
+            if len(table.names) != len(self._names):
+                raise InputError(
+                    f"{table.origin} has {len(table.names)} columns, but training had {len(self._names)}: "
+                    f"{_listed(self._names)}."
+                )
+            return dict(zip(self._names, table.names, strict=True))
+        needed = [*(column.name for column in self._numeric), *(column.name for column in self._categorical)]
+        missing = [name for name in needed if name not in table]
+        if missing:
+            raise InputError(
+                f"{table.origin} lacks {_listed(missing)}, which training had. It has {_listed(table.names)}."
+            )
+        return {name: name for name in needed}
+
+    def state(self) -> dict[str, Any]:
+        """Options and all that was learned, as JSON can hold it."""
+        return {
+            "columns": None if self.columns is None else list(self.columns),
+            "kinds": self.kinds,
+            "scaling": self.scaling,
+            "min_count": self.min_count,
+            "max_categories": self.max_categories,
+            "names": list(self._names),
+            "numeric": [column.state() for column in self._numeric],
+            "categorical": [column.state() for column in self._categorical],
+            "notes": list(self.notes),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> Self:
+        """Take back what :meth:`state` gave, options included."""
+        self.columns = None if state["columns"] is None else tuple(state["columns"])
+        self.kinds = dict(state["kinds"])
+        self.scaling = state["scaling"]
+        self.min_count = state["min_count"]
+        self.max_categories = state["max_categories"]
+        self._names = tuple(state["names"])
+        self._numeric = [NumericColumn.from_state(column) for column in state["numeric"]]
+        self._categorical = [CategoricalColumn.from_state(column) for column in state["categorical"]]
+        self.notes = list(state["notes"])
+        return self
+
+
+def _rows_of(values: pd.Series[Any], rows: np.ndarray | None) -> pd.Series[Any]:
+    return values if rows is None else values.iloc[rows].reset_index(drop=True)
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more
