@@ -1,0 +1,285 @@
+"""A forest whose splits serve all targets at once, with missing labels and mixed kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from polytask.errors import InputError, RecipeError, TargetError
+from polytask.trees.growing import FILLS, SPLITS, Grown, Labelled, Plan, grow, normalised_importances
+from polytask.trees.targets import Columns, TargetCode, answer, by_task, explained, learn_code, read_columns
+
+__all__ = ["JointForest"]
+
+Floats = NDArray[np.float64]
+
+
+def _has_classes(forest: JointForest) -> bool:
+    if any(kind != "regression" for kind in getattr(forest, "kinds_", ["binary"])):
+        return True
+    raise AttributeError("JointForest has no probabilities: every target is a regression.")
+
+
+class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    r"""One forest for several targets, some of which may be missing in some rows.
+
+    Each tree is grown by scikit-learn on all targets together: a split :math:`s` of a node maximises
+
+    .. math:: \sum_t w_t \, \Delta_s \operatorname{Var}(z_t), \qquad \operatorname{Var}(z_t) = 1 \text{ at the root},
+
+    where :math:`z_t` is the standardised target of task :math:`t`, or its one-hot classes divided by one number.
+    For one classification task this is the Gini criterion (the variance of the one-hot classes is the Gini
+    impurity). Where a label is missing, an out-of-bag prediction stands in while splits are sought. Leaf values,
+    out-of-bag predictions and importances come from observed labels only; a leaf with fewer observed labels of a
+    task than ``min_samples_leaf`` speaks with the mean of its nearest ancestor that has enough.
+
+    Args:
+        kinds: ``regression``, ``binary`` or ``multiclass`` for each task: a mapping from task to kind, or a
+            sequence. A kind that is not given is inferred: text and booleans are classes, a column of zeros and
+            ones is binary, other numbers are a regression.
+        task_weights: How much each task counts when splits are sought: a mapping, or a sequence; 1 where not given.
+            A task of weight 0 does not shape the trees but is predicted.
+        n_estimators: Number of trees.
+        splits: ``random`` (one random threshold for each input tried: extremely randomised trees) or ``best``
+            (random forest).
+        min_samples_leaf: Fewest rows in a leaf, and fewest observed labels behind a leaf value of a task. A count,
+            or a share of the rows below 1. It matters much on noisy targets: see ``JointForestCV``.
+        max_features: Inputs tried at each split, as in scikit-learn.
+        bootstrap: Grow each tree on rows drawn with replacement; without it there are no out-of-bag predictions.
+        missing: ``oob`` or ``mean``: what stands for a missing label while splits are sought.
+        n_jobs: Threads.
+        random_state: Seed.
+
+    Attributes:
+        tasks_: Names of the tasks; positions if the targets have no names.
+        kinds_: Kind of each task.
+        classes_: Classes of each task; empty for a regression.
+        forest_: The scikit-learn forest.
+        feature_importances_: Share of each input in the fall of the (weighted) variance, summing to one. [inputs]
+        task_importances_: The same for each task alone. [tasks, inputs]
+        oob_mean_: Out-of-bag means: numbers and class probabilities in the targets' units. [rows, outputs]
+        oob_prediction_: Out-of-bag predictions in the form of the targets.
+        oob_task_scores_: Share of variance explained out of bag, for each task. [tasks]
+        oob_score_: Their mean over tasks.
+
+    Raises:
+        TargetError: If a task has no label, one class only, or an infinite label.
+        InputError: If the inputs cannot be read as numbers or have another number of columns than in training.
+        RecipeError: If an option is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 4))
+        >>> size = X[:, 0] + 0.1 * rng.normal(size=200)
+        >>> size[::2] = np.nan                               # every other label is missing
+        >>> shape = np.where(X[:, 0] > 0, "round", "flat")
+        >>> forest = JointForest(n_estimators=50, random_state=0).fit(X, {"size": size, "shape": shape})
+        >>> forest.kinds_
+        ['regression', 'binary']
+        >>> forest.predict(X[:2])["shape"].tolist()
+        ['round', 'flat']
+        >>> forest.predict_proba(X)["shape"].shape
+        (200, 2)
+
+    Note:
+        Inputs may have NaN, which scikit-learn's trees send to the better side of each split. Categorical inputs
+        are given as codes (``OrdinalEncoder``): trees split codes by order, which is good enough for few categories
+        when leaves are small. Rows without any label, or of weight zero, take no part in training and are
+        out of bag for every tree. Importances favour inputs of many distinct values.
+
+        With missing labels and ``missing="oob"`` the stand-ins were made with the labels of the rows that are out of
+        bag later; they can only move splits, so the out-of-bag score stays close to that of new rows. Cost: one
+        forest, or two with missing labels.
+
+    References:
+        Breiman. Random Forests. Machine Learning 45, 2001. Geurts, Ernst, Wehenkel. Extremely randomized trees.
+        Machine Learning 63, 2006. Kocev, Vens, Struyf, Dzeroski. Tree ensembles for predicting structured outputs.
+        Pattern Recognition 46, 2013 (multi-target forests).
+    """
+
+    def __init__(
+        self,
+        kinds: Any = None,
+        *,
+        task_weights: Any = None,
+        n_estimators: int = 200,
+        splits: str = "random",
+        min_samples_leaf: float = 1,
+        max_features: float | str | None = 1.0,
+        bootstrap: bool = True,
+        missing: str = "oob",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ):
+        self.kinds = kinds
+        self.task_weights = task_weights
+        self.n_estimators = n_estimators
+        self.splits = splits
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.bootstrap = bootstrap
+        self.missing = missing
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> JointForest:
+        """Grow the forest.
+
+        Args:
+            X: Inputs [rows, inputs]; NaN where missing.
+            y: Targets: a vector, a matrix [rows, tasks], a mapping of columns or a data frame; NaN or None where a
+                label is missing.
+            sample_weight: A weight for each row.
+        """
+        if y is None:
+            raise TargetError("JointForest requires y to be passed, but the target y is None.")
+        plan, X = self._plan(), self._read_inputs(X, reset=True)
+        columns = read_columns(y)
+        if len(columns.observed) != len(X):
+            raise TargetError(f"There are {len(X)} rows of inputs but {len(columns.observed)} rows of targets.")
+        weight = self._read_weight(sample_weight, X)
+        used = columns.observed.any(axis=1) & (weight > 0)
+        if not used.any():
+            raise TargetError("No row has both an observed label and a weight above zero.")
+        code = learn_code(columns.take(used), self.kinds, weight[used])
+        self._store(code, columns)
+        is_even = bool(np.all(weight[used] == weight[used][0]))
+        stretch = np.sqrt(self._read_task_weights(code))[code.owner]
+        outputs = code.encode(columns)
+        rows = Labelled(X[used], outputs[used], code.owner, stretch, None if is_even else weight[used])
+        self._learn(grow(plan, rows), code, X, used)
+        if self.bootstrap:
+            self.oob_task_scores_ = explained(outputs, self._oob_outputs(code), code.owner, weight)
+            self.oob_score_ = float(np.mean(self.oob_task_scores_))
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Predict numbers and most probable classes, in the form in which the targets were given."""
+        return self._answer(self._means(X))
+
+    @available_if(_has_classes)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Any:
+        """Class probabilities [rows, classes] of each classification task, by task; one array if y was a vector."""
+        return self._probabilities(self._means(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of variance explained, a mean over tasks.
+
+        For a regression R², for classes the Brier skill: one less the squared error of the probabilities over that of
+        the class frequencies. Missing labels do not count.
+        """
+        scores = self.task_scores(X, y, sample_weight)
+        return float(np.mean(scores))
+
+    def task_scores(self, X: Any, y: Any, sample_weight: Any = None) -> Floats:
+        """The share of variance explained for each task: see :meth:`score`."""
+        means, code = self._means(X), self._code()
+        columns = read_columns(y).pick(self.tasks_)
+        if len(columns.observed) != len(means):
+            raise TargetError(f"There are {len(means)} rows of inputs but {len(columns.observed)} rows of targets.")
+        weight = self._read_weight(sample_weight, means)
+        return explained(code.encode(columns), (means - code.center) / code.scale, code.owner, weight)
+
+    @property
+    def oob_prediction_(self) -> Any:
+        """Out-of-bag predictions in the form of the targets; missing for a row that is in every bag."""
+        return self._answer(self._oob_mean())
+
+    @property
+    def oob_proba_(self) -> Any:
+        """Out-of-bag class probabilities, in the form of :meth:`predict_proba`."""
+        return self._probabilities(self._oob_mean())
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.single_output = True
+        return tags
+
+    def _plan(self) -> Plan:
+        if self.splits not in SPLITS:
+            raise RecipeError(f"splits must be one of {', '.join(SPLITS)}; got {self.splits!r}.")
+        if self.missing not in FILLS:
+            raise RecipeError(f"missing must be one of {', '.join(FILLS)}; got {self.missing!r}.")
+        names = ("n_estimators", "min_samples_leaf", "max_features", "bootstrap", "n_jobs", "random_state")
+        return Plan(self.splits, self.missing, {name: getattr(self, name) for name in names})
+
+    def _read_inputs(self, X: Any, *, reset: bool) -> NDArray[np.float32]:
+        try:
+            read = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=reset)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return np.asarray(read)
+
+    def _read_weight(self, sample_weight: Any, X: Any) -> Floats:
+        try:
+            # The rows are all that it reads of X, so NaN in X does not matter.
+            weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return np.asarray(weight)
+
+    def _read_task_weights(self, code: TargetCode) -> Floats:
+        weights = np.asarray(by_task("task_weights", self.task_weights, code.tasks, 1.0), dtype=np.float64)
+        if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
+            raise RecipeError(f"task_weights must be finite, not negative and not all zero; got {self.task_weights!r}.")
+        return weights
+
+    def _store(self, code: TargetCode, columns: Columns) -> None:
+        self.form_: str = columns.form
+        self.tasks_: list[Hashable] = code.tasks
+        self.kinds_: list[str] = code.kinds
+        self.classes_: list[NDArray[Any]] = code.classes
+        self.output_task_, self.output_center_, self.output_scale_ = code.owner, code.center, code.scale
+
+    def _learn(self, grown: Grown, code: TargetCode, X: NDArray[np.float32], used: NDArray[np.bool_]) -> None:
+        self.forest_ = grown.forest
+        self.task_importances_, self.feature_importances_ = normalised_importances(
+            grown.importances, self._read_task_weights(code)
+        )
+        if grown.oob is not None:
+            self.oob_mean_ = np.empty((len(X), len(code.owner)))
+            self.oob_mean_[used] = code.means(grown.oob)
+            if not used.all():
+                self.oob_mean_[~used] = self._forest_means(X[~used])
+
+    def _code(self) -> TargetCode:
+        return TargetCode(
+            self.tasks_, self.kinds_, self.classes_, self.output_task_, self.output_center_, self.output_scale_
+        )
+
+    def _means(self, X: Any) -> Floats:
+        check_is_fitted(self, "forest_")
+        return self._forest_means(self._read_inputs(X, reset=False))
+
+    def _forest_means(self, X: NDArray[np.float32]) -> Floats:
+        return self._code().means(self.forest_.predict(X).reshape(len(X), -1))
+
+    def _oob_mean(self) -> Floats:
+        check_is_fitted(self, "forest_")
+        if not hasattr(self, "oob_mean_"):
+            raise AttributeError("There are no out-of-bag predictions without bootstrap; set bootstrap=True.")
+        return self.oob_mean_
+
+    def _oob_outputs(self, code: TargetCode) -> Floats:
+        return np.asarray((self.oob_mean_ - code.center) / code.scale)
+
+    def _answer(self, means: Floats) -> Any:
+        code = self._code()
+        return answer(self.form_, self.tasks_, [code.labels(means, task) for task in range(len(self.tasks_))])
+
+    def _probabilities(self, means: Floats) -> Any:
+        code = self._code()
+        found = {
+            name: code.probabilities(means, task)
+            for task, name in enumerate(self.tasks_)
+            if self.kinds_[task] != "regression"
+        }
+        return found[0] if self.form_ == "vector" else found
