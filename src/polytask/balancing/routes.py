@@ -1,0 +1,135 @@
+"""The ways from losses to weights and a gradient; each mode of the engine takes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.passes import (
+    add_heads,
+    features_gramian,
+    head_passes,
+    row_passes,
+    shared_backward,
+    weighted_backward,
+)
+from polytask.balancing.rows import row_buffer
+from polytask.balancing.step import Step, add_gradients, survey
+from polytask.errors import NonFiniteError, RecipeError
+from polytask.shapes import Float, Tensor
+
+__all__ = ["Result", "by_features", "by_known_weights", "by_rows"]
+
+
+@dataclass
+class Result:
+    """What a route leaves for the outcome; see :class:`~polytask.balancing.outcome.Report`."""
+
+    route: str
+    weights: Float[Tensor, " T"]
+    gramian: Float[Tensor, "T T"] | None = None
+    signals: Signals | None = None
+    passes: int = 0
+    overflow: bool = False
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+
+def by_known_weights(step: Step, balancer: Balancer, signals: Signals) -> Result:
+    """The weights follow from the losses alone: one backward."""
+    weights = solve(balancer, signals)
+    head_weights = balancer.head_weights(signals, weights)
+    if not torch.equal(weights, head_weights):
+        survey(step)
+    weighted_backward(step, weights, head_weights)
+    return Result("one_backward", weights, None, signals, passes=1)
+
+
+def by_rows(step: Step, balancer: Balancer, signals: Signals) -> Result:
+    """One gradient a task into its row; the Gramian, the weights and the combined gradient from the rows."""
+    survey(step)
+    _need_shared(step, balancer)
+    found = head_passes(step)
+    rows = row_buffer(balancer, len(step.losses), step.shared)
+    reached = row_passes(step, found, rows)
+    gramian = rows.gramian() / step.unit**2
+    result = Result("rows", torch.zeros(len(step.losses)), gramian, passes=len(step.losses))
+    if not gramian.isfinite().all():
+        _stop_unless_scaled(step, gramian)
+        result.overflow = True
+        result.gramian = None
+        weights = head_weights = torch.ones(len(step.losses), dtype=torch.float64)
+        combined = rows.combined(weights)
+    else:
+        needs_rows = "rows" in balancer.needs_in(signals)
+        flat = (rows.flat() if step.unit == 1 else rows.flat() / step.unit) if needs_rows else None
+        signals = replace(signals, gramian=gramian, rows=flat)
+        weights = result.weights = solve(balancer, signals)
+        head_weights = balancer.head_weights(signals, weights)
+        own = balancer.combine(signals, weights) if needs_rows else None
+        combined = rows.combined(weights) if own is None else rows.split(own * step.unit)
+        result.signals = replace(signals, rows=None)
+    add_heads(step, found, head_weights)
+    touched = [g if was else None for g, was in zip(combined, reached, strict=True)]
+    add_gradients(step.shared, touched, step.scale)
+    return result
+
+
+def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:
+    """The Gramian of the gradients at the one shared representation; then one pass below it."""
+    survey(step)
+    if len(step.features) != 1:
+        raise RecipeError(
+            f"The mode 'features' needs the one tensor that all tasks read, got {len(step.features)}: gradients at "
+            "representations of their own have no inner products. Give the shared tensor, or use the mode 'exact'."
+        )
+    if any(not used for used in step.used):
+        raise RecipeError(
+            f"The mode 'features' cannot be used: {'; '.join(step.notes) or 'a task does not read them'}."
+        )
+    found = head_passes(step)
+    gramian = features_gramian(step, found) / step.unit**2
+    if not gramian.isfinite().all():
+        _stop_unless_scaled(step, gramian)
+        weights = torch.ones(len(step.losses), dtype=torch.float64)
+        result = Result("features", torch.zeros(len(step.losses)), passes=1, overflow=True)
+        head_weights = weights
+    else:
+        signals = replace(signals, gramian=gramian)
+        weights = solve(balancer, signals)
+        head_weights = balancer.head_weights(signals, weights)
+        result = Result("features", weights, gramian, signals, passes=1)
+    add_heads(step, found, head_weights)
+    shared_backward(step, found, weights)
+    return result
+
+
+def solve(balancer: Balancer, signals: Signals) -> Float[Tensor, " T"]:
+    """Ask the balancer, and accept only finite weights.
+
+    Raises:
+        NonFiniteError: If a weight is NaN or infinite.
+    """
+    weights = balancer.weigh(signals).detach()
+    if not weights.isfinite().all():
+        raise NonFiniteError(f"{type(balancer).__name__} gave the weights {weights.tolist()}; they must be finite.")
+    return weights
+
+
+def _need_shared(step: Step, balancer: Balancer) -> None:
+    if not step.shared:
+        raise RecipeError(
+            f"{type(balancer).__name__} weighs gradients on shared parameters, and none of them can be trained."
+        )
+
+
+def _stop_unless_scaled(step: Step, gramian: Float[Tensor, "T T"]) -> None:
+    """A scaler expects overflows and skips the step; without one they are an error."""
+    if step.unit != 1.0:
+        return
+    bad = [name for name, norm in zip(step.names, gramian.diagonal().tolist(), strict=True) if norm - norm != 0]
+    raise NonFiniteError(
+        f"The gradient of task {', '.join(map(repr, bad))} is NaN or infinite, so nothing was changed."
+    )

@@ -1,0 +1,209 @@
+"""One step of the engine: which tasks are present, what they own, and how they reach the shared parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from polytask.balancing.balancer import Balancer
+from polytask.balancing.graph import Reach, reach
+from polytask.errors import NonFiniteError, RecipeError
+from polytask.shapes import Float, Tensor
+
+__all__ = ["Heads", "Losses", "Step", "add_gradients", "open_step", "survey"]
+
+Losses = Sequence["Tensor | None"] | Mapping[str, "Tensor | None"]
+Heads = Mapping[str, "nn.Module | Iterable[Tensor]"] | Sequence["nn.Module | Iterable[Tensor]"]
+
+
+@dataclass
+class Step:
+    """The present tasks of one step and what belongs to them; the lists run over the present tasks.
+
+    Args:
+        tasks: Names of all tasks.
+        index: Positions of the present tasks.
+        losses: Their losses, with graph.
+        values: Their values, float64.
+        shared: The shared parameters that are not frozen.
+        features: The distinct feature tensors.
+        heads: Each task's own parameters.
+        used: Positions of the features through which each task reaches the shared parameters; empty for a task whose
+            gradient is taken from its loss.
+        own_graphs: Whether no two tasks share an inner node.
+        heads_meet: Whether two tasks share a node above the features.
+        unit: Factor that a gradient scaler wants on each loss.
+        scale: Factor on everything that is added to ``.grad``.
+        given_features: The features as the caller gave them.
+        given_heads: The heads as the caller gave them.
+        notes: Remarks for the report.
+    """
+
+    tasks: tuple[str, ...]
+    index: list[int]
+    losses: list[Tensor]
+    values: Float[Tensor, " T"]
+    shared: list[Tensor]
+    features: list[Tensor] = field(default_factory=list)
+    heads: list[list[Tensor]] = field(default_factory=list)
+    used: list[list[int]] = field(default_factory=list)
+    own_graphs: bool = False
+    heads_meet: bool = False
+    unit: float = 1.0
+    scale: float = 1.0
+    given_features: Tensor | Mapping[str, Tensor] | None = None
+    given_heads: Heads | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the present tasks."""
+        return [self.tasks[i] for i in self.index]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the tasks without an observed label in this batch."""
+        present = set(self.index)
+        return tuple(name for i, name in enumerate(self.tasks) if i not in present)
+
+    def spread(self, values: Float[Tensor, " T"], fill: float = 0.0) -> Float[Tensor, " N"]:
+        """Values of the present tasks, put at their places among all tasks."""
+        out = torch.full((len(self.tasks),), fill, dtype=torch.float64)
+        out[self.index] = values.detach().to("cpu", torch.float64)
+        return out
+
+
+def open_step(losses: Losses, balancer: Balancer, shared: Iterable[Tensor]) -> Step:
+    """Name the tasks, bind the balancer at the first step, and set the absent ones aside.
+
+    Raises:
+        RecipeError: If the tasks are not those that the balancer is bound to, or nothing is shared.
+        NonFiniteError: If a loss is NaN or infinite.
+    """
+    given = _named(losses, balancer)
+    position = {name: i for i, name in enumerate(balancer.tasks)}
+    present = [(position[name], loss) for name, loss in given.items() if loss is not None and loss.requires_grad]
+    present.sort(key=lambda pair: pair[0])
+    for i, loss in present:
+        if loss.numel() != 1:
+            raise RecipeError(
+                f"Task {balancer.tasks[i]!r}: the loss must be one number, got shape {tuple(loss.shape)}."
+            )
+    trainable = [p for p in shared if p.requires_grad]
+    tensors = [loss for _, loss in present]
+    values = torch.empty(0, dtype=torch.float64)
+    if tensors:
+        values = torch.stack([loss.detach().reshape(()) for loss in tensors]).to("cpu", torch.float64)
+    step = Step(balancer.tasks, [i for i, _ in present], tensors, values, list(dict.fromkeys(trainable)))
+    bad = [f"{name!r} ({value})" for name, value in zip(step.names, values.tolist(), strict=True) if value - value != 0]
+    if bad:
+        raise NonFiniteError(f"The loss of task {', '.join(bad)} is not finite, so no gradient was taken.")
+    return step
+
+
+def _named(losses: Losses, balancer: Balancer) -> dict[str, Tensor | None]:
+    if isinstance(losses, Mapping):
+        if not balancer.tasks:
+            balancer.bind(tuple(losses))
+        unknown = [name for name in losses if name not in balancer.tasks]
+        if unknown:
+            raise RecipeError(
+                f"The balancer knows the tasks {', '.join(balancer.tasks)}; got a loss for {unknown[0]!r}."
+            )
+        return dict(losses)
+    items = list(losses)
+    if not balancer.tasks:
+        balancer.bind([str(i) for i in range(len(items))])
+    if len(items) != len(balancer.tasks):
+        raise RecipeError(f"The balancer is bound to {len(balancer.tasks)} tasks, got {len(items)} losses.")
+    return dict(zip(balancer.tasks, items, strict=True))
+
+
+def survey(step: Step) -> None:
+    """Find each task's own parameters and its way to the shared ones.
+
+    Raises:
+        RecipeError: If the features carry no graph, or ``heads`` does not name every task.
+    """
+    step.features = _distinct(step.given_features, step)
+    reaches = [reach([loss], step.features) for loss in step.losses]
+    shared = {id(p) for p in step.shared}
+    around = [any(id(leaf) in shared for leaf in one.leaves) for one in reaches] if step.features else []
+    step.used = [one.stops if not goes else [] for one, goes in zip(reaches, around, strict=True)] if around else []
+    if not step.features:
+        step.used = [[] for _ in step.losses]
+    elif any(around):
+        names = ", ".join(name for name, goes in zip(step.names, around, strict=True) if goes)
+        step.notes.append(f"{names}: reaches shared parameters around the features; gradient taken from the loss")
+    if step.given_heads is None:
+        step.heads = [[leaf for leaf in one.leaves if id(leaf) not in shared] for one in reaches]
+    else:
+        step.heads = [[p for p in own if id(p) not in shared] for own in _given_heads(step.given_heads, step)]
+    step.heads_meet = _meet(one.nodes for one in reaches)
+    step.own_graphs = not step.heads_meet and not _trunks_meet(step, reaches)
+
+
+def _distinct(features: Tensor | Mapping[str, Tensor] | None, step: Step) -> list[Tensor]:
+    if features is None:
+        return []
+    if isinstance(features, Mapping):
+        tensors = [features[name] for name in step.names if name in features]
+    else:
+        tensors = [features]
+    for tensor in tensors:
+        if tensor.grad_fn is None:
+            raise RecipeError("The features carry no graph: give them as the shared part returned them, not detached.")
+    return list({id(tensor): tensor for tensor in tensors}.values())
+
+
+def _given_heads(heads: Heads, step: Step) -> list[list[Tensor]]:
+    if isinstance(heads, (Mapping, nn.ModuleDict)):
+        missing = [name for name in step.names if name not in heads]
+        if missing:
+            raise RecipeError(f"heads names no parameters for task {missing[0]!r}.")
+        chosen = [heads[name] for name in step.names]
+    else:
+        chosen = [list(heads)[i] for i in step.index]
+    lists = [list(own.parameters()) if isinstance(own, nn.Module) else list(own) for own in chosen]
+    return [[p for p in own if p.requires_grad] for own in lists]
+
+
+def _meet(node_sets: Iterable[set[torch.autograd.graph.Node]]) -> bool:
+    seen: set[torch.autograd.graph.Node] = set()
+    for nodes in node_sets:
+        if not seen.isdisjoint(nodes):
+            return True
+        seen |= nodes
+    return False
+
+
+def _trunks_meet(step: Step, reaches: Sequence[Reach]) -> bool:
+    """Whether two tasks share a node below the features; the first pair that meets ends the walk."""
+    if not step.features:
+        return False
+    stops = [one.stops for one in reaches]
+    if sum(len(own) for own in stops) > len({i for own in stops for i in own}):
+        return True
+    return _meet(reach([step.features[i] for i in own]).nodes for own in stops)
+
+
+def add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], factor: float = 1.0) -> None:
+    """Add ``factor`` times the gradients to ``.grad``; a parameter without one in this step is left alone."""
+    pairs = [(p, g.detach()) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    old = [(p.grad, g.to_dense() if g.is_sparse else g) for p, g in pairs if p.grad is not None]
+    if old:
+        torch._foreach_add_([grad for grad, _ in old], [g for _, g in old], alpha=factor)
+    taken: set[int] = set()
+    for parameter, gradient in pairs:
+        if parameter.grad is not None:
+            continue
+        # Autograd may hand out one tensor twice, or an expanded one: neither can be somebody's .grad.
+        fresh = gradient if factor == 1.0 else gradient * factor
+        if not fresh.is_sparse:
+            fresh = fresh.contiguous()
+            fresh = fresh.clone() if fresh.data_ptr() in taken else fresh
+            taken.add(fresh.data_ptr())
+        parameter.grad = fresh
