@@ -214,6 +214,20 @@ class TableTransform:
             )
         return {name: name for name in needed}
 
+    def positions(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Where the tensors of :meth:`transform` hold the given input columns; columns left out have no place.
+
+        Example:
+            >>> transform = TableTransform().fit({"a": [1.0, 2.0], "b": ["x", "y"], "c": [1.0, None]})
+            >>> transform.positions(["b", "c"])
+            {'numeric': (1, 2), 'categorical': (0,)}
+        """
+        owners = [column.name for column in self._numeric for _ in column.features]
+        return {
+            "numeric": tuple(i for i, owner in enumerate(owners) if owner in names),
+            "categorical": tuple(i for i, column in enumerate(self._categorical) if column.name in names),
+        }
+
     def state(self) -> dict[str, Any]:
         """Options and all that was learned, as JSON can hold it."""
         return {
