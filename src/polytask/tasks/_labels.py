@@ -52,7 +52,7 @@ def column(who: str, labels: Any) -> np.ndarray:
 
 
 def distinct(who: str, labels: np.ndarray) -> tuple[np.ndarray, list[Label]]:
-    """The different labels in order of appearance, and each row's position among them (-1 if missing).
+    """Each row's position among the different labels (-1 if missing or blank), and those labels as they appear.
 
     Raises:
         TargetError: If a label is infinite, or neither text nor a number nor a boolean.
@@ -67,9 +67,10 @@ def distinct(who: str, labels: np.ndarray) -> tuple[np.ndarray, list[Label]]:
             )
         if isinstance(value, float) and math.isinf(value):
             raise TargetError(f"{who} needs finite labels, got {value!r} in row {_first(codes == position)}.")
-        if isinstance(value, str) and not value.strip():
-            codes = np.where(codes == position, -1, codes)
-    return codes, values
+    kept = [position for position, value in enumerate(values) if not (isinstance(value, str) and not value.strip())]
+    position_of = np.full(len(values) + 1, -1)  # the last one is what code -1 picks
+    position_of[kept] = np.arange(len(kept))
+    return position_of[codes], [values[position] for position in kept]
 
 
 def numbers(who: str, labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,21 @@
+"""Conformance checks for authors of plug-ins: one call says whether a new method keeps its role's contract."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_CHECKS = {"check_task": "tasks"}
+"""Where each check is; imported when it is asked for."""
+
+__all__ = sorted(_CHECKS)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CHECKS:
+        return getattr(importlib.import_module(f"polytask.testing.{_CHECKS[name]}"), name)
+    raise AttributeError(f"module 'polytask.testing' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_CHECKS)
