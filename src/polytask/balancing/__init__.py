@@ -6,11 +6,35 @@ and :mod:`polytask.balancing.gradients` (methods that see the gradients or their
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from polytask.registry import Registry
 
-__all__ = ["Balancer", "Signals", "balanced_backward", "registry"]
+_ENGINE = {
+    "Balancer": "balancer",
+    "Signals": "balancer",
+    "Clipped": "clipped",
+    "EveryK": "every_k",
+    "Ghost": "ghost",
+    "Outcome": "outcome",
+    "Report": "outcome",
+    "Smoothed": "smoothed",
+    "balanced_backward": "backward",
+}
+
+__all__ = [
+    "Balancer",
+    "Clipped",
+    "EveryK",
+    "Ghost",
+    "Outcome",
+    "Report",
+    "Signals",
+    "Smoothed",
+    "balanced_backward",
+    "registry",
+]
 
 registry = Registry(
     role="balancer",
@@ -20,14 +44,8 @@ registry = Registry(
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Balancer", "Signals"):
-        from polytask.balancing import balancer
-
-        return getattr(balancer, name)
-    if name == "balanced_backward":
-        from polytask.balancing.backward import balanced_backward
-
-        return balanced_backward
+    if name in _ENGINE:
+        return getattr(importlib.import_module(f"polytask.balancing.{_ENGINE[name]}"), name)
     return registry.by_class_name(name)
 
 

@@ -16,7 +16,7 @@ from polytask.shapes import Float, Int, Tensor
 
 __all__ = ["SEES_GRADIENTS", "Balancer", "Signals"]
 
-SEES_GRADIENTS = frozenset({"gramian", "rows"})
+SEES_GRADIENTS = frozenset({"gramian", "rows", "cross_gramian", "validation"})
 """What a method may need that costs passes through the shared part."""
 
 
@@ -192,7 +192,7 @@ class Balancer(nn.Module, ABC):
         """The modes of the engine that this method can run in."""
         if not self.needs & SEES_GRADIENTS:
             return ("exact",)
-        if "rows" in self.needs:
+        if self.needs & {"rows", "cross_gramian", "validation"}:
             return ("exact", "every_k") if type(self).combine is Balancer.combine else ("exact",)
         has_step = type(self).iterate is not Balancer.iterate
         return ("exact", "every_k", "features", *(("matrix_free",) if has_step else ()))

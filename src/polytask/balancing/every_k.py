@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.balancer import SEES_GRADIENTS, Balancer, Signals
 from polytask.errors import RecipeError
 from polytask.shapes import Float, Tensor
 
@@ -50,7 +50,7 @@ class EveryK(Balancer):
         super().__init__()
         if k < 1:
             raise RecipeError(f"EveryK needs k of one or more, got {k}.")
-        if "every_k" not in balancer.modes and balancer.needs & {"gramian", "rows"}:
+        if "every_k" not in balancer.modes and balancer.needs & SEES_GRADIENTS:
             raise RecipeError(
                 f"{type(balancer).__name__} has no weights to keep; it runs in: {', '.join(balancer.modes)}."
             )
@@ -72,10 +72,10 @@ class EveryK(Balancer):
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The kept weights, or new ones when it is time."""
         kept = self.balancer.keep()
-        if signals.gramian is None and signals.rows is None and self._is_fresh(signals):
+        if self._is_fresh(signals):
             kept.age += 1
             return kept.at(signals.index)
-        weights = self.balancer.weigh(signals)
+        weights: Tensor = self.balancer(signals)
         kept.store(signals.index, weights)
         return weights
 

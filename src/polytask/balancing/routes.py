@@ -40,7 +40,7 @@ class Result:
 def by_known_weights(step: Step, balancer: Balancer, signals: Signals) -> Result:
     """The weights follow from the losses alone: one backward."""
     weights = solve(balancer, signals)
-    head_weights = balancer.head_weights(signals, weights)
+    head_weights = balancer.head_weights(signals, weights).detach()
     if not torch.equal(weights, head_weights):
         survey(step)
     weighted_backward(step, weights, head_weights)
@@ -107,15 +107,9 @@ def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:
 
 
 def solve(balancer: Balancer, signals: Signals) -> Float[Tensor, " T"]:
-    """Ask the balancer, and accept only finite weights.
-
-    Raises:
-        NonFiniteError: If a weight is NaN or infinite.
-    """
-    weights = balancer.weigh(signals).detach()
-    if not weights.isfinite().all():
-        raise NonFiniteError(f"{type(balancer).__name__} gave the weights {weights.tolist()}; they must be finite.")
-    return weights
+    """Ask the balancer for float64 weights on the CPU; it answers only with finite ones."""
+    weights: Tensor = balancer(signals)
+    return weights.detach().to("cpu", torch.float64)
 
 
 def _need_shared(step: Step, balancer: Balancer) -> None:
