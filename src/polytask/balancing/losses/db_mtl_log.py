@@ -29,8 +29,9 @@ class DBMTLLog(Balancer):
         tensor([2.0000, 0.5000], dtype=torch.float64)
 
     Note:
-        The same weights as :class:`~polytask.balancing.ScaleInvariant`; it has its own name because the paper's ablation
-        has. The paper takes log(L + 1e-8); here smaller losses count as 1e-8, and that is counted. Cost: one backward.
+        The same weights as :class:`~polytask.balancing.ScaleInvariant`; it has its own name because the paper's
+        ablation has. The paper takes log(L + 1e-8); here smaller losses count as 1e-8, and that is counted. Cost: one
+        backward.
 
     References:
         Lin et al. (2023). Dual-balancing for multi-task learning. arXiv:2308.12029 (section 3.1).

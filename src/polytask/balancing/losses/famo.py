@@ -44,9 +44,9 @@ class FAMO(Balancer):
         tensor([0.4502, 0.5498], dtype=torch.float64)
 
     Note:
-        Cost: one backward, and one more forward of the same batch for the losses after the step. An absent task keeps its
-        logit and the moments of its Adam. The authors' code defaults to a decay of 1e-5 in the class and 1e-3 in the
-        experiments; the latter is the default here. A step without losses after it leaves the logits alone.
+        Cost: one backward, and one more forward of the same batch for the losses after the step. An absent task keeps
+        its logit and the moments of its Adam. The authors' code defaults to a decay of 1e-5 in the class and 1e-3 in
+        the experiments; the latter is the default here. A step without losses after it leaves the logits alone.
 
     References:
         Liu et al. (2023). FAMO: Fast adaptive multitask optimization. NeurIPS (algorithm 1).

@@ -28,8 +28,8 @@ class GLS(Balancer):
         tensor([1.0000, 0.2500], dtype=torch.float64)
 
     Note:
-        The product is taken over the tasks present in the batch, through logarithms, so that 100 tasks neither overflow nor
-        vanish. Cost: one backward.
+        The product is taken over the tasks present in the batch, through logarithms, so that 100 tasks neither
+        overflow nor vanish. Cost: one backward.
 
     References:
         Chennupati et al. (2019). MultiNet++: Multi-stream feature aggregation and geometric loss strategy for

@@ -42,8 +42,8 @@ class STCH(Balancer):
         tensor([0.5000, 0.5000], dtype=torch.float64)
 
     Note:
-        The warm-up is that of the authors' multi-task experiments and not in the paper's equations; without it tasks on a
-        small scale are hardly trained. Cost: one backward.
+        The warm-up is that of the authors' multi-task experiments and not in the paper's equations; without it tasks
+        on a small scale are hardly trained. Cost: one backward.
 
     References:
         Lin et al. (2024). Smooth Tchebycheff scalarization for multi-objective optimization. ICML (equation 8).

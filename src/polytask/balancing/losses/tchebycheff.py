@@ -32,8 +32,8 @@ class Tchebycheff(Balancer):
         tensor([1.5000, 0.0000], dtype=torch.float64)
 
     Note:
-        Tasks that tie share the weight evenly. The weights jump from task to task, which makes training slow and uneven;
-        :class:`~polytask.balancing.STCH` is the smooth form. Cost: one backward.
+        Tasks that tie share the weight evenly. The weights jump from task to task, which makes training slow and
+        uneven; :class:`~polytask.balancing.STCH` is the smooth form. Cost: one backward.
 
     References:
         Miettinen (1998). Nonlinear multiobjective optimization. Springer (section 3.4).

@@ -1,4 +1,4 @@
 """Solvers on the T x T Gramian, in float64, with nothing but numpy and scipy.
 
-Each returns a :class:`~polytask.balancing.solvers.gramian.Solution`: the weights, and whether they are what was asked for.
+Each returns the weights, and whether they are what was asked for.
 """

@@ -8,7 +8,7 @@ from scipy.linalg import lapack
 from polytask.balancing.solvers.gramian import Floats, ScaledGramian, Solution
 from polytask.balancing.solvers.simplex import min_norm
 
-__all__ = ["bargain"]
+__all__ = ["bargain", "bargain_step"]
 
 _LIMIT = 1e8
 _ITERATIONS = 100
@@ -35,8 +35,9 @@ def bargain(gramian: Floats, exponent: float = 1.0) -> Solution:
 
     Note:
         A task with a zero gradient has nothing to bargain for and gets weight 0. If the convex hull of the gradients
-        contains the origin the potential has no minimum (the weights grow without bound while the direction shrinks): then the
-        min-norm weights are returned, whose direction is the zero that the bargain tends to, and the solution says so.
+        contains the origin the potential has no minimum (the weights grow without bound while the direction shrinks):
+        then the min-norm weights are returned, whose direction is the zero that the bargain tends to, and the
+        solution says so.
     """
     scaled = ScaledGramian(gramian)
     weights = np.zeros(len(gramian))
@@ -104,3 +105,26 @@ def _potential(u: Floats, product: Floats, pull: Floats, p: float) -> float:
     # For p = 1 the pulls are k / u with all k = 1, so that log u is the potential.
     barrier = np.log(u).sum() if p == 1.0 else (pull * u).sum() / (1.0 - p)
     return float(0.5 * (u @ product) - barrier)
+
+
+def bargain_step(weights: Floats, product: Floats, exponent: float) -> Floats:
+    """One step of the fixed point towards ``product_i * w_i^p`` equal for all tasks, at most a factor of two a task.
+
+    Args:
+        weights: Positive weights.
+        product: The Gramian times them.
+        exponent: :math:`p`.
+
+    Example:
+        >>> bargain_step(np.array([1.0, 1.0]), np.array([4.0, 1.0]), 1.0)
+        array([0.66666667, 1.33333333])
+    """
+    gains = product * weights**exponent
+    mean = float(np.abs(gains).mean())
+    if mean <= 0.0:
+        return weights
+    factor = np.full_like(weights, 2.0)  # a task that would lose gets more weight
+    np.power(gains / mean, -1.0 / (1.0 + exponent), out=factor, where=gains > 0.0)
+    moved = weights * np.clip(factor, 0.5, 2.0)
+    scaled: Floats = moved * (weights.sum() / moved.sum())
+    return scaled

@@ -14,13 +14,16 @@ _ITERATIONS = 100
 
 
 def conflict_averse(gramian: Floats, radius: float) -> Solution:
-    r"""Weights of the direction :math:`\max_d \min_i g_i^\top d` within :math:`\lVert d - g_0 \rVert \le c \lVert g_0 \rVert`.
+    r"""Weights of the direction :math:`\max_d \min_i g_i^\top d` within
+    :math:`\lVert d - g_0 \rVert \le c \lVert g_0 \rVert`.
 
-    The dual is :math:`\min_{w \in \Delta} g_w^\top g_0 + \kappa \lVert g_w \rVert` with :math:`\kappa = c \lVert g_0 \rVert`. Since
-    :math:`\kappa \lVert g_w \rVert = \min_{s>0} \tfrac{1}{2s} \lVert g_w \rVert^2 + \tfrac{s}{2} \kappa^2`, it is, for a given
-    :math:`s`, the shortest vector in the hull of the shifted gradients :math:`g_i + s g_0`, and one convex search over
-    :math:`s` remains, whose root is :math:`\lVert g_w \rVert = \kappa s`. On a given support that root is the closed form of a
-    quadratic equation, so that the search ends after as many rounds as the support changes.
+    The dual is :math:`\min_{w \in \Delta} g_w^\top g_0 + \kappa \lVert g_w \rVert` with
+    :math:`\kappa = c \lVert g_0 \rVert`. Since
+    :math:`\kappa \lVert g_w \rVert = \min_{s>0} \tfrac{1}{2s} \lVert g_w \rVert^2 + \tfrac{s}{2} \kappa^2`, it is,
+    for a given :math:`s`, the shortest vector in the hull of the shifted gradients :math:`g_i + s g_0`, and one
+    convex search over :math:`s` remains, whose root is :math:`\lVert g_w \rVert = \kappa s`. On a given support that
+    root is the closed form of a quadratic equation, so that the search ends after as many rounds as the support
+    changes.
 
     Args:
         gramian: Symmetric, finite, ``T x T``.
@@ -31,8 +34,8 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
         array([0.75, 0.75])
 
     Note:
-        Where the least gain that can be had is zero (:math:`g_w = 0`, the hull contains the origin) the direction is the
-        average gradient, the limit of the authors' implementation.
+        Where the least gain that can be had is zero (:math:`g_w = 0`, the hull contains the origin) the direction is
+        the average gradient, the limit of the authors' implementation.
     """
     n = len(gramian)
     average = np.full(n, 1.0 / n)

@@ -30,9 +30,9 @@ def min_norm(gramian: Floats) -> Solution:
         array([0.75, 0.25])
 
     Note:
-        Tasks with a zero gradient share the whole weight evenly: the shortest vector is zero. The answer is certified by
-        its duality gap :math:`w^\top G w - \min_i (G w)_i`; where the active set misses it (a degenerate Gramian), pairwise
-        Frank-Wolfe goes on from there, and what still misses it says so.
+        Tasks with a zero gradient share the whole weight evenly: the shortest vector is zero. The answer is certified
+        by its duality gap :math:`w^\top G w - \min_i (G w)_i`; where the active set misses it (a degenerate Gramian),
+        pairwise Frank-Wolfe goes on from there, and what still misses it says so.
     """
     scaled = ScaledGramian(gramian)
     n = len(gramian)

@@ -1,0 +1,49 @@
+"""Random weights for the gradients of the shared part."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.draws import Draws
+from polytask.shapes import Float, Tensor
+
+__all__ = ["RandomGradients"]
+
+
+class RandomGradients(Balancer):
+    r"""Draw new weights for the gradients at every step (RGW); a baseline that a clever method has to beat.
+
+    .. math:: w = \mathrm{softmax}(z), \qquad z \sim \mathcal N(0, I)
+
+    Args:
+        seed: The draws depend on it and on the number of steps alone.
+
+    Example:
+        >>> weights = RandomGradients(seed=1)(Signals.of([0.5, 2.0, 1.0]))
+        >>> bool(weights.sum().isclose(torch.tensor(1.0, dtype=torch.float64)))
+        True
+
+    Note:
+        Unlike with :class:`~polytask.balancing.RLW` a task's own parameters see its loss with weight one. The weights
+        do not look at the gradients, so one backward is enough.
+
+    References:
+        Lin et al. (2022). Reasonable effectiveness of random weighting: a litmus test for multi-task learning. TMLR.
+    """
+
+    keeps: ClassVar[frozenset[str]] = frozenset({"single"})
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        self.draws = Draws(seed)
+
+    def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
+        """A softmax of normal draws over the present tasks."""
+        return torch.softmax(torch.from_numpy(self.draws.numpy().standard_normal(len(signals.losses))), dim=0)
+
+    def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """One for each task."""
+        return torch.ones_like(weights)
