@@ -42,7 +42,7 @@ class CrossValidated(LinearPredictor):
     Attributes:
         alpha_: The strength chosen; the other settings searched are kept likewise, as ``ratio_`` for ``ratio``.
         alphas_: Strengths tried [S, A], for each of the S combinations of the other settings.
-        mse_path_: Mean squared error on held-out labels [S, A, F].
+        mse_path_: Mean squared error on held-out labels [S, A, F]; NaN where a path had ended.
         settings_: The S combinations.
         model_: The model fitted on all rows.
 
@@ -56,10 +56,15 @@ class CrossValidated(LinearPredictor):
 
     Note:
         The rows are read once per fold; a path and its held-out errors come from sufficient statistics alone. A task
-        that a fold leaves without labels takes the mean of the others there.
+        that a fold leaves without labels takes the mean of the others there. Iterative models solve the folds to a
+        gap of 1e-4 of the objective (or ``tol``, if larger), since held-out errors are no more certain than that,
+        and the final fit to ``tol``. A fold's path ends when its held-out error has risen at five strengths in a row;
+        weaker strengths are not chosen.
     """
 
     model_class: ClassVar[type[LinearModel]]
+    fold_tol: ClassVar[float] = 1e-4
+    patience: ClassVar[int] = 5
 
     alphas: int | Sequence[float]
     cv: Any
@@ -85,14 +90,14 @@ class CrossValidated(LinearPredictor):
         folds = [(Moments.of(train), Moments.of(test)) for train, test in self._folds(rows)]
         problem = Problem.of(whole, models[0].intercept, models[0].scale)
         self.alphas_ = np.stack([self._strengths(model, problem) for model in models])
-        jobs = list(itertools.product(zip(models, self.alphas_, strict=True), folds))
+        jobs = list(itertools.product(zip(map(self._loosened, models), self.alphas_, strict=True), folds))
         errors = Parallel(n_jobs=self.n_jobs)(
-            delayed(_held_out_errors)(model, alphas, *fold) for (model, alphas), fold in jobs
+            delayed(_held_out_errors)(model, alphas, self.patience, *fold) for (model, alphas), fold in jobs
         )
         self.mse_path_ = np.moveaxis(np.reshape(errors, (len(models), len(folds), -1)), 1, 2)
         weight = np.array([test.weight.sum() for _, test in folds])
         mean_error = self.mse_path_ @ weight / weight.sum()
-        best, strength = np.unravel_index(np.argmin(mean_error), mean_error.shape)
+        best, strength = np.unravel_index(np.nanargmin(mean_error), mean_error.shape)
         self.settings_ = [{name: getattr(model, name) for name in self.model_class.searched} for model in models]
         self.alpha_ = float(self.alphas_[best, strength])
         for name, value in self.settings_[best].items():
@@ -112,6 +117,12 @@ class CrossValidated(LinearPredictor):
         for model in models:
             model.check_settings()
         return models
+
+    def _loosened(self, model: LinearModel) -> LinearModel:
+        settings = model.get_params(deep=False)
+        if "tol" in settings:
+            settings["tol"] = max(settings["tol"], self.fold_tol)
+        return type(model)(**settings)
 
     def _strengths(self, model: LinearModel, problem: Problem) -> Array:
         if isinstance(self.alphas, int | np.integer):
@@ -143,12 +154,15 @@ _OWN = ("alphas", "cv", "n_jobs")
 
 
 @functools.cache
-def cross_validated(model_class: type[LinearModel]) -> type[CrossValidated]:
+def cross_validated(model_class: Any) -> type[CrossValidated]:
     """The cross-validated version of a model: its settings, with ``alphas``, ``cv`` and ``n_jobs`` for ``alpha``."""
     name = f"{model_class.__name__}CV"
     own = [
         inspect.Parameter("alphas", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=30),
-        *(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in (("cv", 5), ("n_jobs", None))),
+        *(
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value)
+            for key, value in (("cv", 5), ("n_jobs", None))
+        ),
     ]
     theirs = [
         parameter.replace(kind=parameter.KEYWORD_ONLY, default=model_class.searched.get(key, parameter.default))
@@ -163,6 +177,7 @@ def cross_validated(model_class: type[LinearModel]) -> type[CrossValidated]:
         for key, value in bound.arguments.items():
             setattr(self, key, value)
 
+    # sklearn reads the settings' names from here.
     itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = inspect.Signature([itself, *signature.parameters.values()])  # type: ignore[attr-defined]
     summary = f":class:`~{model_class.__module__}.{model_class.__name__}` with settings chosen by cross-validation."
@@ -177,16 +192,18 @@ def cross_validated(model_class: type[LinearModel]) -> type[CrossValidated]:
     return type(name, (CrossValidated,), dict(body))
 
 
-def _held_out_errors(model: LinearModel, alphas: Array, train: Moments, test: Moments) -> Array:
+def _held_out_errors(model: LinearModel, alphas: Array, patience: int, train: Moments, test: Moments) -> Array:
     """Mean squared error on the held-out labels for each strength, in the problem's units of the targets."""
     problem = Problem.of(train, model.intercept, model.scale)
     unit = problem.frame.scale_y**2
     total = test.weight.sum() or 1.0
-    errors = [
-        (test.squared_error(*problem.frame.restore(solution.coefficients)) / unit).sum() / total
-        for solution in model.path(problem, alphas.tolist())
-    ]
-    return np.array(errors)
+    errors = np.full(len(alphas), np.nan)
+    for number, solution in enumerate(model.path(problem, alphas.tolist())):
+        errors[number] = (test.squared_error(*problem.frame.restore(solution.coefficients)) / unit).sum() / total
+        latest = errors[max(number - patience, 0) : number + 1]
+        if len(latest) > patience and (np.diff(latest) > 0).all():
+            break
+    return errors
 
 
 def _split_tables(rows: TaskRows, n_folds: int, who: str) -> list[tuple[Any, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 
 from polytask.linear.model import LinearModel, Solution
@@ -49,12 +52,10 @@ class MeanRegularised(LinearModel):
         Evgeniou and Pontil, "Regularized Multi-Task Learning", KDD 2004, equation 5 and lemma 2.2.
     """
 
-    searched = {"ridge": (1e-4, 1e-2)}
-    path_span = 1e-6
+    searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"ridge": (1e-4, 1e-2)}
+    path_span = 1e-7
 
-    def __init__(
-        self, alpha: float = 1.0, *, ridge: float = 1e-4, intercept: Intercept = "own", scale: Scale = "none"
-    ):
+    def __init__(self, alpha: float = 1.0, *, ridge: float = 1e-4, intercept: Intercept = "own", scale: Scale = "none"):
         self.alpha = alpha
         self.ridge = ridge
         self.intercept = intercept
@@ -89,5 +90,5 @@ class MeanRegularised(LinearModel):
         return Solution(W[None], problem.loss(W) + penalty)
 
     def largest_alpha(self, problem: Problem) -> float:
-        """A hundred times the mean eigenvalue, where the tasks all but agree."""
-        return 1e2 * problem.mean_eigenvalue
+        """A thousand times the mean eigenvalue, where the tasks all but agree."""
+        return 1e3 * problem.mean_eigenvalue

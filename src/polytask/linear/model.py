@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from polytask.errors import RecipeError, TargetError
 from polytask.linear.moments import Intercept, Moments, Problem, Scale
 from polytask.linear.rows import Array, Form, is_per_task, read_inputs, read_rows
 
-__all__ = ["LinearModel", "LinearPredictor", "Solution"]
+__all__ = ["LinearModel", "LinearPredictor", "Solution", "warn_unfinished"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Solution:
 
     @property
     def coefficients(self) -> Array:
+        """The coefficient matrix [T, D] in the problem's units."""
         total: Array = self.parts.sum(0)
         return total
 
@@ -115,7 +118,7 @@ class LinearModel(LinearPredictor, ABC):
         part_names: Attributes under which the components of the coefficients are kept, if there are several.
     """
 
-    searched: ClassVar[dict[str, tuple[float, ...]]] = {}
+    searched: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     path_span: ClassVar[float] = 1e-3
     part_names: ClassVar[tuple[str, ...]] = ()
 
@@ -171,3 +174,15 @@ class LinearModel(LinearPredictor, ABC):
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise RecipeError(f"{type(self).__name__} needs {name} to be {wanted}, got {getattr(self, name)!r}.")
+
+
+def warn_unfinished(model: LinearModel, solution: Solution, tol: float, max_iter: int) -> None:
+    """Say so if an iteration ended before its certificate was good enough."""
+    if solution.n_iter >= max_iter and solution.gap > tol * solution.objective:
+        warnings.warn(
+            f"{type(model).__name__} stopped after {solution.n_iter} iterations with a duality gap of "
+            f"{solution.gap:.2e} at objective {solution.objective:.2e}. Increase max_iter or alpha, "
+            "scale the inputs, or accept a larger tol.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )

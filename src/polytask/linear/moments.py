@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -196,7 +196,11 @@ class Problem:
     def mean_eigenvalue(self) -> float:
         """Mean of all eigenvalues: the natural unit of a quadratic penalty."""
         width = self.gram.shape[-1]
-        return float(np.einsum("tdd->", self.gram)) / (len(self.gram) * width)
+        return float(np.einsum("tdd->", self.gram) / (len(self.gram) * width))
+
+    def with_ridge(self, ridge: float) -> Problem:
+        """The same with ``ridge / 2 |W|^2`` added to the loss, as rows of zeros in the targets would."""
+        return replace(self, gram=self.gram + ridge * np.eye(self.gram.shape[-1]))
 
     def apply(self, W: Array) -> Array:
         """``G_t w_t`` for every task."""
@@ -204,7 +208,7 @@ class Problem:
 
     def loss(self, W: Array) -> float:
         """The value of ``f``."""
-        return 0.5 * float(self.square.sum() + ((self.apply(W) - 2 * self.cross) * W).sum())
+        return 0.5 * float(np.sum(self.square) + np.sum((self.apply(W) - 2 * self.cross) * W))
 
 
 def _apply(gram: Array, W: Array) -> Array:

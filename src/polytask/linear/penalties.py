@@ -5,6 +5,8 @@ A row of the matrix is a task, a column a feature.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +14,16 @@ import numpy as np
 
 from polytask.linear.rows import Array
 
-__all__ = ["Entries", "Features", "LargestPerFeature", "Penalty", "SingularValues", "Tasks"]
+__all__ = [
+    "Entries",
+    "Features",
+    "LargestPerFeature",
+    "Penalty",
+    "SingularValues",
+    "Tasks",
+    "map_singular_values",
+    "singular_values",
+]
 
 
 class Penalty(Protocol):
@@ -32,95 +43,136 @@ class Penalty(Protocol):
 
 
 @dataclass(frozen=True)
-class _Norm:
+class _Norm(ABC):
     """A norm times a strength: its conjugate is zero wherever it is finite."""
 
     strength: float
 
+    def value(self, W: Array) -> float:
+        """The norm times the strength."""
+        return self.strength * self._norm(W)
+
+    def prox(self, W: Array, step: float) -> Array:
+        """The matrix shrunk in this norm."""
+        return self._shrink(W, step * self.strength)
+
+    def gauge(self, Z: Array) -> float:
+        """The dual norm divided by the strength."""
+        return self._dual_norm(Z) / self.strength
+
     def conjugate(self, Z: Array) -> float:
+        """Zero."""
         return 0.0
 
+    @abstractmethod
+    def _norm(self, W: Array) -> float: ...
 
-@dataclass(frozen=True)
+    @abstractmethod
+    def _dual_norm(self, Z: Array) -> float: ...
+
+    @abstractmethod
+    def _shrink(self, W: Array, threshold: float) -> Array: ...
+
+
 class SingularValues(_Norm):
     """Trace norm: the sum of the singular values; the tasks share few directions."""
 
-    def value(self, W: Array) -> float:
-        return self.strength * float(np.linalg.svd(W, compute_uv=False).sum())
+    def _norm(self, W: Array) -> float:
+        return float(np.sum(singular_values(W)))
 
-    def prox(self, W: Array, step: float) -> Array:
-        left, values, right = np.linalg.svd(W, full_matrices=False)
-        shrunk: Array = (left * np.maximum(values - step * self.strength, 0.0)) @ right
-        return shrunk
+    def _dual_norm(self, Z: Array) -> float:
+        return float(np.max(singular_values(Z)))
 
-    def gauge(self, Z: Array) -> float:
-        return float(np.linalg.svd(Z, compute_uv=False)[0]) / self.strength
+    def _shrink(self, W: Array, threshold: float) -> Array:
+        return map_singular_values(W, lambda values: _kept(values, threshold), threshold)
 
 
-@dataclass(frozen=True)
 class Features(_Norm):
     """The sum over features of the Euclidean norm across tasks; the tasks share few features."""
 
-    def value(self, W: Array) -> float:
-        return self.strength * float(np.sqrt((W**2).sum(0)).sum())
+    def _norm(self, W: Array) -> float:
+        return float(np.sum(_lengths(W)))
 
-    def prox(self, W: Array, step: float) -> Array:
-        return W * _shrink_factor(np.sqrt((W**2).sum(0)), step * self.strength)
+    def _dual_norm(self, Z: Array) -> float:
+        return float(np.max(_lengths(Z)))
 
-    def gauge(self, Z: Array) -> float:
-        return float(np.sqrt((Z**2).sum(0)).max()) / self.strength
+    def _shrink(self, W: Array, threshold: float) -> Array:
+        return W * _kept(_lengths(W), threshold)
 
 
-@dataclass(frozen=True)
 class Tasks(_Norm):
     """The sum over tasks of the Euclidean norm across features; few tasks differ."""
 
-    def value(self, W: Array) -> float:
-        return self.strength * float(np.sqrt((W**2).sum(1)).sum())
+    def _norm(self, W: Array) -> float:
+        return float(np.sum(_lengths(W.T)))
 
-    def prox(self, W: Array, step: float) -> Array:
-        return W * _shrink_factor(np.sqrt((W**2).sum(1)), step * self.strength)[:, None]
+    def _dual_norm(self, Z: Array) -> float:
+        return float(np.max(_lengths(Z.T)))
 
-    def gauge(self, Z: Array) -> float:
-        return float(np.sqrt((Z**2).sum(1)).max()) / self.strength
+    def _shrink(self, W: Array, threshold: float) -> Array:
+        return W * _kept(_lengths(W.T), threshold)[:, None]
 
 
-@dataclass(frozen=True)
 class Entries(_Norm):
     """The sum of absolute values; few single coefficients differ."""
 
-    def value(self, W: Array) -> float:
-        return self.strength * float(np.abs(W).sum())
+    def _norm(self, W: Array) -> float:
+        return float(np.sum(np.abs(W)))
 
-    def prox(self, W: Array, step: float) -> Array:
-        shrunk: Array = np.sign(W) * np.maximum(np.abs(W) - step * self.strength, 0.0)
-        return shrunk
+    def _dual_norm(self, Z: Array) -> float:
+        return float(np.max(np.abs(Z)))
 
-    def gauge(self, Z: Array) -> float:
-        return float(np.abs(Z).max()) / self.strength
+    def _shrink(self, W: Array, threshold: float) -> Array:
+        return W * _kept(np.abs(W), threshold)
 
 
-@dataclass(frozen=True)
 class LargestPerFeature(_Norm):
     """The sum over features of the largest absolute value among tasks; a feature is free once one task uses it."""
 
-    def value(self, W: Array) -> float:
-        return self.strength * float(np.abs(W).max(0).sum())
+    def _norm(self, W: Array) -> float:
+        return float(np.sum(np.max(np.abs(W), axis=0)))
 
-    def prox(self, W: Array, step: float) -> Array:
-        # Moreau: what remains after projecting each column on the l1 ball of this radius.
-        radius = step * self.strength
+    def _dual_norm(self, Z: Array) -> float:
+        return float(np.max(np.sum(np.abs(Z), axis=0)))
+
+    def _shrink(self, W: Array, threshold: float) -> Array:
+        # Moreau: what remains after projecting each column on the l1 ball whose radius is the threshold.
         size = np.abs(W)
         falling = -np.sort(-size, axis=0)
-        cut = (np.cumsum(falling, axis=0) - radius) / np.arange(1, len(W) + 1)[:, None]
+        cut = (np.cumsum(falling, axis=0) - threshold) / np.arange(1, len(W) + 1)[:, None]
         last = np.maximum((falling > cut).sum(0), 1) - 1
         level = np.maximum(cut[last, np.arange(W.shape[1])], 0.0)
         capped: Array = np.sign(W) * np.minimum(size, level)
         return capped
 
-    def gauge(self, Z: Array) -> float:
-        return float(np.abs(Z).sum(0).max()) / self.strength
+
+def singular_values(W: Array) -> Array:
+    """Singular values, falling."""
+    return np.asarray(np.linalg.svd(W, compute_uv=False), dtype=np.float64)
 
 
-def _shrink_factor(norm: Array, threshold: float) -> Array:
-    return 1.0 - threshold / np.maximum(norm, threshold) if threshold > 0 else np.ones_like(norm)
+def map_singular_values(W: Array, factor: Callable[[Array], Array], resolution: float) -> Array:
+    """Multiply each singular value by a factor that depends on all of them.
+
+    The eigenvectors of the smaller of ``W'W`` and ``WW'`` serve, at half the cost of a singular value decomposition
+    or less, unless differences of the size of ``resolution`` drown in the rounding of the squares.
+    """
+    tall = W if W.shape[0] >= W.shape[1] else W.T
+    squares, right = np.linalg.eigh(tall.T @ tall)
+    if resolution > 1e-5 * np.sqrt(max(squares[-1], 0.0)):
+        mapped = (tall @ (right * factor(np.sqrt(np.maximum(squares, 0.0))))) @ right.T
+    else:
+        left, values, right = np.linalg.svd(tall, full_matrices=False)
+        mapped = (left * (values * factor(values))) @ right
+    result: Array = mapped if tall is W else mapped.T
+    return result
+
+
+def _lengths(W: Array) -> Array:
+    """Euclidean norms of the columns."""
+    return np.asarray(np.sqrt(np.einsum("td,td->d", W, W)), dtype=np.float64)
+
+
+def _kept(size: Array, threshold: float) -> Array:
+    """The share of each size that is left when ``threshold`` is taken away."""
+    return np.asarray(1.0 - threshold / np.maximum(size, threshold), dtype=np.float64)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from polytask.linear.model import LinearModel, Solution
+from polytask.linear.model import LinearModel, Solution, warn_unfinished
 from polytask.linear.moments import Problem
 from polytask.linear.penalties import Penalty
 from polytask.linear.rows import Array
@@ -42,14 +40,7 @@ class ProximalModel(LinearModel):
     def solve(self, problem: Problem, alpha: float, start: Array | None = None) -> Solution:
         """Minimise; warns with scikit-learn's ``ConvergenceWarning`` if the gap stays too large."""
         solution = minimise(problem, self.penalties(alpha, problem.shape), start, self.tol, self.max_iter)
-        if solution.n_iter >= self.max_iter and solution.gap > self.tol * solution.objective:
-            warnings.warn(
-                f"{type(self).__name__} stopped after {solution.n_iter} iterations with a duality gap of "
-                f"{solution.gap:.2e} at objective {solution.objective:.2e}. Increase max_iter or alpha, "
-                "scale the inputs, or accept a larger tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_unfinished(self, solution, self.tol, self.max_iter)
         return solution
 
     def largest_alpha(self, problem: Problem) -> float:
@@ -93,9 +84,7 @@ def minimise(
     return Solution(parts, objective, max(objective - best_dual, 0.0), max(iteration, 1))
 
 
-def _bounds(
-    problem: Problem, penalties: Sequence[Penalty], parts: Array, product: Array
-) -> tuple[float, float]:
+def _bounds(problem: Problem, penalties: Sequence[Penalty], parts: Array, product: Array) -> tuple[float, float]:
     """Objective at ``parts``, and a lower bound on the optimum.
 
     The bound is the dual value at the residuals, scaled into the domain; both follow from the sufficient statistics.
@@ -107,5 +96,7 @@ def _bounds(
     correlation = problem.cross - product
     gauge = max(p.gauge(correlation) for p in penalties)
     scale = 1.0 if gauge <= 1 else 1.0 / gauge
-    dual = scale * (total - explained) - scale**2 / 2 * residual - sum(p.conjugate(scale * correlation) for p in penalties)
+    dual = (
+        scale * (total - explained) - scale**2 / 2 * residual - sum(p.conjugate(scale * correlation) for p in penalties)
+    )
     return objective, dual

@@ -40,6 +40,7 @@ class TaskRows:
 
     @property
     def n_tasks(self) -> int:
+        """Number of tasks."""
         return len(self.targets)
 
     @property
