@@ -21,6 +21,7 @@ __all__ = [
     "observed_rows",
     "relative_error",
     "undefined",
+    "weight_of_each",
 ]
 
 RELATIVE_ERROR = Metric("relative_error", higher_is_better=False)
@@ -30,6 +31,15 @@ RELATIVE_ERROR = Metric("relative_error", higher_is_better=False)
 def full_precision(outputs: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     """Outputs in at least float32: a loss in half precision loses what it should measure."""
     return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+
+
+def weight_of_each(
+    weights: np.ndarray, codes: Shaped[Tensor, "*N"], losses: Float[Tensor, "*N"]
+) -> Float[Tensor, "*N"]:
+    """The class weight of each label, in the type of its loss."""
+    table = torch.as_tensor(weights, dtype=losses.dtype, device=losses.device)
+    # Not table[codes]: with a code that has no dimension, as inside vmap, indexing asks for its value.
+    return table.expand(*codes.shape, -1).gather(-1, codes.unsqueeze(-1)).squeeze(-1)
 
 
 def observed_rows(

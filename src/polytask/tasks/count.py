@@ -79,6 +79,7 @@ class Count(Task):
 
     def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels as float32."""
+        self.fitted(self.mean_)
         counts, observed = self._counts(labels)
         return np.where(observed, counts, 0).astype(np.float32), observed
 

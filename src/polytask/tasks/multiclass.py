@@ -28,6 +28,7 @@ from polytask.tasks._scoring import (
     observed_rows,
     relative_error,
     undefined,
+    weight_of_each,
 )
 from polytask.tasks.task import Metric, Prediction, Task
 
@@ -120,7 +121,7 @@ class Multiclass(Task):
             losses = (1 - self.label_smoothing) * losses - self.label_smoothing * log_p.mean(-1)
         if self.class_weight is None:
             return losses
-        return losses * torch.as_tensor(self.class_weights_, dtype=losses.dtype, device=losses.device)[y]
+        return losses * weight_of_each(self.class_weights_, y, losses)
 
     def decode(self, outputs: Float[Tensor, "N K"]) -> Prediction:
         """The likeliest class, and the probabilities of all."""

@@ -20,7 +20,15 @@ from polytask.tasks._labels import (
     restored_weights,
     stored_weights,
 )
-from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
+from polytask.tasks._scoring import (
+    RELATIVE_ERROR,
+    finite,
+    full_precision,
+    observed_rows,
+    relative_error,
+    undefined,
+    weight_of_each,
+)
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Ordinal"]
@@ -118,7 +126,7 @@ class Ordinal(Task):
         losses = _negative_log_likelihood(z, y)
         if self.class_weight is None:
             return losses
-        return losses * torch.as_tensor(self.class_weights_, dtype=losses.dtype, device=losses.device)[y]
+        return losses * weight_of_each(self.class_weights_, y, losses)
 
     def decode(self, outputs: Float[Tensor, "N O"]) -> Prediction:
         """The median level, and the probabilities of all."""

@@ -92,8 +92,11 @@ class Task(ABC):
             raise TargetError("A task needs a name, got an empty one.")
         if not (self.weight >= 0 and np.isfinite(self.weight)):
             raise TargetError(f"Task {self.name!r} needs a finite weight of at least 0, got {self.weight!r}.")
-        if isinstance(self.target, list):
+        # A recipe read from a file has lists where Python code has tuples.
+        if not isinstance(self.target, str):
             self.target = tuple(self.target)
+        if self.inputs is not None:
+            self.inputs = tuple(self.inputs)
         if not self.target:
             self.target = self.name
 

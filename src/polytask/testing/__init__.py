@@ -8,7 +8,7 @@ from typing import Any
 _CHECKS = {"check_task": "tasks"}
 """Where each check is; imported when it is asked for."""
 
-__all__ = sorted(_CHECKS)  # noqa: PLE0605
+__all__ = sorted(_CHECKS)
 
 
 def __getattr__(name: str) -> Any:

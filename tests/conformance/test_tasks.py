@@ -1,0 +1,103 @@
+"""Every registered task kind keeps the contract, on each set of labels that it takes; no wiring per kind."""
+
+import numpy as np
+import pytest
+import torch
+
+from polytask.errors import TargetError
+from polytask.tasks import Task, registry
+from polytask.testing import check_task
+
+LABELS = {
+    "0 and 1": [0, 1, 1, 0, 1, 0, 0, 1, 1, 1],
+    "booleans": [True, False, True, True, False, False, True, False, True, False],
+    "two words": ["no", "yes", "yes", "no", "yes", "no", "no", "yes", "no", "yes"],
+    "words": ["red", "green", "blue", "red", "green", "blue", "blue", "red", "green", "red"],
+    "whole numbers": [3, 0, 2, 7, 1, 3, 5, 0, 4, 2],
+    "fractions": [3.5, -0.25, 2.0, 7.5, 1.0, 3.0, 5.125, 0.5, 4.0, 2.25],
+    "columns of 0 and 1": [
+        [0, 1, 1],
+        [1, 0, 1],
+        [1, 1, 0],
+        [0, 0, 1],
+        [1, 0, 0],
+        [0, 1, 0],
+        [1, 1, 1],
+        [0, 0, 0],
+        [1, 0, 1],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_every_kind_takes_0_and_1_and_keeps_the_contract(kind: str) -> None:
+    check_task(lambda: registry.create(kind, name="target"), LABELS["0 and 1"])
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("kind", registry.names())
+def test_contract_on_all_labels_that_the_kind_takes(kind: str, labels: list) -> None:
+    def make() -> Task:
+        return registry.create(kind, name="target")
+
+    array = np.asarray(labels)
+    try:
+        make().fit(array.astype(object) if array.dtype.kind == "U" else array)
+    except TargetError:  # not labels of this kind; what it says is for the kind's own tests
+        return
+    check_task(make, labels)
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_options_that_the_kind_shares_with_others_keep_the_contract(kind: str) -> None:
+    options = {"class_weight": "balanced", "label_smoothing": 0.1, "transform": "log1p", "scaling": "robust"}
+    known = {name for name in options if hasattr(registry.load(kind), name)}
+    check_task(
+        lambda: registry.create(kind, name="target", **{name: options[name] for name in known}),
+        [0, 1, 1, 0, 1, 0, 0, 1, 1, 1],
+    )
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_first_metric_has_a_direction_and_relative_error_falls(kind: str) -> None:
+    metrics = registry.load(kind).metrics
+    assert len({metric.name for metric in metrics}) == len(metrics)
+    assert {metric.name: metric.higher_is_better for metric in metrics}["relative_error"] is False
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_the_initial_bias_has_no_skill(kind: str) -> None:
+    """Outputs that are the initial bias in every row have a relative error of one on the training labels."""
+    task = registry.create(kind, name="target")
+    targets, observed = _fitted(task, np.array(LABELS["0 and 1"] * 20))
+    constant = task.initial_bias().expand(len(targets), -1)
+    assert task.evaluate(constant, targets, observed)["relative_error"] == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_the_initial_bias_is_where_the_training_loss_is_flat(kind: str) -> None:
+    """It minimises the mean training loss among constants: no nudge makes it smaller."""
+    task = registry.create(kind, name="target")
+    targets, observed = _fitted(task, np.array(LABELS["0 and 1"] * 20))
+    bias = task.initial_bias().double()
+
+    def cost(outputs: torch.Tensor) -> float:
+        return task.loss(outputs.expand(len(targets), -1), targets, observed).mean().item()
+
+    for nudge in (1e-2, -1e-2):
+        assert cost(bias + nudge) >= cost(bias) - 1e-7
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_an_unfitted_task_says_so(kind: str) -> None:
+    task = registry.create(kind, name="target")
+    with pytest.raises(TargetError, match="fit"):
+        task.encode(np.array([0, 1]))
+    with pytest.raises(TargetError, match="fit"):
+        task.state()
+
+
+def _fitted(task: Task, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    task.fit(labels)
+    targets, observed = task.encode(labels)
+    return torch.as_tensor(targets), torch.as_tensor(observed)
