@@ -11,6 +11,7 @@
     ├── TrainingError        a run cannot go on
     │   ├── NonFiniteError   NaN or infinity in a loss or gradient
     │   └── RunFolderError   the run folder exists, is damaged or cannot be written
+    ├── StorageError         a file cannot be written, or is damaged
     ├── BundleError          a bundle is damaged, newer than this version, or not one
     └── MissingExtraError    an optional dependency is not installed
 
@@ -31,6 +32,7 @@ __all__ = [
     "PolytaskError",
     "RecipeError",
     "RunFolderError",
+    "StorageError",
     "TargetError",
     "TrainingError",
     "UnknownNameError",
@@ -88,6 +90,10 @@ class NonFiniteError(TrainingError):
 
 class RunFolderError(TrainingError):
     """The run folder exists already, is damaged, or cannot be written."""
+
+
+class StorageError(PolytaskError, OSError):
+    """A file cannot be written or is damaged; what was there before is whole."""
 
 
 class BundleError(PolytaskError, RuntimeError):

@@ -11,23 +11,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask.errors import PolytaskError
+from polytask.errors import StorageError
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-__all__ = ["StorageError", "load_tree", "save_tree", "sha256", "write_json", "write_text"]
+__all__ = ["load_tree", "save_tree", "sha256", "whole_file", "write_json", "write_text"]
 
 _TREE = "polytask.tree"
 
 
-class StorageError(PolytaskError, OSError):
-    """A file cannot be written or is damaged."""
-
-
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends without an error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +59,7 @@ def write_text(path: str | Path, text: str) -> None:
     Raises:
         StorageError: If the disk is full or the folder cannot be written.
     """
-    with _whole(Path(path)) as temporary:
+    with whole_file(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -99,7 +95,7 @@ def save_tree(path: str | Path, tree: Any) -> None:
 
     tensors: dict[str, Tensor] = {}
     packed = json.dumps(_pack(tree, tensors), ensure_ascii=False)
-    with _whole(Path(path)) as temporary:
+    with whole_file(Path(path)) as temporary:
         try:
             save_file(tensors, temporary, metadata={_TREE: packed})
         except Exception as error:

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from polytask.errors import DataError, MissingExtraError
+from polytask.storage import whole_file
 
-__all__ = ["Table", "TableLike", "open_table", "read_table"]
+__all__ = ["Table", "TableLike", "open_table", "read_table", "write_table"]
 
 TableLike: TypeAlias = Any
 """A path, a pandas, polars or pyarrow table, a dict of arrays, a 2-D array, or a :class:`Table`."""
@@ -298,3 +299,26 @@ def _pyarrow(path: Path) -> Any:
     except ImportError as error:
         raise MissingExtraError(f"reading {path.name}", "pyarrow", "parquet") from error
     return pyarrow
+
+
+def write_table(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as CSV, TSV, Parquet or Arrow, by the ending of its name; whole or not at all.
+
+    Raises:
+        DataError: If the ending is not known.
+        StorageError: If it cannot be written.
+    """
+    target = Path(path)
+    writers: dict[str, Any] = {
+        ".csv": lambda file: frame.to_csv(file, index=False),
+        ".tsv": lambda file: frame.to_csv(file, index=False, sep="\t"),
+        ".parquet": lambda file: frame.to_parquet(file, index=False),
+        ".arrow": lambda file: frame.to_feather(file),
+        ".feather": lambda file: frame.to_feather(file),
+    }
+    if target.suffix not in writers:
+        raise DataError(f"Cannot write {target.name}: the ending must be one of {', '.join(writers)}.")
+    if target.suffix in (".parquet", ".arrow", ".feather"):
+        _pyarrow(target)
+    with whole_file(target) as temporary:
+        writers[target.suffix](temporary)

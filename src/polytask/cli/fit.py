@@ -1,0 +1,105 @@
+"""``polytask fit``: train one model for several targets of a table, or run a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polytask.cli.options import method_options, separated
+from polytask.errors import RecipeError
+
+__all__ = ["fit"]
+
+
+def fit(
+    data: Annotated[Path, typer.Argument(help="A table (CSV, Parquet, Arrow), or a recipe (.yaml, .yml, .json).")],
+    targets: Annotated[
+        str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Run folder to make. Must not exist, unless with --resume.")] = None,
+    inputs: Annotated[str, typer.Option(help="Input columns: x,y. All but targets and dropped ones if left out.")] = "",
+    drop: Annotated[str, typer.Option(help="Columns that no task may read: id,name.")] = "",
+    group: Annotated[str, typer.Option(help="Column of groups (patient, user): no group is on both sides.")] = "",
+    time: Annotated[str, typer.Option(help="Column of times: the newest rows are the test rows.")] = "",
+    stratify: Annotated[bool, typer.Option(help="Keep the shares of all tasks' classes equal on both sides.")] = False,
+    encoder: Annotated[str, typer.Option(help="See: polytask list encoders.")] = "auto",
+    sharing: Annotated[str, typer.Option(help="See: polytask list sharing. Options: --set sharing.ratio=0.5.")] = "hard",
+    balancer: Annotated[str, typer.Option(help="See: polytask list balancers.")] = "equal",
+    epochs: Annotated[int | None, typer.Option(help="At most this many.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step.", min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of parameters, batches and splits.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of a recipe: --set training.patience=5 --set sharing.ratio=0.5."),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Also train one model a task, with the same budget.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
+) -> None:
+    """Train one model for several targets, with missing labels anywhere, and test it on rows kept apart.
+
+    Example: polytask fit patients.csv --targets motor,total --group patient --out runs/first --compare
+    """
+    from polytask.cli.terminal import note, print_record, say
+    from polytask.recipe import Recipe
+    from polytask.training.progress import Bar
+
+    if data.suffix in (".yaml", ".yml", ".json"):
+        recipe = Recipe.load(data)
+        if targets:
+            raise RecipeError("The recipe names the tasks: give either a recipe or --targets.")
+    else:
+        if not targets:
+            raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
+        recipe = Recipe(
+            **method_options(
+                {
+                    "tasks": dict(_task(entry) for entry in separated(targets)),
+                    "data": {data.stem: {"path": str(data), "drop": separated(drop)}},
+                    "split": _split(group, time, stratify),
+                    "encoder": encoder,
+                    "sharing": sharing,
+                    "balancer": balancer,
+                    "training": _given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
+                    "seed": seed,
+                },
+                [f"data.{data.stem}.inputs={separated(inputs)}"] if inputs else [],
+            )
+        )
+    overrides = [*(settings or []), *([f"training.device={device}"] if device != "cpu" else [])]
+    if overrides:
+        recipe = Recipe(**method_options(recipe.plain(), overrides))
+    run = recipe.run(out=out, resume=resume, compare=compare, progress=Bar())
+    if json_output:
+        import json
+
+        say(json.dumps(run.record.to_json(), ensure_ascii=False))
+        return
+    print_record(run.record)
+    if run.path is not None:
+        say(f"Model: {run.path / 'bundle'}    Predict: polytask predict {run.path} NEW.csv --out P.csv")
+    else:
+        note("Nothing was saved: give --out to keep the model.")
+
+
+def _task(entry: str) -> tuple[str, dict[str, Any]]:
+    name, colon, kind = entry.rpartition(":")
+    return (name, {"kind": kind}) if colon else (entry, {})
+
+
+def _split(group: str, time: str, stratify: bool) -> dict[str, Any]:
+    if sum(map(bool, (group, time))) > 1:
+        raise RecipeError("Rows are divided by --group or by --time, not by both.")
+    if group:
+        return {"method": "grouped", "column": group}
+    if time:
+        return {"method": "time", "column": time}
+    return {"method": "stratified"} if stratify else {}
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

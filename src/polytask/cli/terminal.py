@@ -1,0 +1,88 @@
+"""How results look in a terminal."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polytask.records import RunRecord
+
+__all__ = ["fail", "note", "print_record", "print_table", "say"]
+
+
+def say(text: str) -> None:
+    """Print a line of the answer."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """Print a line beside the answer, on standard error."""
+    print(text, file=sys.stderr)
+
+
+def fail(text: str) -> None:
+    """Print what went wrong, on standard error."""
+    print(f"polytask: {text}", file=sys.stderr)
+
+
+def print_table(columns: list[str], rows: list[list[Any]], title: str = "") -> None:
+    """Print a table; numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, name in enumerate(columns):
+        numeric = all(isinstance(row[index], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(number(value) for value in row))
+    Console().print(table)
+
+
+def number(value: Any) -> str:
+    """A value as a person reads it: four significant digits, a dash for what is not there.
+
+    Example:
+        >>> number(0.123456), number(12345.6), number(None), number("text")
+        ('0.1235', '12,346', '-', 'text')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def print_record(record: RunRecord) -> None:
+    """The results of a run: a row per task, joint beside single, and what to know about them."""
+    compared = any(result.single is not None for result in record.tasks.values())
+    columns = ["task", "kind", "metric", "joint", *(["single", "better"] if compared else []), "train labels", "test"]
+    rows = []
+    for name, result in record.tasks.items():
+        joint = result.metrics.get(result.metric)
+        arrow = "↑" if result.higher_is_better else "↓"
+        row: list[Any] = [name, result.kind, f"{result.metric} {arrow}", joint]
+        if compared:
+            single = (result.single or {}).get(result.metric)
+            row += [single, _better(joint, single, result.higher_is_better)]
+        rows.append([*row, result.n_train, result.n_test])
+    print_table(columns, rows)
+    counts = record.parameters
+    say(
+        f"{record.epochs} epochs in {record.seconds:.1f} s, kept epoch {record.best_epoch}; "
+        f"parameters: {counts['shared']:,} shared, {counts['private'] + counts['heads']:,} of single tasks."
+    )
+    say(f"An epoch: {record.sampling}.")
+    for text in record.notes:
+        say(f"Note: {text}")
+    if compared:
+        say("One split is no proof: differences of this size may be chance.")
+
+
+def _better(joint: float | None, single: float | None, higher: bool) -> str:
+    if joint is None or single is None or joint == single:
+        return "-"
+    return "joint" if (joint > single) == higher else "single"

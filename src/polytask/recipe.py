@@ -1,0 +1,270 @@
+"""A recipe: a whole run as data. Load it, save it, hash it, run it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from polytask.errors import RecipeError
+from polytask.storage import write_text
+
+if TYPE_CHECKING:
+    from polytask.training.running import Run
+
+__all__ = ["Choice", "Recipe", "SourceSpec", "SplitSpec"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Choice(_Strict):
+    """A method by name, with its options: ``mmoe``, or ``{name: hard, ratio: 0.5}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+    def plain(self) -> str | dict[str, Any]:
+        """The shortest form."""
+        return {"name": self.name, **self.options} if self.options else self.name
+
+
+class SourceSpec(_Strict):
+    """One data set.
+
+    Args:
+        path: A CSV, Parquet or Arrow file; ``None`` when the data is given in Python.
+        inputs: Input columns; all that are neither targets nor dropped if ``None``.
+        drop: Columns that no task may read.
+        row_weights: Column of factors on the losses of each row.
+        scaling: Of numbers: ``standard``, ``robust`` or ``quantile``.
+        kinds: Kinds of input columns where the inferred one is not wanted.
+    """
+
+    path: str | None = None
+    inputs: list[str] | None = None
+    drop: list[str] = []
+    row_weights: str | None = None
+    scaling: str = "quantile"
+    kinds: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": str(value)} if isinstance(value, str | Path) else value
+
+
+class SplitSpec(_Strict):
+    """How rows are divided.
+
+    Args:
+        method: ``random``; ``stratified`` over all tasks at once; ``grouped``: all rows of a group on one side;
+            ``time``: the newest rows are the test rows.
+        column: Column of the groups or times.
+        validation: Share of the rows for early stopping.
+        test: Share of the rows for the final metrics, which training never sees.
+    """
+
+    method: Literal["random", "stratified", "grouped", "time"] = "random"
+    column: str | None = None
+    validation: float = Field(0.15, ge=0, lt=1)
+    test: float = Field(0.2, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> SplitSpec:
+        if self.method in ("grouped", "time") and not self.column:
+            raise ValueError(f"a {self.method} split needs a column")
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave no row for training")
+        return self
+
+
+class Recipe(_Strict):
+    """A whole run as data.
+
+    Args:
+        tasks: Options of each task by name, ``kind`` among them (inferred if left out); a list of names is enough.
+        data: The data sets by name; a path if there is only one.
+        encoder: How inputs become a representation; ``auto`` takes ``tabular`` for tables and ``cnn`` for images.
+        sharing: Which parts serve which tasks.
+        balancer: How losses become one gradient.
+        sampler: How several sources are mixed.
+        head_hidden: Widths of hidden layers in every head.
+        split: How rows are divided.
+        training: Settings of the training, see :class:`polytask.training.settings.Settings`.
+        seed: Of everything random.
+
+    Raises:
+        RecipeError: If a setting is unknown or contradicts another.
+
+    Example:
+        >>> recipe = Recipe(tasks=["heating", "cooling"], data="energy.csv", sharing="hard", training={"epochs": 5})
+        >>> print(recipe.to_yaml())
+        tasks:
+          heating: {}
+          cooling: {}
+        data:
+          data:
+            path: energy.csv
+        training:
+          epochs: 5
+        <BLANKLINE>
+        >>> Recipe.from_yaml(recipe.to_yaml()) == recipe
+        True
+    """
+
+    tasks: dict[str, dict[str, Any]]
+    data: dict[str, SourceSpec] = {}
+    encoder: Choice = Choice(name="auto")
+    sharing: Choice = Choice(name="hard")
+    balancer: Choice = Choice(name="equal")
+    sampler: Choice = Choice(name="proportional")
+    head_hidden: list[int] = []
+    split: SplitSpec = SplitSpec()
+    training: dict[str, Any] = {}
+    seed: int = 0
+
+    def __init__(self, **settings: Any):
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise RecipeError(_in_words(error)) from None
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _tasks(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, list | tuple):
+            named = [{"name": entry} if isinstance(entry, str) else dict(entry) for entry in value]
+            return {entry.pop("name", f"task {i}"): entry for i, entry in enumerate(named)}
+        if isinstance(value, Mapping):
+            return {
+                name: {"kind": entry} if isinstance(entry, str) else dict(entry or {}) for name, entry in value.items()
+            }
+        return value
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data(cls, value: Any) -> Any:
+        if isinstance(value, str | Path):
+            return {"data": {"path": str(value)}}
+        if isinstance(value, Mapping) and "path" in value and isinstance(value["path"], str | Path):
+            return {"data": dict(value)}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        from polytask.training.settings import Settings
+
+        if not self.tasks:
+            raise ValueError("a recipe needs at least one task")
+        Settings.from_options({**self.training, "seed": self.seed})
+        return self
+
+    def source(self, name: str) -> SourceSpec:
+        """Settings of a source; the defaults if the recipe has none of that name."""
+        return self.data.get(name, SourceSpec())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe file, YAML or JSON.
+
+        Raises:
+            RecipeError: If it cannot be read, or holds no recipe.
+        """
+        try:
+            return cls.from_yaml(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Recipe:
+        """Read YAML (or JSON, which is YAML)."""
+        try:
+            settings = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"The recipe is no YAML: {error}") from error
+        if not isinstance(settings, dict):
+            raise RecipeError("A recipe is a mapping of settings, such as `tasks: [a, b]`.")
+        return cls(**settings)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it, settings at their defaults left out."""
+        data = self.model_dump(exclude_defaults=True)
+        for name in ("encoder", "sharing", "balancer", "sampler"):
+            if name in data:
+                data[name] = getattr(self, name).plain()
+        return data
+
+    def to_yaml(self) -> str:
+        """As a recipe file."""
+        text: str = yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True)
+        return text
+
+    def save(self, path: str | Path) -> None:
+        """Write a recipe file."""
+        write_text(path, self.to_yaml())
+
+    def hash(self) -> str:
+        """A short hash of all settings; the same for recipes that say the same."""
+        text = json.dumps(self.plain(), sort_keys=True, ensure_ascii=False, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def run(
+        self,
+        data: Any = None,
+        *,
+        out: str | Path | None = None,
+        resume: bool = False,
+        compare: bool = False,
+        module: Any = None,
+        progress: Any = None,
+    ) -> Run:
+        """Train, and evaluate on the test rows.
+
+        Args:
+            data: The data, if the recipe names no files: a table, or by source name a table or a
+                :class:`~polytask.training.preparation.DataSet`.
+            out: Run folder; nothing is written if ``None``.
+            resume: Go on in a run folder that exists.
+            compare: Also train one model a task, with the same budget.
+            module: The user's network, for ``encoder="module"``.
+            progress: A :class:`~polytask.training.progress.Progress`; silent if ``None``.
+
+        Raises:
+            PolytaskError: If data or settings cannot be used, or the training cannot go on.
+        """
+        from polytask.training.running import run
+
+        return run(self, data, out=out, resume=resume, compare=compare, module=module, progress=progress)
+
+
+def _in_words(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "recipe"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            from polytask.errors import UnknownNameError
+
+            known = Recipe.model_fields if len(item["loc"]) == 1 else {}
+            message = str(UnknownNameError("setting", str(item["loc"][-1]), known)) if known else "no such setting"
+        lines.append(f"{where}: {message}")
+    return "The recipe cannot be used. " + "; ".join(lines)

@@ -1,0 +1,93 @@
+"""Outputs, losses and metrics over whole sources, in pieces that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from polytask.data.batch import Source
+from polytask.models.model import MultiTaskModel
+from polytask.shapes import Tensor
+from polytask.tasks.task import Task
+
+__all__ = ["constant_losses", "evaluate", "mean_losses", "outputs_of"]
+
+
+@torch.no_grad()
+def outputs_of(
+    model: MultiTaskModel, source: Source, tasks: Sequence[str], piece: int = 8192
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Outputs, targets and ``observed`` of all rows of a source, on the CPU.
+
+    Args:
+        model: The network; put into evaluation mode for the time being.
+        source: The rows.
+        tasks: Tasks to compute; targets come back for those the source has labels of.
+        piece: Rows in one pass.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    outputs: dict[str, list[Tensor]] = {task: [] for task in tasks}
+    targets: dict[str, list[Tensor]] = {task: [] for task in tasks if task in source.tasks}
+    observed: dict[str, list[Tensor]] = {task: [] for task in targets}
+    for start in range(0, len(source), piece):
+        batch = source.batch(torch.arange(start, min(start + piece, len(source)))).to(device)
+        for task, out in model(batch.inputs, tasks, batch.source).items():
+            outputs[task].append(out.cpu())
+        for task in targets:
+            targets[task].append(batch.targets[task].cpu())
+            observed[task].append(batch.observed[task].cpu())
+    model.train(was_training)
+    join = {name: {task: torch.cat(parts) for task, parts in group.items() if parts}
+            for name, group in (("outputs", outputs), ("targets", targets), ("observed", observed))}  # fmt: skip
+    return join["outputs"], join["targets"], join["observed"]
+
+
+def mean_losses(model: MultiTaskModel, tasks: Sequence[Task], sources: Mapping[str, Source]) -> dict[str, float]:
+    """Mean loss of each task over all observed labels of all sources; tasks without any are left out."""
+    total: dict[str, float] = {}
+    count: dict[str, int] = {}
+    for source in sources.values():
+        present = [task for task in tasks if task.name in source.tasks]
+        outputs, targets, observed = outputs_of(model, source, [task.name for task in present])
+        for task in present:
+            if task.name in outputs:
+                losses = task.loss(outputs[task.name], targets[task.name], observed[task.name])
+                total[task.name] = total.get(task.name, 0.0) + losses.double().sum().item()
+                count[task.name] = count.get(task.name, 0) + losses.numel()
+    return {task.name: total[task.name] / count[task.name] for task in tasks if count.get(task.name)}
+
+
+def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source]) -> dict[str, float]:
+    """Mean loss of each task's constant prediction, the one its head's bias starts at."""
+    total: dict[str, float] = {}
+    count: dict[str, int] = {}
+    for source in sources.values():
+        batch = source.batch(torch.arange(len(source)))
+        for task in tasks:
+            if task.name in source.tasks:
+                outputs = task.initial_bias().expand(len(batch), -1)
+                losses = task.loss(outputs, batch.targets[task.name], batch.observed[task.name])
+                total[task.name] = total.get(task.name, 0.0) + losses.double().sum().item()
+                count[task.name] = count.get(task.name, 0) + losses.numel()
+    return {task.name: total[task.name] / count[task.name] for task in tasks if count.get(task.name)}
+
+
+def evaluate(
+    model: MultiTaskModel, tasks: Sequence[Task], sources: Mapping[str, Source]
+) -> dict[str, dict[str, float]]:
+    """Every metric of every task over the observed labels of all sources together."""
+    gathered: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+    for source in sources.values():
+        present = [task.name for task in tasks if task.name in source.tasks]
+        outputs, targets, observed = outputs_of(model, source, present)
+        for name in outputs:
+            gathered.setdefault(name, []).append((outputs[name], targets[name], observed[name]))
+    results: dict[str, dict[str, float]] = {}
+    for task in tasks:
+        if task.name in gathered:
+            parts = [torch.cat(piece) for piece in zip(*gathered[task.name], strict=True)]
+            results[task.name] = task.evaluate(parts[0], parts[1], parts[2])
+    return results

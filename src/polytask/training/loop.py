@@ -1,0 +1,282 @@
+"""The training loop: one for every run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from polytask.balancing.backward import balanced_backward
+from polytask.balancing.balancer import Balancer
+from polytask.balancing.outcome import Outcome
+from polytask.data.batch import Batch, Source
+from polytask.data.sampler import BatchPlan
+from polytask.models.model import MultiTaskModel
+from polytask.shapes import Tensor
+from polytask.tasks.task import Task
+from polytask.training.evaluation import constant_losses, mean_losses
+from polytask.training.objective import Objective, penalty_of
+from polytask.training.optimisation import Optimisation
+from polytask.training.progress import Progress, Silent
+from polytask.training.run_folder import RunFolder
+from polytask.training.settings import Settings
+from polytask.training.stopping import is_better
+
+__all__ = ["Interrupted", "Training"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a termination signal: the step was finished and a whole checkpoint written."""
+
+
+@dataclass
+class _Progress:
+    """Where a training is; plain numbers, part of the checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best: int | None = None
+    validation: list[dict[str, float]] = field(default_factory=list)
+    history_lines: int = 0
+    is_done: bool = False
+    why: str = ""
+
+
+class Training:
+    """Trains a network on the batches of a plan, keeps the best epoch, and can go on after any interruption.
+
+    Args:
+        model: The network; ends with the parameters of the best epoch.
+        tasks: The tasks, fitted.
+        train: Training sources by name.
+        validation: Validation sources by name; may be empty, and then the last epoch is kept.
+        plan: Which rows of which source each step reads.
+        balancer: Turns the losses into one gradient.
+        settings: How to train.
+        folder: Where history and checkpoints go; nothing is written if ``None``.
+        progress: Told about each step.
+
+    Note:
+        A resumed training equals the uninterrupted one bit for bit on the CPU: the checkpoint holds parameters, optimiser,
+        balancer, the plan's position and generators, PyTorch's generator, and the running sums of the epoch.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        tasks: Sequence[Task],
+        train: Mapping[str, Source],
+        validation: Mapping[str, Source],
+        plan: BatchPlan,
+        balancer: Balancer,
+        settings: Settings,
+        folder: RunFolder | None = None,
+        progress: Progress | None = None,
+    ):
+        self.model, self.tasks, self.train_sources, self.validation = model, list(tasks), train, validation
+        self.plan, self.balancer, self.settings, self.folder = plan, balancer, settings, folder
+        self.progress = progress or Silent()
+        self.device = torch.device(settings.device)
+        self.model.to(self.device)
+        self.balancer.bind([task.name for task in tasks])
+        self.objective = Objective(tasks, train)
+        self.penalty = penalty_of(model, settings.regularisers)
+        self.shared = model.shared_parameters()
+        self.optimisation = Optimisation(model, balancer, settings, plan.n_steps)
+        self.constant = constant_losses(tasks, validation) if validation else {}
+        self.at = _Progress()
+        self.best_state: dict[str, Tensor] | None = None
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._weights: dict[str, float] = {}
+        self._fallbacks = 0
+        self._stop_asked = threading.Event()
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint; tells whether there was one."""
+        state = self.folder.load_checkpoint() if self.folder else None
+        if state is None:
+            if self.folder:
+                self.folder.truncate_history(0)
+            return False
+        self.load_state_dict(state)
+        if self.folder:
+            self.folder.truncate_history(self.at.history_lines)
+        return True
+
+    def run(self, title: str = "training") -> list[dict[str, Any]]:
+        """Train to the end and leave the best epoch's parameters in the model.
+
+        Returns:
+            The history, a dict per epoch that was trained now.
+
+        Raises:
+            NonFiniteError: If a loss is NaN or infinite; names the task and the step.
+            Interrupted: After Ctrl-C, when a whole checkpoint is written.
+        """
+        history: list[dict[str, Any]] = []
+        n_steps = self.settings.epochs * self.plan.n_steps
+        self.progress.start(title, n_steps, self.at.step)
+        message = ""
+        saved = began = time.monotonic()
+        try:
+            with self._signals():
+                while not self.at.is_done:
+                    before = self.at.seconds - (time.monotonic() - began)
+                    for draw in self.plan.epoch():
+                        self._step(self.train_sources[draw.source].batch(draw.rows))
+                        self.at.seconds = before + time.monotonic() - began
+                        if self._stop_asked.is_set():
+                            self._save()
+                            raise Interrupted
+                        if self.settings.max_seconds is not None and self.at.seconds >= self.settings.max_seconds:
+                            self.at.is_done, self.at.why = True, "out of time"
+                            break
+                    history.append(self._end_epoch())
+                    if self.folder and (
+                        self.at.is_done or time.monotonic() - saved >= self.settings.checkpoint_seconds
+                    ):
+                        self._save()
+                        saved = time.monotonic()
+            message = f"{title}: {self.at.why} after {self.at.epoch} epochs, {self.at.seconds:.1f} s"
+        finally:
+            self.progress.stop(message)
+        if self.best_state is not None:
+            self.model.load_state_dict(self.best_state)
+        return history
+
+    def _step(self, batch: Batch) -> None:
+        if self.device.type != "cpu":
+            batch = batch.to(self.device)
+        self.model.train()
+        self.optimisation.before_step(self.at.step)
+        names = self.objective.by_source[batch.source]
+        features, outputs = self.model.features_and_outputs(batch.inputs, names, batch.source)
+        losses = self.objective(outputs, batch)
+        outcome = balanced_backward(
+            losses,
+            self.shared,
+            features,
+            balancer=self.balancer,
+            mode=self.settings.mode,
+            step=self.at.step,
+            epoch=self.at.epoch,
+        )
+        if (penalty := self.penalty()) is not None:
+            penalty.backward()  # type: ignore[no-untyped-call]
+        self.optimisation.step()
+        if "losses_after" in self.balancer.needs:
+            self._tell_losses_after(batch, names, outcome)
+        self.at.step += 1
+        self._account(losses, outcome)
+
+    @torch.no_grad()
+    def _tell_losses_after(self, batch: Batch, names: Sequence[str], outcome: Outcome) -> None:
+        """The losses of the same batch after the step, for the methods that learn from them: one more forward pass."""
+        if outcome.signals is None:
+            return
+        losses = self.objective(self.model(batch.inputs, names, batch.source), batch)
+        present = [loss.double() for name in self.balancer.tasks if (loss := losses.get(name)) is not None]
+        self.balancer.after_step(replace(outcome.signals, losses=torch.stack(present)))
+
+    def _account(self, losses: Mapping[str, Tensor | None], outcome: Outcome) -> None:
+        shown: dict[str, float] = {}
+        for name, loss in losses.items():
+            if loss is not None:
+                shown[name] = value = loss.item() if not loss.requires_grad else loss.detach().item()
+                self._sums[name] = self._sums.get(name, 0.0) + value
+                self._counts[name] = self._counts.get(name, 0) + 1
+        for name, weight in zip(outcome.tasks, outcome.weights.tolist(), strict=True):
+            self._weights[name] = self._weights.get(name, 0.0) + weight
+        self._fallbacks += len(outcome.report.fallbacks)
+        self.progress.step(shown, self.at.epoch)
+
+    def _end_epoch(self) -> dict[str, Any]:
+        at = self.at
+        at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
+        tracks_best = bool(self.validation) and self.settings.patience is not None
+        is_best = tracks_best and is_better(self.settings.stop_rule, at.validation, at.best, self.constant)
+        if is_best:
+            at.best = at.epoch
+            self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        line = {
+            "epoch": at.epoch,
+            "step": at.step,
+            "seconds": round(at.seconds, 3),
+            "learning_rate": self.optimisation.learning_rate,
+            "train": {name: total / self._counts[name] for name, total in self._sums.items()},
+            "validation": at.validation[-1],
+            "weights": {name: total / max(self._counts.get(name, 0), 1) for name, total in self._weights.items()},
+            "fallbacks": self._fallbacks,
+            "is_best": is_best,
+        }
+        self._sums, self._counts, self._weights, self._fallbacks = {}, {}, {}, 0
+        at.epoch += 1
+        since = at.epoch - 1 - (at.best if at.best is not None else at.epoch - 1)
+        if tracks_best and self.settings.patience is not None:
+            self.optimisation.no_better_for(since, self.settings.patience)
+            if since >= self.settings.patience and not at.is_done:
+                at.is_done, at.why = True, f"nothing better for {since} epochs"
+        if at.epoch >= self.settings.epochs and not at.is_done:
+            at.is_done, at.why = True, "all epochs done"
+        if self.folder:
+            self.folder.append_history(line)
+            at.history_lines += 1
+        return line
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "best": self.best_state,
+            "optimisation": self.optimisation.state_dict(),
+            "balancer": dict(self.balancer.state_dict()),
+            "plan": self.plan.state_dict(),
+            "generator": torch.get_rng_state(),
+            "progress": vars(self.at),
+            "sums": [self._sums, self._counts, self._weights, self._fallbacks],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        self.best_state = state["best"]
+        self.optimisation.load_state_dict(state["optimisation"])
+        self.balancer.load_state_dict(state["balancer"])
+        self.plan.load_state_dict(state["plan"])
+        torch.set_rng_state(state["generator"])
+        self.at = _Progress(**state["progress"])
+        self._sums, self._counts, self._weights, self._fallbacks = (
+            dict(part) if isinstance(part, dict) else part for part in state["sums"]
+        )
+
+    def _save(self) -> None:
+        if self.folder:
+            self.folder.save_checkpoint(self.state_dict())
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C or termination finishes the step and saves; a second one is as usual."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, frame: Any) -> None:
+            self._stop_asked.set()
+            signal.signal(number, before[number])
+
+        for number in before:
+            signal.signal(number, ask)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,110 @@
+"""The joint loss: one number per task, missing labels left out, and penalties on parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from polytask.data.batch import Batch, Source
+from polytask.models.model import MultiTaskModel
+from polytask.shapes import Float, Tensor
+from polytask.tasks.task import Task
+from polytask.training.settings import Regulariser
+
+__all__ = ["Objective", "penalty_of"]
+
+
+class Objective:
+    """Losses of the tasks in a batch, each an unbiased estimate of the task's mean loss over its labels.
+
+    With :math:`c_t` the share of the source's rows that have a label of task :math:`t`, and B rows in the batch,
+
+    .. math:: L_t = \\frac{w_t}{\\max(c_t B, 1)} \\sum_{i\\ \\mathrm{observed}} \\ell_t(i).
+
+    Dividing by the expected number of labels, not by the number met, keeps the estimate unbiased: a task with few
+    labels is not lost (as with a division by B), and a single label in a batch does not get the weight of a full
+    batch (as with a division by the number met).
+
+    Args:
+        tasks: The tasks, fitted.
+        sources: The training sources, for the shares :math:`c_t`.
+    """
+
+    def __init__(self, tasks: Sequence[Task], sources: Mapping[str, Source]):
+        self.tasks = {task.name: task for task in tasks}
+        self.by_source = {name: [t for t in source.tasks if t in self.tasks] for name, source in sources.items()}
+        self.coverage = {
+            (name, task): source.coverage(task) for name, source in sources.items() for task in self.by_source[name]
+        }
+
+    def __call__(self, outputs: Mapping[str, Float[Tensor, "B O"]], batch: Batch) -> dict[str, Tensor | None]:
+        """The weighted loss of each task of the batch's source; ``None`` where no label is observed."""
+        losses: dict[str, Tensor | None] = {}
+        for name in self.by_source[batch.source]:
+            task = self.tasks[name]
+            coverage = self.coverage[batch.source, name]
+            targets, observed = batch.targets[name], batch.observed[name]
+            complete = coverage == 1.0 and observed.ndim == 1
+            if not complete and not bool(observed.any()):
+                losses[name] = None
+                continue
+            if complete:
+                labels = task.label_losses(outputs[name], targets)
+            else:
+                labels = task.loss(outputs[name], targets, observed)
+            if batch.row_weights is not None:
+                labels = labels * _per_label(batch.row_weights, observed)
+            if complete:
+                loss = labels.mean()
+            else:
+                # A row of several labels counts by the share of them that is observed.
+                loss = labels.sum() / max(coverage * len(batch) * observed[0].numel(), 1.0)
+            losses[name] = loss if task.weight == 1.0 else loss * task.weight
+        return losses
+
+
+def _per_label(row_weights: Tensor, observed: Tensor) -> Tensor:
+    if observed.ndim == 1:
+        return row_weights[observed]
+    return row_weights.view(-1, *[1] * (observed.ndim - 1)).expand_as(observed)[observed]
+
+
+def penalty_of(model: MultiTaskModel, regularisers: Sequence[Regulariser]) -> Callable[[], Tensor | None]:
+    """The sum of the regularisers and of the sharing's own penalty, as a function to call in each step."""
+    shared = {id(p) for p in model.shared_parameters()}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parts: dict[str, list[nn.Parameter]] = {
+        "shared": [p for p in trained if id(p) in shared],
+        "private": [p for p in trained if id(p) not in shared],
+        "all": trained,
+    }
+    terms = [(r, parts[r.on]) for r in regularisers if r.strength > 0 and parts[r.on]]
+
+    def penalty() -> Tensor | None:
+        total = model.sharing.penalty()
+        for regulariser, parameters in terms:
+            term = regulariser.strength * _PENALTIES[regulariser.penalty](parameters)
+            total = term if total is None else total + term
+        return total
+
+    return penalty
+
+
+def _l1(parameters: Sequence[Tensor]) -> Tensor:
+    return torch.stack([p.abs().sum() for p in parameters]).sum()
+
+
+def _l2(parameters: Sequence[Tensor]) -> Tensor:
+    return torch.stack([p.square().sum() for p in parameters]).sum() / 2
+
+
+def _group_l21(parameters: Sequence[Tensor]) -> Tensor:
+    # The norm of a column of zeros has no gradient; linalg.vector_norm gives the subgradient zero there.
+    norms = [torch.linalg.vector_norm(p.flatten(2).transpose(0, 1).flatten(1), dim=1).sum() if p.ndim > 2
+             else torch.linalg.vector_norm(p, dim=0).sum() for p in parameters if p.ndim > 1]  # fmt: skip
+    return torch.stack(norms).sum() if norms else torch.zeros(())
+
+
+_PENALTIES: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {"l1": _l1, "l2": _l2, "group_l21": _group_l21}

@@ -1,0 +1,103 @@
+"""Optimiser, learning rate and gradient clipping of a training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from polytask.balancing.balancer import Balancer
+from polytask.models.model import MultiTaskModel
+from polytask.training.settings import Settings
+
+__all__ = ["Optimisation"]
+
+
+class Optimisation:
+    """One optimiser over the network and, if there are any, the balancer's learned weights.
+
+    Args:
+        model: The network.
+        balancer: Its parameters are trained too, without weight decay.
+        settings: Which optimiser, schedule, clipping.
+        steps_per_epoch: Length of an epoch, for the schedule.
+    """
+
+    def __init__(self, model: MultiTaskModel, balancer: Balancer, settings: Settings, steps_per_epoch: int):
+        self.settings = settings
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        no_decay = _without_decay(model)
+        groups = [
+            {"params": [p for p in self.parameters if id(p) not in no_decay], "weight_decay": settings.weight_decay},
+            {"params": [p for p in self.parameters if id(p) in no_decay], "weight_decay": 0.0},
+            {"params": [p for p in balancer.parameters() if p.requires_grad], "weight_decay": 0.0},
+        ]
+        self.optimiser = _optimiser(settings, [group for group in groups if group["params"]])
+        self.n_steps = settings.epochs * steps_per_epoch
+        self.plateau_factor = 1.0
+        self.plateau_since = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the last step."""
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def before_step(self, step: int) -> None:
+        """Set the learning rate of the step."""
+        if self.settings.schedule == "constant" and not self.settings.warmup:
+            return
+        rate = self.rate_at(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, a function of the step alone (and of the plateaus so far)."""
+        rise = self.settings.warmup * self.n_steps
+        if step < rise:
+            return self.settings.learning_rate * (step + 1) / (rise + 1)
+        if self.settings.schedule == "cosine":
+            share = (step - rise) / max(self.n_steps - rise, 1)
+            return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+        return self.settings.learning_rate * self.plateau_factor
+
+    def no_better_for(self, epochs: int, patience: int) -> None:
+        """Halve the rate of the ``plateau`` schedule after half the patience without a better epoch."""
+        if self.settings.schedule != "plateau":
+            return
+        if epochs == 0:
+            self.plateau_since = 0
+        elif epochs - self.plateau_since >= max(patience // 2, 1):
+            self.plateau_factor /= 2
+            self.plateau_since = epochs
+
+    def step(self) -> None:
+        """Clip, update the parameters, forget the gradient."""
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {"optimiser": self.optimiser.state_dict(), "plateau": [self.plateau_factor, self.plateau_since]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.plateau_factor, self.plateau_since = state["plateau"]
+
+
+def _optimiser(settings: Settings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
+    kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.learning_rate)
+
+
+def _without_decay(model: nn.Module) -> set[int]:
+    """Biases, norms and embedding tables: shrinking them does not regularise."""
+    ids = {id(p) for p in model.parameters() if p.ndim < 2}
+    return ids | {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}

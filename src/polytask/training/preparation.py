@@ -1,0 +1,380 @@
+"""From data sets and tasks to sources that can be trained on: split, codecs and transforms fitted on training rows."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from polytask.bundle import shape_of
+from polytask.data.batch import ArraySource
+from polytask.data.sources import array_source, labels_of, table_source
+from polytask.data.splits import Split
+from polytask.data.tables import Table, open_table
+from polytask.data.transform import TableTransform
+from polytask.errors import DataError, InputError, TargetError
+from polytask.models.inputs import InputShape
+from polytask.models.model import View
+from polytask.tasks.task import Task
+
+__all__ = ["ArrayData", "DataSet", "Prepared", "Splitter", "TableData", "prepare"]
+
+Splitter = Callable[["DataSet", Sequence[Task]], Split]
+"""Divides the rows of a data set into training, validation and test rows."""
+
+
+class DataSet(ABC):
+    """One data set of a run, before anything is learned from it."""
+
+    name: str
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    @abstractmethod
+    def has(self, task: Task) -> bool:
+        """Whether it holds labels of the task."""
+
+    @abstractmethod
+    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
+        """Labels of the task, in the user's units."""
+
+    @abstractmethod
+    def column(self, name: str) -> np.ndarray:
+        """Values to split by: groups or times.
+
+        Raises:
+            DataError: If there is no such column.
+        """
+
+    @abstractmethod
+    def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
+        """Learn from the training rows how inputs become tensors."""
+
+    @abstractmethod
+    def source(self, tasks: Sequence[Task], rows: np.ndarray) -> ArraySource:
+        """The given rows as tensors."""
+
+    @abstractmethod
+    def shape(self) -> InputShape:
+        """Shape of the inputs; known after :meth:`fit`."""
+
+    @abstractmethod
+    def view(self, task: Task) -> View | None:
+        """The part of the inputs that the task reads; ``None`` for all."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Where the data came from: rows, columns, a hash."""
+
+    transform: TableTransform | None = None
+
+
+class TableData(DataSet):
+    """A table: input columns and target columns.
+
+    Args:
+        name: The source's name.
+        table: Anything that :func:`~polytask.data.tables.open_table` opens.
+        inputs: Input columns; all that are neither targets nor dropped if ``None``.
+        drop: Columns that no task may read.
+        targets: All target columns, none of which may be an input.
+        row_weights: Column of factors on the losses of each row.
+        options: Options of the :class:`~polytask.data.transform.TableTransform`.
+
+    Raises:
+        InputError: If an input or dropped column is not there.
+        TargetError: If a target is named as an input too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: Any,
+        *,
+        inputs: Sequence[str] | None = None,
+        drop: Sequence[str] = (),
+        targets: Sequence[str] = (),
+        row_weights: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ):
+        self.name = name
+        self.origin = str(table) if isinstance(table, str | Path) else None
+        self.table: Table = open_table(table)
+        if not len(self.table):
+            raise DataError(f"{self.origin or name} has columns but no rows.")
+        self.row_weights = row_weights
+        for column in (*drop, *(inputs or ()), *([row_weights] if row_weights else ())):
+            if column not in self.table:
+                raise InputError(
+                    f"{column!r} is no column of {self.origin or name!r}; there are: {', '.join(self.table.names)}."
+                )
+        if both := sorted({*targets} & {*(inputs or ())}):
+            raise TargetError(f"{', '.join(both)}: a target cannot be an input too. Take it out of --inputs.")
+        hidden = {*drop, *targets, row_weights}
+        self.inputs = [c for c in (self.table.names if inputs is None else inputs) if c not in hidden]
+        if not self.inputs:
+            raise InputError(f"{self.origin or name!r} has no input column left beside targets and dropped columns.")
+        self.transform: TableTransform = TableTransform(self.inputs, **(options or {}))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def has(self, task: Task) -> bool:
+        """Whether all of the task's target columns are here."""
+        return task.source in (None, self.name) and all(target in self.table for target in task.targets)
+
+    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
+        """The target columns of the task."""
+        return labels_of(self.table, task, rows)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column's values."""
+        if name not in self.table:
+            raise DataError(f"{name!r}, to split by, is no column; there are: {', '.join(self.table.names)}.")
+        return self.table.column(name).to_numpy()
+
+    def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
+        """Fit the transform."""
+        self.transform.fit(self.table, rows)
+        notes.extend(self.transform.notes)
+
+    def source(self, tasks: Sequence[Task], rows: np.ndarray) -> ArraySource:
+        """The rows as tensors."""
+        return table_source(self.name, self.table, tasks, self.transform, rows, row_weights=self.row_weights)
+
+    def shape(self) -> InputShape:
+        """Fields ``numeric`` and ``categorical``."""
+        return shape_of(self.source([], np.arange(1)), self.transform)
+
+    def view(self, task: Task) -> View | None:
+        """The encoded columns of the task's own inputs."""
+        if task.inputs is None:
+            return None
+        for column in task.inputs:
+            if column not in self.inputs:
+                raise InputError(f"Task {task.name!r} reads {column!r}, which is no input column of {self.name!r}.")
+        return self.transform.positions(task.inputs)
+
+    def describe(self) -> dict[str, Any]:
+        """Path, size and hash."""
+        return {
+            "path": self.origin,
+            "rows": len(self.table),
+            "columns": list(self.table.names),
+            "inputs": list(self.inputs),
+            "sha256": _hash_of_columns(self.table.column(name) for name in self.table.names),
+        }
+
+
+class ArrayData(DataSet):
+    """Arrays or tensors: inputs of N rows and labels by task.
+
+    Args:
+        name: The source's name.
+        inputs: ``[N, ...]``, or a dict of such arrays.
+        labels: Labels by task name, ``[N]`` or ``[N, K]``.
+        columns: Values by name to split by: groups, times.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Any,
+        labels: Mapping[str, Any],
+        columns: Mapping[str, Any] | None = None,
+    ):
+        self.name, self.inputs, self._labels = name, inputs, labels
+        self.columns = {key: np.asarray(values) for key, values in (columns or {}).items()}
+        first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+        self._n_rows = len(first)
+        for key, values in {**labels, **self.columns}.items():
+            if len(values) != self._n_rows:
+                raise DataError(f"{key!r} has {len(values)} values for the {self._n_rows} rows of {name!r}.")
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def has(self, task: Task) -> bool:
+        """Whether labels of the task were given."""
+        return task.source in (None, self.name) and task.name in self._labels
+
+    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
+        """The given labels."""
+        labels = np.asarray(self._labels[task.name])
+        return labels if rows is None else labels[rows]
+
+    def column(self, name: str) -> np.ndarray:
+        """Values to split by."""
+        if name not in self.columns:
+            raise DataError(f"{self.name!r} has no column {name!r} to split by; there are: {sorted(self.columns)}.")
+        return self.columns[name]
+
+    def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
+        """Arrays are used as they are."""
+
+    def source(self, tasks: Sequence[Task], rows: np.ndarray) -> ArraySource:
+        """The rows as tensors."""
+        mine = [task for task in tasks if self.has(task)]
+        return array_source(self.name, self.inputs, {t.name: self._labels[t.name] for t in mine}, mine, rows)
+
+    def shape(self) -> InputShape:
+        """Shape of one row."""
+        return shape_of(self.source([], np.arange(1)), None)
+
+    def view(self, task: Task) -> View | None:
+        """The fields that the task reads."""
+        if task.inputs is None:
+            return None
+        fields = self.shape().fields
+        unknown = [name for name in task.inputs if name not in fields]
+        if unknown:
+            raise InputError(
+                f"Task {task.name!r} reads {unknown}, which {self.name!r} does not have; it has {sorted(fields)}."
+            )
+        return {name: tuple(range(fields[name].shape[0])) for name in task.inputs}
+
+    def describe(self) -> dict[str, Any]:
+        """Size."""
+        return {"path": None, "rows": len(self), "columns": sorted(self.shape().fields), "inputs": None, "sha256": None}
+
+
+@dataclass
+class Prepared:
+    """Everything that a training needs, and nothing of the test rows in it.
+
+    Args:
+        tasks: Fitted tasks.
+        train: Training sources by name; so for ``validation`` and ``test``, where a source without rows is left out.
+        shapes: Shape of each source's inputs.
+        transforms: Fitted transforms of the sources that are tables.
+        views: Parts of the inputs of tasks that do not read all.
+        splits: Row positions of each source.
+        data: Description of each source.
+        notes: What the reader should know.
+    """
+
+    tasks: list[Task]
+    train: dict[str, ArraySource]
+    validation: dict[str, ArraySource]
+    test: dict[str, ArraySource]
+    shapes: dict[str, InputShape]
+    transforms: dict[str, TableTransform]
+    views: dict[str, dict[str, View]]
+    splits: dict[str, Split]
+    data: dict[str, dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+    def only(self, names: Sequence[str]) -> Prepared:
+        """The same data for some of the tasks; sources without their labels are left out."""
+        kept = [task for task in self.tasks if task.name in names]
+
+        def part(sources: Mapping[str, ArraySource]) -> dict[str, ArraySource]:
+            chosen = {}
+            for name, source in sources.items():
+                mine = [task.name for task in kept if task.name in source.tasks]
+                if mine:
+                    chosen[name] = ArraySource(
+                        name,
+                        source.inputs,
+                        {task: source.targets[task] for task in mine},
+                        {task: source.observed[task] for task in mine},
+                        source.row_weights,
+                    )
+            return chosen
+
+        train = part(self.train)
+        return Prepared(
+            tasks=kept,
+            train=train,
+            validation=part(self.validation),
+            test=part(self.test),
+            shapes={name: self.shapes[name] for name in train},
+            transforms={name: t for name, t in self.transforms.items() if name in train},
+            views={task: view for task, view in self.views.items() if task in names},
+            splits=self.splits,
+            data=self.data,
+            notes=self.notes,
+        )
+
+
+def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) -> Prepared:
+    """Split each data set, fit codecs and transforms on the training rows, and make the sources.
+
+    Args:
+        data: The data sets, with distinct names.
+        tasks: The tasks, not fitted; they are fitted in place.
+        splitter: Divides the rows of each data set.
+
+    Raises:
+        TargetError: If a task has no labels anywhere.
+        DataError: If names are not distinct, or inputs or labels cannot be used.
+    """
+    for what, names in (("data set", [d.name for d in data]), ("task", [t.name for t in tasks])):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"Each {what} needs a name of its own; {', '.join(twice)} comes twice.")
+    if not tasks:
+        raise TargetError("There is no task: name at least one target.")
+    notes: list[str] = []
+    splits = {d.name: splitter(d, [task for task in tasks if d.has(task)]) for d in data}
+    for task in tasks:
+        holders = [d for d in data if d.has(task)]
+        if not holders:
+            known = "; ".join(f"{d.name}: {', '.join(_names(d))}" for d in data)
+            raise TargetError(
+                f"Task {task.name!r}: no data set has the target {', '.join(task.targets)}. There are: {known}."
+            )
+        task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders]))
+    for d in data:
+        d.fit(tasks, splits[d.name].train, notes)
+
+    def sources(part: str) -> dict[str, ArraySource]:
+        rows = {d.name: getattr(splits[d.name], part) for d in data}
+        return {d.name: d.source(tasks, rows[d.name]) for d in data if len(rows[d.name])}
+
+    views: dict[str, dict[str, View]] = {}
+    for task in tasks:
+        for d in data:
+            if d.has(task) and (view := d.view(task)) is not None:
+                views.setdefault(task.name, {})[d.name] = view
+    return Prepared(
+        tasks=list(tasks),
+        train=sources("train"),
+        validation=sources("validation"),
+        test=sources("test"),
+        shapes={d.name: d.shape() for d in data},
+        transforms={d.name: d.transform for d in data if d.transform is not None},
+        views=views,
+        splits=splits,
+        data={d.name: d.describe() for d in data},
+        notes=notes,
+    )
+
+
+def _names(data: DataSet) -> Sequence[str]:
+    return data.table.names if isinstance(data, TableData) else sorted(getattr(data, "_labels", ()))
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        np.concatenate([part.astype(object) for part in parts])
+        if len({p.dtype for p in parts}) > 1
+        else np.concatenate(parts)
+    )
+
+
+def _hash_of_columns(columns: Any) -> str:
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update(str(column.name).encode())
+        digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,159 @@
+"""One training from prepared data to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from polytask.balancing import registry as balancers
+from polytask.bundle import Bundle, Network
+from polytask.data.sampler import BatchPlan
+from polytask.data.samplers import registry as samplers
+from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.training.evaluation import evaluate
+from polytask.training.loop import Training
+from polytask.training.preparation import Prepared
+from polytask.training.progress import Progress
+from polytask.training.run_folder import RunFolder
+from polytask.training.settings import Settings
+
+__all__ = ["Fitted", "Plan", "fit"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train on prepared data: the network's parts by name, the balancer, the sampler, the settings.
+
+    Args:
+        encoder: Name of the encoder.
+        sharing: Name of the sharing.
+        balancer: Name of the balancer.
+        sampler: Name of the sampler, for several sources.
+        encoder_options: Options of the encoder, and so on.
+        head_hidden: Widths of hidden layers in every head.
+        settings: How to train.
+    """
+
+    encoder: str = "tabular"
+    sharing: str = "hard"
+    balancer: str = "equal"
+    sampler: str = "proportional"
+    encoder_options: Mapping[str, Any] = field(default_factory=dict)
+    sharing_options: Mapping[str, Any] = field(default_factory=dict)
+    balancer_options: Mapping[str, Any] = field(default_factory=dict)
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    head_hidden: tuple[int, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+
+    def alone(self) -> Plan:
+        """The same plan for a model of one task: same encoder, budget and seed; nothing to share or to balance."""
+        return replace(self, sharing="hard", sharing_options={}, balancer="equal", balancer_options={})
+
+
+@dataclass
+class Fitted:
+    """A trained model and how it came about.
+
+    Args:
+        bundle: The model, its tasks and transforms.
+        model: The network itself.
+        history: A dict per epoch.
+        epochs: Epochs trained.
+        best_epoch: The epoch that was kept.
+        seconds: Time of the training.
+        sampling: An epoch in words.
+        parameters: Counts ``shared``, ``private``, ``heads``.
+        metrics: Test metrics by task; validation metrics if there are no test rows.
+        notes: Fallbacks and the like.
+    """
+
+    bundle: Bundle
+    model: MultiTaskModel
+    history: list[dict[str, Any]]
+    epochs: int
+    best_epoch: int | None
+    seconds: float
+    sampling: str
+    parameters: dict[str, int]
+    metrics: dict[str, dict[str, float]]
+    notes: list[str] = field(default_factory=list)
+
+
+def fit(
+    prepared: Prepared,
+    plan: Plan,
+    *,
+    folder: RunFolder | None = None,
+    module: nn.Module | None = None,
+    progress: Progress | None = None,
+    title: str = "joint",
+    provenance: Mapping[str, Any] | None = None,
+) -> Fitted:
+    """Train one network on prepared data; goes on from the folder's checkpoint if there is one.
+
+    Args:
+        prepared: The data.
+        plan: What to train.
+        folder: Where history and checkpoints go.
+        module: The user's network, for the ``module`` encoder.
+        progress: Told about each step.
+        title: What the progress bar calls it.
+        provenance: Stored in the bundle.
+
+    Raises:
+        PolytaskError: If a name or an option is not known, or the training cannot go on.
+    """
+    settings = plan.settings
+    # The generator of the whole process is seeded, and put back afterwards: parameters and dropout are drawn from it.
+    before = torch.get_rng_state()
+    torch.manual_seed(settings.seed)
+    try:
+        spec = ModelSpec(
+            inputs=prepared.shapes,
+            n_outputs={task.name: task.n_outputs for task in prepared.tasks},
+            encoder=plan.encoder,
+            sharing=plan.sharing,
+            encoder_options=plan.encoder_options,
+            sharing_options=plan.sharing_options,
+            head_hidden=plan.head_hidden,
+            views=prepared.views,
+        )
+        model = build_model(spec, module)
+        model.heads.start_at({task.name: task.initial_bias() for task in prepared.tasks})
+        rows = {name: len(source) for name, source in prepared.train.items()}
+        sampler = samplers.create(plan.sampler, **plan.sampler_options)
+        batches = BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed)
+        balancer = balancers.create(plan.balancer, **plan.balancer_options)
+        training = Training(
+            model, prepared.tasks, prepared.train, prepared.validation, batches, balancer, settings, folder, progress
+        )
+        resumed = training.resume()
+        history = training.run(title)
+    finally:
+        torch.set_rng_state(before)
+    if folder is not None:
+        history = folder.history()
+    held_out = prepared.test or prepared.validation
+    metrics = evaluate(model, prepared.tasks, held_out) if held_out else {}
+    counts = model.sharing.count_parameters()
+    bundle = Bundle(prepared.tasks, [Network(spec, model.eval())], prepared.transforms, metrics, provenance or {})
+    fallbacks = sum(line["fallbacks"] for line in history)
+    notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
+    if resumed:
+        notes.append("The training was interrupted and went on from its checkpoint.")
+    return Fitted(
+        bundle=bundle,
+        model=model,
+        history=history,
+        epochs=training.at.epoch,
+        best_epoch=training.at.best,
+        seconds=training.at.seconds,
+        sampling=batches.describe(),
+        parameters={**counts, "heads": sum(p.numel() for p in model.heads.parameters())},
+        metrics=metrics,
+        notes=notes,
+    )

@@ -1,0 +1,162 @@
+"""The folder of a run: what was asked, where it ran, what happened, what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from polytask.errors import RunFolderError, StorageError
+from polytask.storage import load_tree, save_tree, write_json, write_text
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """A folder that holds one run.
+
+    ::
+
+        recipe.json        what was asked
+        environment.json   versions and machine
+        history.jsonl      a line per epoch
+        checkpoint         state of the training, to go on from
+        bundle/            the trained model
+        record.json        results
+
+    Every file but the history is written whole or not at all; a line of the history is flushed to the disk before the
+    checkpoint that counts it.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @property
+    def history_path(self) -> Path:
+        """The history, a JSON object a line."""
+        return self.path / "history.jsonl"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoint"
+
+    @property
+    def bundle_path(self) -> Path:
+        """The trained model."""
+        return self.path / "bundle"
+
+    @property
+    def record_path(self) -> Path:
+        """The results."""
+        return self.path / "record.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.record_path.exists()
+
+    def open(self, recipe: dict[str, Any], *, resume: bool) -> None:
+        """Make the folder, or go on in it.
+
+        Raises:
+            RunFolderError: If it holds something already and ``resume`` is false, or another recipe's run.
+        """
+        known = self.path / "recipe.json"
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path} is a file, not a folder; choose another --out.")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            if not resume:
+                raise RunFolderError(
+                    f"{self.path} holds something already, and nothing is overwritten. "
+                    "Choose another --out, or go on with it by --resume."
+                )
+            if known.exists():
+                before = json.loads(known.read_text(encoding="utf-8"))
+                changed = sorted(k for k in {*before, *recipe} if before.get(k) != recipe.get(k))
+                if changed:
+                    raise RunFolderError(
+                        f"{self.path} is the run of another recipe: {', '.join(changed)} differ. "
+                        "Resume with the same settings, or choose another --out."
+                    )
+                return
+            if self.checkpoint_path.exists():
+                raise RunFolderError(f"{self.path} has a checkpoint but no recipe.json; it cannot be resumed.")
+            raise RunFolderError(f"{self.path} is no run folder of polytask; choose another --out.")
+        write_json(known, recipe)
+        write_json(self.path / "environment.json", environment())
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write the state; an interrupted write leaves the one before."""
+        save_tree(self.checkpoint_path, state)
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The newest state, or ``None`` if there is none yet.
+
+        Raises:
+            RunFolderError: If the file is damaged.
+        """
+        if not self.checkpoint_path.exists():
+            return None
+        try:
+            state: dict[str, Any] = load_tree(self.checkpoint_path)
+        except StorageError as error:
+            raise RunFolderError(f"The checkpoint cannot be read: {error}") from error
+        return state
+
+    def append_history(self, line: dict[str, Any]) -> None:
+        """Add a line and flush it to the disk."""
+        try:
+            with self.history_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"Cannot write {self.history_path}: {error.strerror or error}.") from error
+
+    def truncate_history(self, n_lines: int) -> None:
+        """Keep the first lines only: what came after the checkpoint that a run goes on from is done again."""
+        if not self.history_path.exists():
+            if n_lines:
+                raise RunFolderError(f"{self.history_path} is missing, though the checkpoint counts {n_lines} lines.")
+            return
+        lines = self.history_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if len(lines) < n_lines:
+            raise RunFolderError(f"{self.history_path} has {len(lines)} lines, though the checkpoint counts {n_lines}.")
+        write_text(self.history_path, "".join(lines[:n_lines]))
+
+    def history(self) -> list[dict[str, Any]]:
+        """All lines so far."""
+        if not self.history_path.exists():
+            return []
+        return [json.loads(line) for line in self.history_path.read_text(encoding="utf-8").splitlines()]
+
+    def drop_checkpoint(self) -> None:
+        """Remove the checkpoint of a finished run; the bundle holds the model."""
+        self.checkpoint_path.unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        """Free space where the folder is."""
+        return shutil.disk_usage(self.path).free
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what decides the numbers, and the kind of machine."""
+    import torch
+
+    packages = ("polytask", "torch", "numpy", "scipy", "scikit-learn", "pandas", "torchmetrics")
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "packages": {name: metadata.version(name) for name in packages},
+    }

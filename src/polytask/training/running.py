@@ -1,0 +1,286 @@
+"""Running a recipe: data to a trained bundle, a record, and, if asked, one model a task beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from polytask.bundle import Bundle
+from polytask.data.splits import Split, holdout
+from polytask.errors import RecipeError
+from polytask.records import RunRecord, TaskResult, without_nan
+from polytask.storage import write_json
+from polytask.tasks import registry as kinds
+from polytask.tasks.infer import explain_kind
+from polytask.tasks.task import Prediction, Task
+from polytask.training.preparation import DataSet, Prepared, TableData, prepare
+from polytask.training.progress import Progress
+from polytask.training.run import Fitted, Plan, fit
+from polytask.training.run_folder import RunFolder, environment
+from polytask.training.settings import Settings
+
+if TYPE_CHECKING:
+    from polytask.recipe import Recipe, SourceSpec, SplitSpec
+
+__all__ = ["Run", "plan_of", "prepare_recipe", "run"]
+
+
+@dataclass
+class Run:
+    """What a run left.
+
+    Args:
+        bundle: The trained model.
+        record: The results.
+        history: A dict per epoch.
+        path: The run folder, if there is one.
+    """
+
+    bundle: Bundle
+    record: RunRecord
+    history: list[dict[str, Any]]
+    path: Path | None = None
+
+    def predict(self, data: Any, source: str | None = None) -> dict[str, Prediction]:
+        """Answers of all tasks for new rows, see :meth:`polytask.bundle.Bundle.predict`."""
+        return self.bundle.predict(data, source=source)
+
+    def table(self) -> pd.DataFrame:
+        """A row per task: its metric on the test rows, and beside it a single model's."""
+        rows = []
+        for name, result in self.record.tasks.items():
+            row: dict[str, Any] = {
+                "task": name,
+                "kind": result.kind,
+                "metric": result.metric + (" (higher is better)" if result.higher_is_better else " (lower is better)"),
+                "joint": result.metrics.get(result.metric),
+            }
+            if result.single is not None:
+                row["single"] = result.single.get(result.metric)
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+
+def run(
+    recipe: Recipe,
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    compare: bool = False,
+    module: nn.Module | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a recipe; see :meth:`polytask.recipe.Recipe.run`."""
+    prepared = prepare_recipe(recipe, data)
+    plan = plan_of(recipe, prepared, has_module=module is not None)
+    folder = RunFolder(out) if out is not None else None
+    if folder is not None:
+        described = {"recipe": recipe.plain(), "data": prepared.data, "compare": compare}
+        folder.open(without_nan(described), resume=resume)
+    provenance = {
+        "recipe": recipe.plain(),
+        "recipe_hash": recipe.hash(),
+        "data": prepared.data,
+        "environment": environment(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    fitted = fit(prepared, plan, folder=folder, module=module, progress=progress, provenance=provenance)
+    single = _train_single(prepared, plan, folder, module, progress) if compare else {}
+    record = _record(recipe, prepared, fitted, single, provenance["environment"])
+    if folder is not None:
+        fitted.bundle.save(folder.bundle_path)
+        write_json(folder.record_path, record.to_json())
+        folder.drop_checkpoint()
+    return Run(fitted.bundle, record, fitted.history, folder.path if folder else None)
+
+
+def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
+    """The data sets of a recipe: from its paths, or from what is given in Python."""
+    given: Mapping[str, Any]
+    if data is None:
+        given = {name: spec.path for name, spec in recipe.data.items()}
+        if not given or None in given.values():
+            raise RecipeError("The recipe names no data: give `data:` in the recipe, or pass the data to run().")
+    elif isinstance(data, DataSet):
+        given = {data.name: data}
+    elif isinstance(data, list) and data and all(isinstance(d, DataSet) for d in data):
+        given = {d.name: d for d in data}
+    elif isinstance(data, Mapping) and data and not _is_columns(data):
+        given = data
+    else:
+        given = {next(iter(recipe.data), "data"): data}
+    targets = [target for name, options in recipe.tasks.items() for target in _targets(name, options)]
+    return [d if isinstance(d, DataSet) else _table(name, d, recipe.source(name), targets) for name, d in given.items()]
+
+
+def _is_columns(data: Mapping[str, Any]) -> bool:
+    """Whether a mapping is one table, column by column, and not several tables."""
+    return all(isinstance(v, np.ndarray | list | tuple | pd.Series) for v in data.values())
+
+
+def _table(name: str, data: Any, spec: SourceSpec, targets: list[str]) -> TableData:
+    return TableData(
+        name,
+        data,
+        inputs=spec.inputs,
+        drop=spec.drop,
+        targets=targets,
+        row_weights=spec.row_weights,
+        options={"scaling": spec.scaling, "kinds": spec.kinds},
+    )
+
+
+def _targets(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    target = options.get("target") or name
+    return (target,) if isinstance(target, str) else tuple(target)
+
+
+def make_tasks(recipe: Recipe, data: list[DataSet]) -> tuple[list[Task], list[str]]:
+    """The tasks of a recipe; kinds that are not given are inferred, and the notes say why."""
+    tasks: list[Task] = []
+    notes: list[str] = []
+    for name, options in recipe.tasks.items():
+        kind = options.get("kind")
+        if kind is None:
+            kind, reason = _infer(name, options, data)
+            notes.append(f"Task {name!r} is taken as {kind}: {reason}.")
+        rest = {key: value for key, value in options.items() if key != "kind"}
+        for key in ("target", "inputs"):
+            if isinstance(rest.get(key), list):
+                rest[key] = tuple(rest[key])
+        tasks.append(kinds.create(kind, name=name, **rest))
+    return tasks, notes
+
+
+def _infer(name: str, options: Mapping[str, Any], data: list[DataSet]) -> tuple[str, str]:
+    targets = _targets(name, options)
+    if len(targets) > 1:
+        return "multilabel", "it has several target columns"
+    # Any kind finds the labels; regression is only asked where they are.
+    probe = kinds.create("regression", name=name, target=targets[0], source=options.get("source"))
+    for data_set in data:
+        if data_set.has(probe):
+            return explain_kind(data_set.labels(probe), name)
+    return "regression", "no data set has labels of it"
+
+
+def splitter_of(spec: SplitSpec, seed: int) -> Any:
+    """The function that divides a data set's rows as the recipe says."""
+
+    def split(data: DataSet, tasks: Any) -> Split:
+        by = data.column(spec.column) if spec.column else None
+        return holdout(
+            len(data),
+            validation=spec.validation,
+            test=spec.test,
+            seed=seed,
+            labels={t.name: data.labels(t) for t in tasks} if spec.method in ("stratified", "grouped") else None,
+            groups=by if spec.method == "grouped" else None,
+            times=by if spec.method == "time" else None,
+        )
+
+    return split
+
+
+def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
+    """The data of a recipe, ready for training."""
+    data_sets = open_data(recipe, data)
+    tasks, notes = make_tasks(recipe, data_sets)
+    prepared = prepare(data_sets, tasks, splitter_of(recipe.split, recipe.seed))
+    prepared.notes[:0] = notes
+    return prepared
+
+
+def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> Plan:
+    """What to train, with ``auto`` resolved by the shapes of the inputs."""
+    encoder = recipe.encoder.name
+    if encoder == "auto":
+        encoder = "module" if has_module else _encoder_for(prepared)
+    return Plan(
+        encoder=encoder,
+        sharing=recipe.sharing.name,
+        balancer=recipe.balancer.name,
+        sampler=recipe.sampler.name,
+        encoder_options=recipe.encoder.options,
+        sharing_options=recipe.sharing.options,
+        balancer_options=recipe.balancer.options,
+        sampler_options=recipe.sampler.options,
+        head_hidden=tuple(recipe.head_hidden),
+        settings=Settings.from_options({**recipe.training, "seed": recipe.seed}),
+    )
+
+
+def _encoder_for(prepared: Prepared) -> str:
+    shapes = list(prepared.shapes.values())
+    if all({"numeric", "categorical"} & set(shape.fields) for shape in shapes):
+        return "tabular"
+    if all(len(shape.fields) == 1 and len(next(iter(shape.fields.values())).shape) in (2, 3) for shape in shapes):
+        return "cnn"
+    return "mlp"
+
+
+def _train_single(
+    prepared: Prepared, plan: Plan, folder: RunFolder | None, module: nn.Module | None, progress: Progress | None
+) -> dict[str, dict[str, float | None]]:
+    """Test metrics of one model a task; those that a folder holds already are not trained again."""
+    results: dict[str, dict[str, float | None]] = {}
+    for index, task in enumerate(prepared.tasks):
+        known = folder.path / "single" / f"{index}.json" if folder else None
+        if known is not None and known.exists():
+            results[task.name] = json.loads(known.read_text(encoding="utf-8"))["metrics"]
+            continue
+        fitted = fit(
+            prepared.only([task.name]), plan.alone(), module=module, progress=progress, title=f"{task.name} alone"
+        )
+        results[task.name] = without_nan(fitted.metrics.get(task.name, {}))
+        if known is not None:
+            write_json(known, {"task": task.name, "metrics": results[task.name]})
+    return results
+
+
+def _record(
+    recipe: Recipe,
+    prepared: Prepared,
+    fitted: Fitted,
+    single: Mapping[str, Mapping[str, float | None]],
+    environment: Mapping[str, Any],
+) -> RunRecord:
+    tasks = {}
+    held_out = prepared.test or prepared.validation
+    for task in prepared.tasks:
+        metric = task.metrics[0]
+        tasks[task.name] = TaskResult(
+            kind=task.kind,
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            metrics=without_nan(fitted.metrics.get(task.name, {})),
+            single=single.get(task.name),
+            n_train=_n_labels(prepared.train, task),
+            n_test=_n_labels(held_out, task),
+        )
+    return RunRecord(
+        tasks=tasks,
+        recipe=recipe.plain(),
+        recipe_hash=recipe.hash(),
+        data=prepared.data,
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+        seconds=round(fitted.seconds, 3),
+        parameters=fitted.parameters,
+        sampling=fitted.sampling,
+        notes=(*prepared.notes, *fitted.notes),
+        environment=environment,
+    )
+
+
+def _n_labels(sources: Mapping[str, Any], task: Task) -> int:
+    return sum(int(source.observed[task.name].sum()) for source in sources.values() if task.name in source.tasks)
