@@ -15,7 +15,7 @@ registry = Registry(
     role="tree model",
     packages=("polytask.trees",),
     base="sklearn.base:BaseEstimator",
-    besides=frozenset({"growing", "nodes", "targets"}),
+    besides=frozenset({"columns", "growing", "nodes", "targets"}),
 )
 
 

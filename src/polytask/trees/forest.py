@@ -12,8 +12,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from polytask.errors import InputError, RecipeError, TargetError
+from polytask.trees.columns import Columns, answer, by_task, read_columns
 from polytask.trees.growing import FILLS, SPLITS, Grown, Labelled, Plan, grow, normalised_importances
-from polytask.trees.targets import Columns, TargetCode, answer, by_task, explained, learn_code, read_columns
+from polytask.trees.targets import TargetCode, explained, learn_code
 
 __all__ = ["JointForest"]
 
@@ -21,9 +22,11 @@ Floats = NDArray[np.float64]
 
 
 def _has_classes(forest: JointForest) -> bool:
-    if any(kind != "regression" for kind in getattr(forest, "kinds_", ["binary"])):
+    kinds = getattr(forest, "kinds_", [])
+    if any(kind != "regression" for kind in kinds):
         return True
-    raise AttributeError("JointForest has no probabilities: every target is a regression.")
+    why = "every target is a regression" if kinds else "it is not fitted"
+    raise AttributeError(f"JointForest has no probabilities: {why}.")
 
 
 class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):

@@ -39,11 +39,13 @@ class Plan:
         splits: A key of :data:`SPLITS`.
         fill: A member of :data:`FILLS`.
         options: Keyword arguments of the scikit-learn forest.
+        rounds: Forests grown for stand-ins before the final one.
     """
 
     splits: str
     fill: str
     options: dict[str, Any]
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,10 @@ def grow(plan: Plan, rows: Labelled) -> Grown:
     filled = np.nan_to_num(rows.outputs, nan=0.0)
     options = dict(plan.options)
     if plan.fill == "oob" and np.isnan(rows.outputs).any():
-        seed = check_random_state(options["random_state"]).randint(np.iinfo(np.int32).max)
-        first = _fit(plan.splits, {**options, "bootstrap": True, "random_state": int(seed)}, rows, filled)
-        predicted = speak(first, rows).oob
-        assert predicted is not None  # the first forest is grown on bootstrap samples
-        filled = np.where(np.isnan(rows.outputs), _calibrated(predicted, rows), rows.outputs)
+        rng = check_random_state(options["random_state"])
+        for seed in rng.randint(np.iinfo(np.int32).max, size=plan.rounds):
+            first = _fit(plan.splits, {**options, "bootstrap": True, "random_state": int(seed)}, rows, filled)
+            filled = np.where(np.isnan(rows.outputs), _calibrated(speak(first, rows).oob, rows), rows.outputs)
     return speak(_fit(plan.splits, options, rows, filled), rows)
 
 
@@ -140,11 +141,12 @@ def normalised_importances(falls: Floats, task_weights: Floats) -> tuple[Floats,
     return shares[:-1], shares[-1]
 
 
-def _calibrated(predicted: Floats, rows: Labelled) -> Floats:
+def _calibrated(predicted: Floats | None, rows: Labelled) -> Floats:
     """Out-of-bag predictions, centred and shrunk by the slope of the observed labels on them.
 
     Predictions that say little about the labels seen would add noise to the splits; their slope is near 0.
     """
+    assert predicted is not None, "stand-ins come from forests grown on bootstrap samples"
     weight = np.ones(len(predicted)) if rows.weight is None else rows.weight
     seen = ~(np.isnan(rows.outputs) | np.isnan(predicted))
     mass = weight @ seen
