@@ -40,7 +40,7 @@ def validation_products(
         >>> theta = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
         >>> train = lambda: [theta[0] ** 2, theta[1] ** 2]
         >>> validate = lambda: theta[0] + 0.0 * theta[1]
-        >>> validation_products(train, validate, [theta], torch.ones(2), step=0.1)
+        >>> validation_products(train, validate, [theta], torch.ones(2), step=0.1).round(decimals=6)
         tensor([2., 0.], dtype=torch.float64)
 
     Note:

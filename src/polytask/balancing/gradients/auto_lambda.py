@@ -69,7 +69,7 @@ class AutoLambda(Balancer):
         """The weights after their step."""
         if signals.validation is None:
             raise TypeError(
-                "AutoLambda needs the signal validation; measure it with polytask.balancing.validation.validation_products."
+                "AutoLambda needs the signal validation; polytask.balancing.validation.validation_products measures it."
             )
         self.adam.step(self.factor, -self.step * signals.validation, signals.index)
         return self.factor[signals.index]

@@ -52,16 +52,13 @@ class CRMOGM(Balancer):
 
     def __init__(self, balancer: Balancer | str = "mgda", momentum: float = 0.9):
         super().__init__()
-        if isinstance(balancer, str):
-            from polytask.balancing import registry
-
-            balancer = registry.create(balancer)
-        if "rows" in balancer.needs and type(balancer).combine is not Balancer.combine:
+        inner = _made(balancer)
+        if "rows" in inner.needs and type(inner).combine is not Balancer.combine:
             raise RecipeError(
-                f"CRMOGM averages weights, and {type(balancer).__name__} has a direction of its own instead."
+                f"CRMOGM averages weights, and {type(inner).__name__} has a direction of its own instead."
             )
-        self.balancer: Balancer = balancer
-        self.needs = balancer.needs
+        self.balancer = inner
+        self.needs = inner.needs
         self.momentum = within("CRMOGM", "momentum", momentum, 0.0, 1.0)
 
     def reset(self, n_tasks: int) -> None:
@@ -73,14 +70,15 @@ class CRMOGM(Balancer):
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The averaged weights."""
         fresh = self.balancer(signals).to(self.average)
-        for reason in self.balancer.fallbacks:
-            self.note_fallback(reason)
-        self.balancer.fallbacks.clear()
         at = signals.index
         weights = torch.where(self.known[at], torch.lerp(fresh, self.average[at], self.momentum), fresh)
         self.average[at] = weights
         self.known[at] = True
         return weights
+
+    def needs_in(self, signals: Signals) -> frozenset[str]:
+        """What the other method needs."""
+        return self.balancer.needs_in(signals)
 
     def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
         """Those of the other method."""
@@ -89,3 +87,12 @@ class CRMOGM(Balancer):
     def after_step(self, signals: Signals) -> None:
         """Passed on."""
         self.balancer.after_step(signals)
+
+
+def _made(balancer: Balancer | str) -> Balancer:
+    if isinstance(balancer, Balancer):
+        return balancer
+    from polytask.balancing import registry
+
+    made: Balancer = registry.create(balancer)
+    return made

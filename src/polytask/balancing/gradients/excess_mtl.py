@@ -16,8 +16,7 @@ _SMALLEST = 1e-7
 
 
 class ExcessMTL(Balancer):
-    r"""Move weight to the tasks with the most left to learn, estimated from gradients so that label noise does not
-    count.
+    r"""Move weight to the tasks with the most left to learn, by an estimate that label noise does not inflate.
 
     .. math:: h_i \leftarrow h_i + g_i^2, \qquad \hat E_i = g_i^\top \mathrm{diag}(h_i)^{-1/2} g_i, \qquad
        \alpha_i \propto \alpha_i \exp(\eta \hat E_i / \hat E_i^{(0)})

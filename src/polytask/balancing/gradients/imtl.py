@@ -55,11 +55,7 @@ class IMTL(Balancer):
         if gramian is None:
             raise TypeError("IMTL needs the Gramian of the tasks' gradients, which the signals do not hold.")
         scaled = Signals.of(signals.losses * scale, gramian=gramian * torch.outer(scale, scale))
-        weights = self.direction.weigh(scaled) * scale
-        for reason in self.direction.fallbacks:
-            self.note_fallback(reason)
-        self.direction.fallbacks.clear()
-        return weights
+        return self.direction.weigh(scaled) * scale
 
     def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
         """The learned scales."""

@@ -59,10 +59,10 @@ class NashMTL(Balancer):
             self.note_fallback(solution.reason)
             return tensor_of(solution.weights)
         largest = float(np.abs(gramian).max())
-        size = np.sqrt(largest) * np.sqrt(np.linalg.norm(gramian / largest)) if largest > 0.0 else 0.0
+        size = float(largest * np.linalg.norm(gramian / largest)) ** 0.5 if largest > 0.0 else 0.0
         weights = solution.weights * size
         if self.max_norm is not None:
-            norm = float(np.sqrt(max(weights @ gramian @ weights, 0.0)))
+            norm = max(float(weights @ gramian @ weights), 0.0) ** 0.5
             weights = weights * min(1.0, self.max_norm / norm) if norm > 0.0 else weights
         return tensor_of(weights)
 

@@ -23,8 +23,8 @@ class STCH(Balancer):
        w_i = \lambda_i \, \mathrm{softmax}_i\bigl(\lambda (L - z) / \mu\bigr)
 
     With ``warmup`` the losses are measured on the scale of what they were: for that many epochs plain summation of the
-    log losses, in the last of which each loss is averaged to :math:`n_i`, and :math:`T \log(L_i / n_i)` takes the
-    place of :math:`L_i - z_i` from then on.
+    log losses, in the last of which each loss is averaged to :math:`n_i`; from then on :math:`\log(L_i / n_i)` takes
+    the place of :math:`L_i - z_i`, and the whole is multiplied by :math:`T`.
 
     Args:
         mu: How smooth; towards zero it is :class:`~polytask.balancing.Tchebycheff`.

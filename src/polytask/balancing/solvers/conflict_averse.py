@@ -14,8 +14,9 @@ _ITERATIONS = 100
 
 
 def conflict_averse(gramian: Floats, radius: float) -> Solution:
-    r"""Weights of the direction :math:`\max_d \min_i g_i^\top d` within
-    :math:`\lVert d - g_0 \rVert \le c \lVert g_0 \rVert`.
+    r"""Weights of the direction near the average gradient that is best for the task that gains least.
+
+    .. math:: \max_d \min_i \; g_i^\top d \quad \text{with} \quad \lVert d - g_0 \rVert \le c \lVert g_0 \rVert
 
     The dual is :math:`\min_{w \in \Delta} g_w^\top g_0 + \kappa \lVert g_w \rVert` with
     :math:`\kappa = c \lVert g_0 \rVert`. Since
