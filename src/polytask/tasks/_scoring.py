@@ -45,15 +45,16 @@ def weight_of_each(
 def observed_rows(
     outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, "N ..."], observed: Bool[Tensor, "N ..."]
 ) -> tuple[Float[Tensor, "M O"], Shaped[Tensor, "M ..."], Bool[Tensor, "M ..."]] | None:
-    """Rows with an observed label, outputs in float64; ``None`` if there are none, or an output is not finite.
+    """Rows with an observed label on the CPU, outputs in float64; ``None`` if there are none, or an output is not finite.
 
     An output that is NaN makes every metric NaN: counting it as a wrong (or right) class would hide it.
     """
     rows = observed.flatten(1).any(1) if observed.ndim > 1 else observed
-    seen = outputs.detach()[rows].double()
+    # On the CPU, because float64 is missing or slow elsewhere.
+    seen = outputs.detach()[rows].cpu().double()
     if not len(seen) or not seen.isfinite().all():
         return None
-    return seen, targets[rows], observed[rows]
+    return seen, targets[rows].cpu(), observed[rows].cpu()
 
 
 def undefined(metrics: Sequence[Metric]) -> dict[str, float]:

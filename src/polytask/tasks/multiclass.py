@@ -142,7 +142,7 @@ class Multiclass(Task):
         n_classes = z.shape[1]
         answer = z.argmax(-1)
         errors = F.cross_entropy(z, y, reduction="none")
-        log_shares = torch.as_tensor(np.log(self.fitted(self.classes_).shares), device=z.device)
+        log_shares = torch.from_numpy(np.log(self.fitted(self.classes_).shares))
         truth = F.one_hot(y, n_classes).bool()
         areas = auroc_of_each(torch.softmax(z, -1), truth, torch.ones_like(truth))
         return {

@@ -147,7 +147,7 @@ class Multilabel(Task):
             return undefined(self.metrics)
         z, y, mask = seen[0], seen[1] > 0.5, seen[2]
         errors = F.binary_cross_entropy_with_logits(z, y.double(), reduction="none")
-        log_odds = torch.as_tensor(self._log_odds(), device=z.device).expand_as(z)
+        log_odds = torch.from_numpy(self._log_odds()).expand_as(z)
         constant = F.binary_cross_entropy_with_logits(log_odds, y.double(), reduction="none")
         areas = auroc_of_each(z, y, mask)
         precisions, f1 = _precision_and_f1(z, y, mask)

@@ -150,7 +150,7 @@ class Ordinal(Task):
         z, y = seen[0], seen[1].long()
         answer = _median_rank(z)
         errors = _negative_log_likelihood(z, y)
-        log_shares = torch.as_tensor(np.log(self.fitted(self.classes_).shares), device=z.device)
+        log_shares = torch.from_numpy(np.log(self.fitted(self.classes_).shares))
         kappa = multiclass_cohen_kappa(answer, y, z.shape[1] + 1, weights="quadratic", validate_args=False)
         return {
             "mae": (answer - y).abs().double().mean().item(),

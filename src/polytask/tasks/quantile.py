@@ -114,8 +114,8 @@ class Quantile(Task):
         if seen is None:
             return undefined(self.metrics)
         scaler = self.fitted(self.scaler_)
-        answers = torch.from_numpy(scaler.to_user(seen[0].sort(-1).values.cpu().numpy()))
-        truth = torch.from_numpy(scaler.to_user(seen[1].double().cpu().numpy()))
+        answers = torch.from_numpy(scaler.to_user(seen[0].sort(-1).values.numpy()))
+        truth = torch.from_numpy(scaler.to_user(seen[1].double().numpy()))
         errors = self._pinball(answers, truth)
         constants = torch.tensor(self.constants_, dtype=torch.float64)
         below = (truth.unsqueeze(-1) <= answers).double().mean(0)

@@ -136,8 +136,8 @@ class Regression(Task):
         from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
         scaler = self.fitted(self.scaler_)
-        answers = torch.from_numpy(scaler.to_user(seen[0].squeeze(-1).cpu().numpy()))
-        truth = torch.from_numpy(scaler.to_user(seen[1].double().cpu().numpy()))
+        answers = torch.from_numpy(scaler.to_user(seen[0].squeeze(-1).numpy()))
+        truth = torch.from_numpy(scaler.to_user(seen[1].double().numpy()))
         varies = bool((truth != truth[0]).any())
         # The sums of squares in R² lose their digits if the mean is large; R² does not change with an offset.
         centre = truth.mean()
