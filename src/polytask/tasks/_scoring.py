@@ -45,7 +45,7 @@ def weight_of_each(
 def observed_rows(
     outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, "N ..."], observed: Bool[Tensor, "N ..."]
 ) -> tuple[Float[Tensor, "M O"], Shaped[Tensor, "M ..."], Bool[Tensor, "M ..."]] | None:
-    """Rows with an observed label on the CPU, outputs in float64; ``None`` if there are none, or an output is not finite.
+    """Rows with an observed label, on the CPU, outputs in float64; ``None`` if there are none or one is not finite.
 
     An output that is NaN makes every metric NaN: counting it as a wrong (or right) class would hide it.
     """
