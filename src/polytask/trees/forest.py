@@ -245,7 +245,7 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _learn(self, grown: Grown, code: TargetCode, X: NDArray[np.float32], used: NDArray[np.bool_]) -> None:
         self.forest_ = grown.forest
         self.task_importances_, self.feature_importances_ = normalised_importances(
-            grown.importances, self._read_task_weights(code)
+            grown.falls, self._read_task_weights(code)
         )
         if grown.oob is not None:
             self.oob_mean_ = np.empty((len(X), len(code.owner)))

@@ -74,12 +74,12 @@ class Grown:
     Args:
         forest: The scikit-learn forest.
         oob: Out-of-bag mean of each row and output, NaN for a row in every bag; None without bootstrap.
-        importances: Decrease of variance for each tree, task and input.
+        falls: Fall of the variance for each tree, task and input.
     """
 
     forest: Any
     oob: Floats | None
-    importances: Floats
+    falls: Floats
 
 
 def grow(plan: Plan, rows: Labelled) -> Grown:
@@ -110,13 +110,13 @@ def speak(forest: Any, rows: Labelled) -> Grown:
     trees, leaves = forest.estimators_, forest.apply(rows.X)
     bags = forest.estimators_samples_ if forest.bootstrap else None
     oob, times = np.zeros((n_rows, n_outputs)), np.zeros(n_rows)
-    importances = []
+    falls, least_rows = [], _least_rows(forest.min_samples_leaf, n_rows)
     for part in chunks_of_trees(trees, 2 * n_outputs + 2 * (int(rows.owner[-1]) + 1), n_rows):
         nodes = Nodes.of(trees[part])
         weight = _bag_weights(None if bags is None else bags[part], rows, len(trees[part]))
-        sums = LabelSums.of(nodes, leaves[:, part], weight, rows.outputs, rows.owner)
-        values = sums.means(nodes, rows.owner, _least_rows(forest.min_samples_leaf, n_rows))
-        importances.append(sums.importances(nodes, rows.owner, rows.X.shape[1]))
+        sums = LabelSums.of(nodes, leaves[:, part], weight, rows.outputs, rows.owner, least_rows)
+        values = sums.means(nodes)
+        falls.append(sums.falls(nodes, rows.X.shape[1]))
         for position, tree in enumerate(trees[part]):
             own = values[nodes.start[position] : nodes.start[position + 1]]
             tree.tree_.value[:, :, 0] = own
@@ -124,7 +124,7 @@ def speak(forest: Any, rows: Labelled) -> Grown:
             oob[out] += own[leaves[out, part.start + position]]
             times[out] += 1
     means = np.divide(oob, times[:, None], out=np.full_like(oob, np.nan), where=times[:, None] > 0)
-    return Grown(forest, None if bags is None else means, np.concatenate(importances))
+    return Grown(forest, None if bags is None else means, np.concatenate(falls))
 
 
 def normalised_importances(falls: Floats, task_weights: Floats) -> tuple[Floats, Floats]:

@@ -85,22 +85,24 @@ class LabelSums:
     """Sums over the observed labels in each node.
 
     Args:
-        rows: Rows with an observed label, for each task.
-        mass: Their weight, for each task.
+        owner: The task of each output.
+        mass: Weight of the rows with an observed label, for each task.
         first: Weighted sum of each output.
-        second: Weighted sum of each output's square.
+        is_enough: Whether enough rows have an observed label, for each task.
 
     Shape:
-        ``rows``, ``mass``: [nodes, tasks]; ``first``, ``second``: [nodes, outputs].
+        ``mass``, ``is_enough``: [nodes, tasks]; ``first``: [nodes, outputs].
     """
 
-    rows: Floats
+    owner: Indices
     mass: Floats
     first: Floats
-    second: Floats
+    is_enough: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, nodes: Nodes, leaves: Indices, weight: Floats, outputs: Floats, owner: Indices) -> LabelSums:
+    def of(
+        cls, nodes: Nodes, leaves: Indices, weight: Floats, outputs: Floats, owner: Indices, least_rows: int
+    ) -> LabelSums:
         """Count and add.
 
         Args:
@@ -108,57 +110,64 @@ class LabelSums:
             leaves: The leaf of each row in each tree, numbered within its tree.
             weight: The weight of each row in each tree; zero outside its bag.
             outputs: Standardised outputs, NaN where the label is missing.
-            owner: The task of each output.
+            owner: The task of each output, ascending.
+            least_rows: How many rows with an observed label are enough.
 
         Shape:
             ``leaves``, ``weight``: [rows, trees]; ``outputs``: [rows, outputs]; ``owner``: [outputs].
         """
-        n_tasks, n_outputs = int(owner[-1]) + 1, len(owner)
         row, tree = np.nonzero(weight)
-        shape = (len(nodes), len(outputs))
-        where = (leaves[row, tree] + nodes.start[tree], row)
+        where, shape = (leaves[row, tree] + nodes.start[tree], row), (len(nodes), len(outputs))
         seen = ~np.isnan(outputs)
-        filled = np.where(seen, outputs, 0.0)
-        seen_tasks = seen[:, np.searchsorted(owner, np.arange(n_tasks))].astype(np.float64)
-        rows = np.asarray(sparse.coo_array((np.ones(len(row)), where), shape=shape).tocsr() @ seen_tasks)
+        seen_tasks = seen[:, _first_outputs(owner)].astype(np.float64)
         weighted = sparse.coo_array((weight[row, tree], where), shape=shape).tocsr()
-        sums = np.asarray(weighted @ np.hstack([seen_tasks, filled, filled**2]))
-        nodes.add_up(rows)
+        sums = np.asarray(weighted @ np.hstack([seen_tasks, np.where(seen, outputs, 0.0)]))
         nodes.add_up(sums)
-        return cls(rows, *np.split(sums, [n_tasks, n_tasks + n_outputs], axis=1))
+        mass, first = np.split(sums, [seen_tasks.shape[1]], axis=1)
+        if least_rows <= 1:  # then one row of any weight is enough and need not be counted
+            return cls(owner, mass, first, mass > 0)
+        rows = np.asarray(sparse.coo_array((np.ones(len(row)), where), shape=shape).tocsr() @ seen_tasks)
+        nodes.add_up(rows)
+        return cls(owner, mass, first, rows >= least_rows)
 
-    def means(self, nodes: Nodes, owner: Indices, min_rows: float) -> Floats:
-        """Mean output of each node; one with fewer than ``min_rows`` observed labels takes its parent's.
+    def means(self, nodes: Nodes) -> Floats:
+        """Mean output of each node; one without enough observed labels takes its parent's.
 
         A root without labels of a task has the value 0: the mean over all rows.
         """
-        mass = self.mass[:, owner]
+        mass = self.mass[:, self.owner]
         values = np.divide(self.first, mass, out=np.zeros_like(self.first), where=mass > 0)
-        nodes.back_off(values, (self.rows >= max(min_rows, 1))[:, owner])
+        if not self.is_enough.all():
+            nodes.back_off(values, self.is_enough[:, self.owner])
         return values
 
-    def importances(self, nodes: Nodes, owner: Indices, n_features: int) -> Floats:
-        """Decrease of the weighted variance by each input, for each tree and task.
+    def falls(self, nodes: Nodes, n_inputs: int) -> Floats:
+        """Fall of the weighted variance by splits on each input, for each tree and task.
+
+        The sums of squares of the children add up to the parent's, so the fall is the rise of (sum)² / weight.
 
         Shape:
             Answers [trees, tasks, inputs].
         """
-        mass = self.mass[:, owner]
-        spread = self.second - np.divide(self.first**2, mass, out=np.zeros_like(self.first), where=mass > 0)
+        mass = self.mass[:, self.owner]
+        energy = np.divide(self.first**2, mass, out=np.zeros_like(self.first), where=mass > 0)
+        energy = np.add.reduceat(energy, _first_outputs(self.owner), axis=1)
         inner = np.flatnonzero(nodes.left >= 0)
-        fall = np.maximum(spread[inner] - spread[nodes.left[inner]] - spread[nodes.right[inner]], 0.0)
+        fall = np.maximum(energy[nodes.left[inner]] + energy[nodes.right[inner]] - energy[inner], 0.0)
         n_trees, n_tasks = len(nodes.start) - 1, self.mass.shape[1]
-        place = nodes.tree[inner] * n_features + nodes.feature[inner]
-        total = np.zeros((n_tasks, n_trees * n_features))
-        for output, task in enumerate(owner):
-            total[task] += np.bincount(place, weights=fall[:, output], minlength=n_trees * n_features)
-        root_mass = self.mass[nodes.start[:-1]].T
-        per_tree = total.reshape(n_tasks, n_trees, n_features)
-        per_tree /= np.where(root_mass > 0, root_mass, 1.0)[:, :, None]
-        return per_tree.transpose(1, 0, 2)
+        place = nodes.tree[inner] * n_inputs + nodes.feature[inner]
+        total = np.stack([np.bincount(place, weights=task, minlength=n_trees * n_inputs) for task in fall.T], axis=1)
+        total = total.reshape(n_trees, n_inputs, n_tasks).transpose(0, 2, 1)
+        root_mass = self.mass[nodes.start[:-1]]
+        return np.asarray(total / np.where(root_mass > 0, root_mass, 1.0)[:, :, None])
 
 
-def chunks_of_trees(trees: Sequence[Any], n_columns: int, n_rows: int, budget: int = 8_000_000) -> list[slice]:
+def _first_outputs(owner: Indices) -> Indices:
+    """The first output of each task."""
+    return np.searchsorted(owner, np.arange(int(owner[-1]) + 1))
+
+
+def chunks_of_trees(trees: Sequence[Any], n_columns: int, n_rows: int, budget: int = 500_000) -> list[slice]:
     """Split the trees so that the sums of one chunk hold about ``budget`` numbers at most."""
     cost = [tree.tree_.node_count * n_columns + 4 * n_rows for tree in trees]
     group = np.cumsum(cost) // budget
