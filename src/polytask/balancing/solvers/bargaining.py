@@ -84,8 +84,42 @@ def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, bool]:
         _, step, failed = lapack.dposv(hessian, -residual, overwrite_a=1)
         if failed:
             return u, False
+        relative = step / u
+        if np.abs(relative).max() <= 1e-13:  # gains far below the largest: their residual is rounding, their weight
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+        is
+        not
+            return u, True
         descent = float(residual @ step)
-        shrink = float((step / u).min())
+        shrink = float(relative.min())
         size = 1.0 if shrink > -0.95 else -0.95 / shrink
         while True:
             trial = u + size * step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-from polytask.balancing.solvers.gramian import Floats, Solution
+from polytask.balancing.solvers.gramian import Floats, ScaledGramian, Solution
 from polytask.balancing.solvers.simplex import min_norm
 
 __all__ = ["conflict_averse"]
@@ -48,15 +48,17 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
     kappa = radius * float(np.sqrt(max(average @ b, 0.0)))
     if kappa <= 1e-15:  # the average gradient is zero: nothing to stay near to
         return Solution(average)
-    values, vectors = np.linalg.eigh(g)
-    factor = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+    scaled = ScaledGramian(g)
+    factor = scaled.factor * scaled.norms
     centre = factor @ average
     low, high = 0.0, np.inf
     s = 1.0 / radius
     for _ in range(_ITERATIONS):
         w = _shortest(factor + s * centre[:, None], g, b, s, kappa / radius)
         length = float(np.linalg.norm(factor @ w))
-        if abs(length - kappa * s) <= 1e-12 * (length + kappa * s) or high - low <= 1e-15 * high:
+        if abs(length - kappa * s) <= 1e-12 * (length + kappa * s) or (
+            np.isfinite(high) and high - low <= 1e-15 * high
+        ):
             return Solution(average + w / s)
         if length <= 1e-9 * float(np.sqrt(np.maximum(g.diagonal(), 0.0)) @ w):
             return Solution(average)
