@@ -85,38 +85,7 @@ def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, bool]:
         if failed:
             return u, False
         relative = step / u
-        if np.abs(relative).max() <= 1e-13:  # gains far below the largest: their residual is rounding, their weight
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-        is
-        not
+        if np.abs(relative).max() <= 1e-13:  # the residual of gains far below the largest is rounding
             return u, True
         descent = float(residual @ step)
         shrink = float(relative.min())
