@@ -9,14 +9,18 @@ _HOMES = {
     "tables": ("Table", "open_table", "read_table"),
     "transform": ("TableTransform",),
     "batch": ("ArraySource", "Batch", "Source"),
-    "sources": ("DatasetSource", "RowsOf", "array_source", "dataset_source", "fit_tasks", "labels_of", "table_source"),
-    "images": ("read_idx", "read_idx_images", "read_image_folder"),
+    "sources": ("RowsOf", "array_source", "fit_tasks", "labels_of", "table_source"),
+    "datasets": ("DatasetContents", "DatasetSource", "read_dataset"),
+    "images": ("ImageFolder", "read_idx", "read_idx_images", "read_image_folder"),
     "splits": ("Split", "holdout", "k_folds"),
-    "checks": ("check_targets",),
-    "sampler": ("BatchPlan", "Sampler"),
-    "generators": ("clustered_tasks", "impressions", "mmoe_synthetic", "related_regressions"),
-    "bundled": ("load_bundled",),
-    "rendered": ("rendered_letters",),
+    "checks": ("check_targets", "input_columns"),
+    "sampler": ("BatchPlan", "Draw", "Sampler"),
+    "generators": ("Synthetic", "clustered_tasks", "impressions", "mmoe_synthetic", "related_regressions"),
+    "bundled": ("BundledTable", "bundled_digits", "bundled_names", "load_bundled"),
+    "rendered": (
+        "RenderedLetters",
+        "rendered_letters",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -69,6 +69,19 @@ def apportion(shares: list[float], total: int, generator: torch.Generator) -> In
     return torch.diff(upper, prepend=torch.zeros(1, dtype=torch.float64)).long()
 
 
+def power_shares(n_batches: Mapping[str, int], power: float) -> dict[str, float]:
+    """Shares in proportion to a power of the sizes.
+
+    Example:
+        >>> power_shares({"a": 16, "b": 1}, 0.5)
+        {'a': 0.8, 'b': 0.2}
+    """
+    largest = max(n_batches.values())
+    powers = {name: (count / largest) ** power for name, count in n_batches.items()}
+    total = sum(powers.values())
+    return {name: value / total for name, value in powers.items()}
+
+
 @dataclass(frozen=True)
 class Draw:
     """One step's batch: the source, and the positions of its rows."""

@@ -120,7 +120,7 @@ def table_source(
             for group, part in transform.items()
             for key, tensor in part.transform(table, rows, notes).items()
         }
-    labels = {task.name: labels_of(table, task, rows) for task in tasks if _has_labels(task, name, table.names)}
+    labels = {task.name: labels_of(table, task, rows) for task in tasks if has_labels(task, name, table.names)}
     weights = None if row_weights is None else _row_weights(table, row_weights, rows)
     targets, observed = encode_labels(labels, tasks)
     return ArraySource(name, inputs, targets, observed, weights)
@@ -152,7 +152,7 @@ def array_source(
     """
     arrays = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
     tensors = {key: _input_tensor(value, key, rows) for key, value in arrays.items()}
-    found = {task.name: _labels_from(labels, task) for task in tasks if _has_labels(task, name, tuple(labels))}
+    found = {task.name: labels_from(labels, task) for task in tasks if has_labels(task, name, tuple(labels))}
     weights = None if row_weights is None else torch.as_tensor(np.asarray(row_weights, dtype=np.float32))
     sizes = {f"inputs {key}".strip(): len(np.asarray(value)) for key, value in arrays.items()}
     sizes.update({f"labels of {task}": len(value) for task, value in found.items()})
@@ -184,13 +184,15 @@ def encode_labels(
     return targets, observed
 
 
-def _has_labels(task: Task, source: str, names: Sequence[str]) -> bool:
+def has_labels(task: Task, source: str, names: Sequence[str]) -> bool:
+    """Whether a source with columns or labels of these names has the task's labels."""
     if task.source is not None:
         return task.source == source
     return task.name in names or all(target in names for target in task.targets)
 
 
-def _labels_from(labels: Mapping[str, Any], task: Task) -> np.ndarray:
+def labels_from(labels: Mapping[str, Any], task: Task) -> np.ndarray:
+    """A task's labels among arrays by target."""
     if all(target in labels for target in task.targets):
         return labels_of({target: labels[target] for target in task.targets}, task)
     if task.name in labels:

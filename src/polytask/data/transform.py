@@ -218,7 +218,8 @@ class TableTransform:
         """Where the tensors of :meth:`transform` hold the given input columns; columns left out have no place.
 
         Example:
-            >>> transform = TableTransform().fit({"a": [1.0, 2.0], "b": ["x", "y"], "c": [1.0, None]})
+            >>> table = {"a": [1.0, 2.0, 3.0], "b": ["x", "y", "x"], "c": [1.0, None, 2.0]}
+            >>> transform = TableTransform().fit(table)
             >>> transform.positions(["b", "c"])
             {'numeric': (1, 2), 'categorical': (0,)}
         """

@@ -1,0 +1,29 @@
+"""Every source equally often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from polytask.data.sampler import Sampler
+
+__all__ = ["Uniform"]
+
+
+@dataclass(frozen=True)
+class Uniform(Sampler):
+    r"""Draws every source equally often, so that small sources are gone through several times in an epoch.
+
+    .. math:: p_s = 1 / S
+
+    Example:
+        >>> Uniform().shares({"digits": 30, "letters": 10}, epoch=0)
+        {'digits': 0.5, 'letters': 0.5}
+
+    Note:
+        A source much smaller than the others is repeated often and may be learned by heart.
+    """
+
+    def shares(self, n_batches: Mapping[str, int], epoch: int) -> dict[str, float]:
+        """Share of the steps of each source."""
+        return dict.fromkeys(n_batches, 1 / len(n_batches))
