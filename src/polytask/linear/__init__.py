@@ -36,7 +36,8 @@ def __getattr__(name: str) -> Any:
     if name.endswith("CV"):
         from polytask.linear.cross_validated import cross_validated
 
-        return cross_validated(registry.by_class_name(name.removesuffix("CV")))
+        model_class: Any = registry.by_class_name(name.removesuffix("CV"))
+        return cross_validated(model_class)
     return registry.by_class_name(name)
 
 

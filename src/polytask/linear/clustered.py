@@ -84,8 +84,8 @@ class Clustered(ProximalModel):
         alpha: Strength, above zero.
         n_clusters: Number of clusters ``k``.
         ratio: Strength ``eta`` of the ridge relative to the pull within clusters.
-        intercept: ``own``: each task its own, free of penalty; ``joint``: one free intercept for all tasks, and a
-            penalised deviation from it per task; ``none``.
+        intercept: ``own``: each task its own, free of penalty; ``joint``: inputs and labels are centred at their
+            means over all tasks, and a constant feature, penalised like the others, sets tasks apart; ``none``.
         scale: ``inputs``: divide features by their spread, pooled over the tasks; ``both``: targets too, by each
             task's own spread; ``none``. Coefficients are returned in the user's units.
         tol: Largest duality gap, relative to the objective, at which to stop.

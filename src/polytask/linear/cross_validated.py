@@ -70,12 +70,12 @@ class CrossValidated(LinearPredictor):
     cv: Any
     n_jobs: int | None
 
-    def fit(self, X: Any, Y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Choose the settings by cross-validation and learn all tasks with them.
 
         Args:
             X: One table [N, D], or a list of one table [N_t, D] per task.
-            Y: [N] or [N, T], or a list of one vector [N_t] per task; NaN where a label is missing.
+            y: [N] or [N, T], or a list of one vector [N_t] per task; NaN where a label is missing.
             sample_weight: Weights of the rows, or of the labels, in the shape of either; held-out errors are
                 weighted too.
 
@@ -85,7 +85,7 @@ class CrossValidated(LinearPredictor):
             RecipeError: If a setting is out of its range.
         """
         models = self._models()
-        rows = read_rows(self, X, Y, sample_weight)
+        rows = read_rows(self, X, y, sample_weight)
         whole = Moments.of(rows)
         folds = [(Moments.of(train), Moments.of(test)) for train, test in self._folds(rows)]
         problem = Problem.of(whole, models[0].intercept, models[0].scale)
@@ -154,7 +154,7 @@ _OWN = ("alphas", "cv", "n_jobs")
 
 
 @functools.cache
-def cross_validated(model_class: Any) -> type[CrossValidated]:
+def cross_validated(model_class: type[LinearModel]) -> type[CrossValidated]:
     """The cross-validated version of a model: its settings, with ``alphas``, ``cv`` and ``n_jobs`` for ``alpha``."""
     name = f"{model_class.__name__}CV"
     own = [

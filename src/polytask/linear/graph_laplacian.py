@@ -26,8 +26,8 @@ class GraphLaplacian(LinearModel):
         graph: Symmetric weights ``A`` [T, T], none below zero; the diagonal means nothing. ``None`` joins all tasks
             by ``1 / T``, which is :class:`~polytask.linear.mean_regularised.MeanRegularised`.
         ridge: Strength ``rho`` on all coefficients, above zero.
-        intercept: ``own``: each task its own, free of penalty; ``joint``: one free intercept for all tasks, and a
-            penalised deviation from it per task; ``none``.
+        intercept: ``own``: each task its own, free of penalty; ``joint``: inputs and labels are centred at their
+            means over all tasks, and a constant feature, penalised like the others, sets tasks apart; ``none``.
         scale: ``inputs``: divide features by their spread, pooled over the tasks; ``both``: targets too, by each
             task's own spread; ``none``. Coefficients are returned in the user's units.
         tol: Largest duality gap, relative to the objective, at which to stop.
@@ -129,7 +129,7 @@ class GraphLaplacian(LinearModel):
 
     def _laplacian(self, n_tasks: int) -> Array:
         if self.graph is None:
-            return np.eye(n_tasks) - np.full((n_tasks, n_tasks), 1.0 / n_tasks)
+            return np.asarray(np.eye(n_tasks) - 1.0 / n_tasks, dtype=np.float64)
         graph = np.array(self.graph, dtype=np.float64)
         if graph.shape != (n_tasks, n_tasks):
             raise RecipeError(

@@ -20,8 +20,8 @@ class Independent(LinearModel):
 
     Args:
         alpha: Strength; zero is least squares, of smallest norm where it is not unique.
-        intercept: ``own``: each task its own, free of penalty; ``joint``: one free intercept for all tasks, and a
-            penalised deviation from it per task; ``none``.
+        intercept: ``own``: each task its own, free of penalty; ``joint``: inputs and labels are centred at their
+            means over all tasks, and a constant feature, penalised like the others, sets tasks apart; ``none``.
         scale: ``inputs``: divide features by their spread, pooled over the tasks; ``both``: targets too, by each
             task's own spread; ``none``. Coefficients are returned in the user's units.
 

@@ -22,8 +22,8 @@ class LowRankSparse(ProximalModel):
         alpha: Strength, above zero.
         ratio: Strength on the sparse part relative to the low-rank part; one or more leaves the sparse part empty,
             ``(T * D) ** -0.5`` or less the low-rank part.
-        intercept: ``own``: each task its own, free of penalty; ``joint``: one free intercept for all tasks, and a
-            penalised deviation from it per task; ``none``.
+        intercept: ``own``: each task its own, free of penalty; ``joint``: inputs and labels are centred at their
+            means over all tasks, and a constant feature, penalised like the others, sets tasks apart; ``none``.
         scale: ``inputs``: divide features by their spread, pooled over the tasks; ``both``: targets too, by each
             task's own spread; ``none``. Coefficients are returned in the user's units.
         tol: Largest duality gap, relative to the objective, at which to stop.

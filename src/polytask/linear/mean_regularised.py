@@ -26,8 +26,8 @@ class MeanRegularised(LinearModel):
     Args:
         alpha: Strength of the pull to the mean, above zero.
         ridge: Strength ``rho`` on the mean itself.
-        intercept: ``own``: each task its own, free of penalty; ``joint``: one free intercept for all tasks, and a
-            penalised deviation from it per task, which can then be learned from little; ``none``.
+        intercept: ``own``: each task its own, free of penalty; ``joint``: inputs and labels are centred at their
+            means over all tasks, and a constant feature, penalised like the others, sets tasks apart; ``none``.
         scale: ``inputs``: divide features by their spread, pooled over the tasks; ``both``: targets too, by each
             task's own spread; ``none``. Coefficients are returned in the user's units.
 

@@ -126,12 +126,12 @@ class LinearModel(LinearPredictor, ABC):
     intercept: Intercept
     scale: Scale
 
-    def fit(self, X: Any, Y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn all tasks together.
 
         Args:
             X: One table [N, D], or a list of one table [N_t, D] per task.
-            Y: [N] or [N, T], or a list of one vector [N_t] per task; NaN where a label is missing.
+            y: [N] or [N, T], or a list of one vector [N_t] per task; NaN where a label is missing.
             sample_weight: Weights of the rows, or of the labels, in the shape of either.
 
         Raises:
@@ -140,7 +140,7 @@ class LinearModel(LinearPredictor, ABC):
             RecipeError: If a setting is out of its range.
         """
         self.check_settings()
-        rows = read_rows(self, X, Y, sample_weight)
+        rows = read_rows(self, X, y, sample_weight)
         problem = Problem.of(Moments.of(rows), self.intercept, self.scale)
         self._learn(problem, self.solve(problem, self.alpha), rows.form, self.part_names)
         return self

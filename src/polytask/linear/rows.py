@@ -116,8 +116,9 @@ def read_rows(estimator: BaseEstimator, X: Any, Y: Any, sample_weight: Any = Non
     weights = _weights(who, targets, sample_weight, form)
     empty = [task for task, weight in enumerate(weights) if not weight.any()]
     if empty:
+        counted = "label" if sample_weight is None else "label whose weight is not zero"
         raise TargetError(
-            f"{who} needs at least one label per task, got none for {_listing(empty)}. Leave these tasks out of Y."
+            f"{who} needs a {counted} for every task, got none for {_listing(empty)}. Leave them out of y."
         )
     targets = tuple(np.where(weight > 0, target, 0.0) for target, weight in zip(targets, weights, strict=True))
     return TaskRows(inputs, targets, weights, form)
@@ -148,11 +149,9 @@ def _weights(who: str, targets: tuple[Array, ...], sample_weight: Any, form: For
         given = [np.ones_like(target) for target in targets]
     elif form == "tables":
         given = [np.asarray(weight, dtype=np.float64) for weight in sample_weight]
-    elif np.ndim(sample_weight) == 2:
-        given = list(np.asarray(sample_weight, dtype=np.float64).T)
     else:
-        rows = np.asarray(sample_weight, dtype=np.float64)
-        given = [np.full_like(targets[0], rows) if rows.ndim == 0 else rows] * n_tasks
+        table = np.asarray(sample_weight, dtype=np.float64)
+        given = list(table.T) if table.ndim == 2 else [table] * n_tasks
     if [weight.shape for weight in given] != [target.shape for target in targets]:
         raise TargetError(
             f"{who} needs sample_weight of the shape of the labels (or one weight per row of X), "
