@@ -59,8 +59,8 @@ class DBMTL(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """No averages yet; they are allocated when the length of a gradient is known."""
-        self.register_buffer("average", torch.zeros(n_tasks, 0))
         self.register_buffer("count", torch.zeros(n_tasks, dtype=torch.float64))
+        self.register_buffer("average", torch.zeros(n_tasks, 0))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights that bring the (averaged) gradients of the log losses to one length."""
@@ -79,7 +79,7 @@ class DBMTL(Balancer):
         if self.beta == 0.0 or signals.rows is None or not signals.is_finite:
             return None
         at = signals.index.to(self.average.device)
-        factors = weights.to(self.average.device) * positive(self, signals.losses, _SMALLEST).to(self.average.device)
+        factors = (weights * signals.losses.clamp_min(_SMALLEST)).to(self.average.device)
         return factors.to(self.average.dtype) @ self.average[at]
 
     def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:

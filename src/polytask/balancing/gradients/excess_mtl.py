@@ -63,9 +63,9 @@ class ExcessMTL(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Equal weights; the squares are allocated when the length of a gradient is known."""
-        self.register_buffer("squares", torch.zeros(n_tasks, 0))
         for name in ("logits", "first", "seen"):
             self.register_buffer(name, torch.zeros(n_tasks, dtype=torch.float64))
+        self.register_buffer("squares", torch.zeros(n_tasks, 0))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """One exponentiated-gradient step on the weights of the tasks that are past their warm-up."""
@@ -84,9 +84,10 @@ class ExcessMTL(Balancer):
         self.first[at] += torch.where(warm, excess / self.warmup, torch.zeros_like(excess))
         self.seen[at] += 1.0
         relative = excess / (self.first[at] + _SMALLEST)
-        self.logits[at] += torch.where(warm, torch.zeros_like(excess), self.rate * relative)
-        self.logits -= self.logits.max()
-        return torch.softmax(self.logits[at], dim=0)
+        moved = self.logits[at] + torch.where(warm, torch.zeros_like(excess), self.rate * relative)
+        # together the present tasks keep what they had, so that an absent one loses nothing
+        self.logits[at] = moved + (self.logits[at].logsumexp(0) - moved.logsumexp(0))
+        return torch.softmax(moved, dim=0)
 
     def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
         """The same weights: the paper weighs whole losses."""

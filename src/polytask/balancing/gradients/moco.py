@@ -9,7 +9,7 @@ import torch
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import at_least, within
 from polytask.balancing.solvers.gramian import tensor_of
-from polytask.balancing.solvers.simplex import project_on_simplex
+from polytask.balancing.solvers.simplex import project_on_simplex, shares
 from polytask.shapes import Float, Tensor
 
 __all__ = ["MoCo"]
@@ -79,9 +79,9 @@ class MoCo(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Equal weights; tracked gradients are allocated when their length is known."""
-        self.register_buffer("tracked", torch.zeros(n_tasks, 0))
         self.register_buffer("share", torch.full((n_tasks,), 1.0 / n_tasks, dtype=torch.float64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("tracked", torch.zeros(n_tasks, 0))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Move the tracked gradients, then the weights."""
@@ -99,7 +99,7 @@ class MoCo(Balancer):
             self.tracked[i].mul_(1.0 - beta).add_(row, alpha=beta * factor)
         at = signals.index
         held = self.share[at]
-        share = tensor_of(project_on_simplex(held.cpu().numpy()))
+        share = tensor_of(shares(held.cpu().numpy()))
         tracked = self.tracked[at.to(self.tracked.device)]
         gramian = (tracked @ tracked.T).to(share)
         moved = share - gamma * (gramian @ share + self.rho * share)

@@ -9,7 +9,7 @@ import torch
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import at_least
 from polytask.balancing.solvers.gramian import tensor_of
-from polytask.balancing.solvers.simplex import project_on_simplex
+from polytask.balancing.solvers.simplex import project_on_simplex, shares
 from polytask.shapes import Float, Tensor
 
 __all__ = ["MoDo"]
@@ -68,7 +68,7 @@ class MoDo(Balancer):
         if estimate is None:
             raise TypeError("MoDo needs the (cross) Gramian of the tasks' gradients, which the signals do not hold.")
         held = self.share[signals.index]
-        start = tensor_of(project_on_simplex(held.cpu().numpy()))
+        start = tensor_of(shares(held.cpu().numpy()))
         weights = self.iterate(signals, start, estimate.to(start) @ start)
         self.share[signals.index] = weights.to(self.share) * held.sum()
         return weights

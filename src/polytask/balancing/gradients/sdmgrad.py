@@ -10,7 +10,7 @@ import torch
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import PerTask, at_least, per_task, within
 from polytask.balancing.solvers.gramian import Floats, gramian_of, tensor_of
-from polytask.balancing.solvers.simplex import project_on_simplex
+from polytask.balancing.solvers.simplex import project_on_simplex, shares
 from polytask.shapes import Float, Tensor
 
 __all__ = ["SDMGrad"]
@@ -86,7 +86,7 @@ class SDMGrad(Balancer):
         """A few projected steps, then the mixture with the preference."""
         estimate = _estimate(signals, self.independent)
         at = signals.index
-        share = project_on_simplex(self.share[at].cpu().numpy())
+        share = shares(self.share[at].cpu().numpy())
         chosen = self.chosen[at].cpu().numpy()
         chosen = chosen / chosen.sum()
         unit = float(np.sqrt(np.maximum(estimate.diagonal(), 0.0)).mean()) or 1.0

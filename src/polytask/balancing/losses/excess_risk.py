@@ -73,6 +73,7 @@ class ExcessRisk(Balancer):
         self.average[at] = torch.where(known, torch.lerp(gap, self.average[at], self.momentum), gap)
         self.first[at] = torch.where(known, self.first[at], gap)
         excess = torch.where(self.first[at] > 0.0, self.average[at] / self.first[at], torch.zeros_like(gap))
-        self.logits[at] += self.rate * excess
-        self.logits -= self.logits.max()
-        return len(at) * torch.softmax(self.logits[at], dim=0)
+        moved = self.logits[at] + self.rate * excess
+        # together the present tasks keep what they had, so that an absent one loses nothing
+        self.logits[at] = moved + (self.logits[at].logsumexp(0) - moved.logsumexp(0))
+        return len(at) * torch.softmax(moved, dim=0)

@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 
 from polytask.balancing.solvers.gramian import Floats, ScaledGramian, Solution
 
-__all__ = ["frank_wolfe", "min_norm", "project_on_simplex"]
+__all__ = ["frank_wolfe", "min_norm", "project_on_simplex", "shares"]
 
 _GAP = 1e-9
 _FLOOR = 1e-14
@@ -122,8 +122,21 @@ def project_on_simplex(point: Floats) -> Floats:
         >>> project_on_simplex(np.array([0.9, 0.6, -1.0]))
         array([0.65, 0.35, 0.  ])
     """
+    point = point - point.max()  # changes nothing but the rounding: the largest is now exact
     ordered = np.sort(point)[::-1]
     excess = np.cumsum(ordered) - 1.0
     last = np.flatnonzero(ordered - excess / np.arange(1, len(point) + 1) > 0.0)[-1]
     projected: Floats = np.maximum(point - excess[last] / (last + 1), 0.0)
     return projected
+
+
+def shares(held: Floats) -> Floats:
+    """What the present tasks hold, divided by its sum: a point of their simplex; equal shares if they hold nothing.
+
+    Example:
+        >>> shares(np.array([0.3, 0.1]))
+        array([0.75, 0.25])
+    """
+    total = float(held.sum())
+    divided: Floats = held / total if total > 0.0 else np.full(len(held), 1.0 / len(held))
+    return divided
