@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from polytask.errors import InputError, RecipeError, TargetError
 from polytask.trees.columns import Columns, answer, by_task, read_columns
 from polytask.trees.growing import FILLS, SPLITS, Grown, Labelled, Plan, grow, normalised_importances
-from polytask.trees.targets import TargetCode, explained, learn_code
+from polytask.trees.nodes import check_trees
+from polytask.trees.targets import TargetCode, explained, learn_code, mean_score
 
 __all__ = ["JointForest"]
 
@@ -37,10 +38,11 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
     .. math:: \sum_t w_t \, \Delta_s \operatorname{Var}(z_t), \qquad \operatorname{Var}(z_t) = 1 \text{ at the root},
 
     where :math:`z_t` is the standardised target of task :math:`t`, or its one-hot classes divided by one number.
-    For one classification task this is the Gini criterion (the variance of the one-hot classes is the Gini
-    impurity). Where a label is missing, an out-of-bag prediction stands in while splits are sought. Leaf values,
-    out-of-bag predictions and importances come from observed labels only; a leaf with fewer observed labels of a
-    task than ``min_samples_leaf`` speaks with the mean of its nearest ancestor that has enough.
+    For one classification task this is the Gini criterion: the summed variance of the one-hot classes is the Gini
+    impurity, so the trees are those of scikit-learn's classifiers but for ties. Where a label is missing, an
+    out-of-bag prediction stands in while splits are sought. Leaf values, out-of-bag predictions and importances
+    come from observed labels only; a leaf with fewer observed labels of a task than ``min_samples_leaf`` speaks
+    with the mean of its nearest ancestor that has enough.
 
     Args:
         kinds: ``regression``, ``binary`` or ``multiclass`` for each task: a mapping from task to kind, or a
@@ -55,7 +57,8 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
             or a share of the rows below 1. It matters much on noisy targets: see ``JointForestCV``.
         max_features: Inputs tried at each split, as in scikit-learn.
         bootstrap: Grow each tree on rows drawn with replacement; without it there are no out-of-bag predictions.
-        missing: ``oob`` or ``mean``: what stands for a missing label while splits are sought.
+        missing: What stands for a missing label while splits are sought: ``oob`` (a prediction) or ``mean`` (the
+            task's mean; better only where labels are mostly noise or predicted from very few).
         n_jobs: Threads.
         random_state: Seed.
 
@@ -97,9 +100,11 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
         when leaves are small. Rows without any label, or of weight zero, take no part in training and are
         out of bag for every tree. Importances favour inputs of many distinct values.
 
-        With missing labels and ``missing="oob"`` the stand-ins were made with the labels of the rows that are out of
-        bag later; they can only move splits, so the out-of-bag score stays close to that of new rows. Cost: one
-        forest, or two with missing labels.
+        With missing labels and ``missing="oob"`` the stand-ins were made with the labels of rows that are out of bag
+        later. They can only move splits, so the out-of-bag score stays near that of new rows, pure noise included.
+        Cost: one forest, or two with missing labels, and about a third more for the statistics.
+
+        Tasks that are unrelated, and wide tables, may be served better by a forest each: compare.
 
     References:
         Breiman. Random Forests. Machine Learning 45, 2001. Geurts, Ernst, Wehenkel. Extremely randomized trees.
@@ -160,7 +165,7 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._learn(grow(plan, rows), code, X, used)
         if self.bootstrap:
             self.oob_task_scores_ = explained(outputs, self._oob_outputs(code), code.owner, weight)
-            self.oob_score_ = float(np.mean(self.oob_task_scores_))
+            self.oob_score_ = mean_score(self.oob_task_scores_)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -176,10 +181,9 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Share of variance explained, a mean over tasks.
 
         For a regression R², for classes the Brier skill: one less the squared error of the probabilities over that of
-        the class frequencies. Missing labels do not count.
+        the class frequencies. Missing labels, and tasks without any label here, do not count.
         """
-        scores = self.task_scores(X, y, sample_weight)
-        return float(np.mean(scores))
+        return mean_score(self.task_scores(X, y, sample_weight))
 
     def task_scores(self, X: Any, y: Any, sample_weight: Any = None) -> Floats:
         """The share of variance explained for each task: see :meth:`score`."""
@@ -189,6 +193,15 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise TargetError(f"There are {len(means)} rows of inputs but {len(columns.observed)} rows of targets.")
         weight = self._read_weight(sample_weight, means)
         return explained(code.encode(columns), (means - code.center) / code.scale, code.owner, weight)
+
+    def check_trees(self) -> None:
+        """Check the trees' nodes; to be called after loading a forest from a file that may be damaged or forged.
+
+        Raises:
+            BundleError: If a node leads to a node, an input or a value that is not there.
+        """
+        check_is_fitted(self, "forest_")
+        check_trees(self.forest_.estimators_, self.n_features_in_, len(self.output_task_))
 
     @property
     def oob_prediction_(self) -> Any:
@@ -216,7 +229,8 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _read_inputs(self, X: Any, *, reset: bool) -> NDArray[np.float32]:
         try:
-            read = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=reset)
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+                read = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=reset)
         except ValueError as error:
             raise InputError(str(error)) from error
         return np.asarray(read)

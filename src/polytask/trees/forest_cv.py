@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from polytask.errors import RecipeError
 from polytask.trees.columns import by_task
 from polytask.trees.forest import JointForest
+from polytask.trees.targets import mean_score
 
 __all__ = ["JointForestCV"]
 
@@ -113,13 +114,13 @@ class JointForestCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         seed = self._seed()
         self.results_: list[dict[str, Any]] = []
         best: JointForest | None = None
-        self.best_score_ = -np.inf
+        self.best_score_ = float("nan")
         for leaf, features, splits, missing in self._grid(X):
             options = {"min_samples_leaf": leaf, "max_features": features, "splits": splits, "missing": missing}
             forest = self._forest(min(self.n_estimators, _SEARCH_TREES), seed, options).fit(X, y, sample_weight)
             score = self._score(forest)
             self.results_.append({**options, "oob_score": score, "oob_task_scores": forest.oob_task_scores_})
-            if best is None or score > self.best_score_:
+            if best is None or score > self.best_score_ or np.isnan(self.best_score_):
                 best, self.best_params_, self.best_score_ = forest, options, score
         if best is None or best.n_estimators < self.n_estimators:
             best = self._forest(self.n_estimators, seed, self.best_params_).fit(X, y, sample_weight)
@@ -184,4 +185,4 @@ class JointForestCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _score(self, forest: JointForest) -> float:
         weights = np.asarray(by_task("task_weights", self.task_weights, forest.tasks_, 1.0), dtype=np.float64)
-        return float(np.average(forest.oob_task_scores_, weights=weights))
+        return mean_score(forest.oob_task_scores_, weights)

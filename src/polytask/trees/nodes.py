@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["LabelSums", "Nodes", "chunks_of_trees"]
+from polytask.errors import BundleError
+
+__all__ = ["LabelSums", "Nodes", "check_trees", "chunks_of_trees"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -173,3 +175,24 @@ def chunks_of_trees(trees: Sequence[Any], n_columns: int, n_rows: int, budget: i
     group = np.cumsum(cost) // budget
     edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(trees)]
     return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def check_trees(trees: Sequence[Any], n_inputs: int, n_outputs: int) -> None:
+    """Check that every node of the trees leads to a node, an input and a value that are there.
+
+    Scikit-learn follows the nodes' numbers without looking; in a damaged or forged file they may lead anywhere.
+
+    Raises:
+        BundleError: If one does not.
+    """
+    for position, tree in enumerate(trees):
+        nodes = tree.tree_
+        own = np.arange(nodes.node_count)
+        inner = nodes.children_left != -1
+        is_forward = np.ones(len(own), dtype=bool)
+        for child in (nodes.children_left, nodes.children_right):
+            is_forward &= np.where(inner, (child > own) & (child < len(own)), child == -1)
+        is_input = ~inner | ((nodes.feature >= 0) & (nodes.feature < n_inputs))
+        has_shape = nodes.n_features == n_inputs and nodes.value.shape == (len(own), n_outputs, 1)
+        if not (len(own) and has_shape and is_forward.all() and is_input.all()):
+            raise BundleError(f"Tree {position} of the forest is damaged: a node leads to what is not there.")

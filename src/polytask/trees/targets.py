@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from polytask.errors import RecipeError, TargetError
 from polytask.trees.columns import Columns, by_task
 
-__all__ = ["KINDS", "TargetCode", "explained", "learn_code"]
+__all__ = ["KINDS", "TargetCode", "explained", "learn_code", "mean_score"]
 
 KINDS = ("regression", "binary", "multiclass")
 
@@ -142,6 +142,12 @@ def explained(outputs: Floats, predicted: Floats, owner: NDArray[np.intp], weigh
     has_label = np.bincount(owner, weights=mass) > 0
     ratio = np.divide(error, spread, out=(error > 0).astype(np.float64), where=spread > 0)
     return np.where(has_label, 1.0 - ratio, np.nan)
+
+
+def mean_score(scores: Floats, weights: Floats | None = None) -> float:
+    """Mean over the tasks that have a score, NaN if none has one."""
+    mass = ~np.isnan(scores) * (np.ones(len(scores)) if weights is None else weights)
+    return float(mass @ np.nan_to_num(scores, nan=0.0) / mass.sum()) if mass.any() else float("nan")
 
 
 def _kind_and_classes(task: Hashable, kind: str | None, labels: NDArray[Any]) -> tuple[str, NDArray[Any]]:

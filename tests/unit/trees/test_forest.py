@@ -73,6 +73,20 @@ def test_out_of_bag_scores_are_those_of_new_rows():
     np.testing.assert_allclose(forest.oob_task_scores_, forest.task_scores(X2, Y2), atol=0.05)
 
 
+@pytest.mark.parametrize("missing", [0.5, 0.9])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_noise_scores_nothing_out_of_bag(missing, is_shared):
+    """Stand-ins must not carry the labels of out-of-bag rows into their own predictions."""
+    scores = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        X, Y = rng.normal(size=(300, 5)), rng.normal(size=(300, 6))
+        Y = 0.3 * Y + rng.normal(size=(300, 1)) if is_shared else Y
+        Y[rng.random(Y.shape) < missing] = np.nan
+        scores.append(JointForest(n_estimators=30, random_state=seed).fit(X, Y).oob_score_)
+    assert -0.3 < np.mean(scores) < 0.0
+
+
 def test_answers_take_the_form_of_the_targets():
     X, Y = table()
     frame = pd.DataFrame(Y, index=range(5, 125))
@@ -223,6 +237,8 @@ def test_bad_inputs():
         forest.predict(X[:, :3])
     with pytest.raises(InputError, match="infinity"):
         forest.predict(np.full((1, 4), np.inf))
+    with pytest.raises(InputError, match="too large"):
+        forest.predict(np.full((1, 4), 1e300))
     with pytest.raises(InputError, match="convert"):
         JointForest(**SMALL).fit(np.array([["text", "x"]]), [1.0])
     with pytest.raises(InputError, match="egative"):
@@ -235,6 +251,23 @@ def test_bad_inputs():
         forest.score(X, {"size": Y["size"]})
     with pytest.raises(TargetError, match="rows of targets"):
         forest.score(X[:5], Y)
+
+
+def test_a_task_without_labels_does_not_count_in_the_score():
+    X, Y = table(missing=0.0)
+    forest = JointForest(**SMALL).fit(X, Y)
+    scores = forest.task_scores(X, {**Y, "size": np.full(len(X), np.nan)})
+    np.testing.assert_array_equal(np.isnan(scores), [True, False, False])
+    assert forest.score(X, {**Y, "size": np.full(len(X), np.nan)}) == pytest.approx(scores[1:].mean())
+    assert np.isnan(JointForest(**SMALL).fit(X[:1], [2.0]).oob_score_)
+
+
+def test_constant_targets():
+    X, Y = table()
+    forest = JointForest(**SMALL).fit(X, np.column_stack([np.full(len(X), 0.1), Y["size"]]))
+    np.testing.assert_array_equal(forest.predict(X)[:, 0], 0.1)
+    np.testing.assert_array_equal(forest.task_importances_[0], 0.0)
+    assert forest.oob_task_scores_[0] == 1.0
 
 
 def test_what_is_not_there_says_so():

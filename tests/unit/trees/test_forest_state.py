@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import skops.io
 
+from polytask.errors import BundleError
 from polytask.trees import JointForest, JointForestCV
 
 TRUSTED = ["polytask.trees.forest.JointForest", "polytask.trees.forest_cv.JointForestCV", "sklearn.tree._tree.Tree"]
@@ -45,3 +46,27 @@ def test_a_round_trip_is_equal_to_the_bit(forest, is_named):
     if getattr(forest, "oob_score_", None) is not None:
         np.testing.assert_array_equal(forest.oob_mean_, back.oob_mean_)
         assert forest.oob_score_ == back.oob_score_
+
+
+@pytest.mark.parametrize(
+    ("field", "node", "number"),
+    [
+        ("left_child", 0, 10**9),
+        ("right_child", 0, -5),
+        ("right_child", 0, 0),
+        ("left_child", 0, -1),
+        ("feature", 0, 4),
+        ("feature", 0, -2),
+    ],
+)
+def test_a_forged_node_is_found_before_it_is_followed(field, node, number):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 4))
+    forest = JointForest(n_estimators=3, random_state=0).fit(X, X[:, :2])
+    forest.check_trees()
+    tree = forest.forest_.estimators_[1].tree_
+    state = tree.__getstate__()
+    state["nodes"][field][node] = number
+    tree.__setstate__(state)
+    with pytest.raises(BundleError, match="Tree 1"):
+        forest.check_trees()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from polytask.errors import RecipeError, TargetError
 from polytask.trees.columns import read_columns
-from polytask.trees.targets import explained, learn_code
+from polytask.trees.targets import explained, learn_code, mean_score
 
 
 def code_of(Y, kinds=None, weight=None):
@@ -97,3 +97,9 @@ def test_explained_is_r2_and_brier_skill():
     )
     np.testing.assert_allclose(got, [r2_score(true[10:, 0], guess[10:, 0], sample_weight=weight[10:]), skill, 0.0])
     assert np.isnan(explained(np.full((3, 1), np.nan), np.zeros((3, 1)), np.zeros(1, int), np.ones(3)))[0]
+
+
+def test_mean_score_is_over_tasks_that_have_one():
+    assert mean_score(np.array([0.5, np.nan, 1.0])) == 0.75
+    assert mean_score(np.array([0.5, np.nan, 1.0]), np.array([3.0, 5.0, 1.0])) == 0.625
+    assert np.isnan(mean_score(np.array([np.nan])))
