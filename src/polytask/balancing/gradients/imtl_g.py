@@ -17,7 +17,8 @@ __all__ = ["IMTLG"]
 class IMTLG(Balancer):
     r"""Follow the direction on which all gradients have projections of equal length.
 
-    .. math:: d = \sum_i w_i g_i, \qquad \frac{g_i^\top d}{\lVert g_i \rVert} = \text{const}, \qquad \sum_i w_i = 1
+    .. math:: d = \sum_i w_i g_i, \qquad \frac{g_i^\top d}{\lVert g_i \rVert} = \text{const}, \qquad \Bigl\lvert
+       \sum_i w_i \Bigr\rvert = 1
 
     Example:
         >>> IMTLG()(Signals.of([1.0, 1.0], gramian=[[4.0, 0.0], [0.0, 1.0]]))
@@ -25,9 +26,10 @@ class IMTLG(Balancer):
 
     Note:
         On the cosines this is one linear system, equal to the paper's closed form for independent gradients and its
-        least-norm solution for dependent ones. Weights may be negative. When they cannot be scaled to add up to one
-        (only where the gradients cancel), they are equal, and a fallback is counted. Tasks with a zero gradient get
-        zero. Cost: one gradient a task.
+        least-norm solution for dependent ones. The paper scales the weights to the sum one; where that sum is
+        negative its direction goes up every loss, and here it is turned round. Single weights may be negative. When
+        they cannot be scaled to add up to one (only where the gradients cancel), they are equal, and a fallback is
+        counted. Tasks with a zero gradient get zero. Cost: one gradient a task.
 
     References:
         Liu et al. (2021). Towards impartial multi-task learning. ICLR (section 3.1, equation 6).
@@ -53,4 +55,4 @@ def _impartial(scaled: ScaledGramian) -> Floats | None:
     smallest = scaled.norms[scaled.present].min()
     weights = np.divide(unit * smallest, scaled.norms, out=np.zeros_like(unit), where=scaled.present)
     total = float(weights.sum())
-    return weights / total if abs(total) > 1e-12 * float(np.abs(weights).sum()) else None
+    return weights / abs(total) if abs(total) > 1e-12 * float(np.abs(weights).sum()) else None
