@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from polytask.errors import RecipeError, TargetError
+from polytask.errors import InputError, RecipeError
 from polytask.linear.moments import Intercept, Moments, Problem, Scale
 from polytask.linear.rows import Array, Form, is_per_task, read_inputs, read_rows
 
@@ -62,7 +62,7 @@ class LinearPredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             [N] if fitted with a vector of targets, [N, T] otherwise; for a list, a list of T vectors.
 
         Raises:
-            InputError: If the features are not those of the training data.
+            InputError: If the features are not those of the training data, or the tables are not one per task.
         """
         check_is_fitted(self)
         inputs = read_inputs(self, X, fitting=False)
@@ -71,9 +71,9 @@ class LinearPredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             together = inputs[0] @ coef.T + intercept
             return together[:, 0] if self._form == "vector" else together
         if len(inputs) != len(coef):
-            raise TargetError(
+            raise InputError(
                 f"{type(self).__name__} has {len(coef)} tasks and got {len(inputs)} tables. "
-                "Give one table per task (it may have no more than one row), or one table for all tasks."
+                "Give one table per task, or one table for all tasks."
             )
         return [x @ w + b for x, w, b in zip(inputs, coef, intercept, strict=True)]
 
