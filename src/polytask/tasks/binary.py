@@ -136,6 +136,10 @@ class Binary(Task):
         probabilities = torch.stack([torch.sigmoid(-z), torch.sigmoid(z)], dim=-1)
         return Prediction(classes.decode((z > 0).long().numpy()), probabilities.numpy(), classes.names)
 
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N 1"]:
+        """Log-odds of the second class."""
+        return torch.logit(self.probabilities_of(prediction)[:, 1:])
+
     def evaluate(
         self, outputs: Float[Tensor, "N 1"], targets: Shaped[Tensor, " N"], observed: Bool[Tensor, " N"]
     ) -> dict[str, float]:

@@ -17,6 +17,7 @@ from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Count"]
 
+_LEAST = 1e-12
 _STEEPEST = 30.0
 """Log of rate over count beyond which the loss goes on as a straight line: exp(88) is infinite in float32."""
 
@@ -96,6 +97,17 @@ class Count(Task):
     def decode(self, outputs: Float[Tensor, "N 1"]) -> Prediction:
         """Expected counts."""
         return Prediction(torch.exp(finite(self.name, outputs).squeeze(-1)).numpy())
+
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N 1"]:
+        """Logarithms of the expected counts; an expectation below 1e-12 counts as that.
+
+        Raises:
+            TargetError: If one is negative.
+        """
+        expected = np.asarray(prediction.values, dtype=np.float64)
+        if (expected < 0).any():
+            raise TargetError(f"{self.who} needs expected counts of at least 0, got {expected.min():g}.")
+        return torch.from_numpy(np.log(np.maximum(expected, _LEAST)))[:, None]
 
     def evaluate(
         self, outputs: Float[Tensor, "N 1"], targets: Shaped[Tensor, " N"], observed: Bool[Tensor, " N"]

@@ -129,6 +129,10 @@ class Multiclass(Task):
         z = finite(self.name, outputs)
         return Prediction(classes.decode(z.argmax(-1).numpy()), torch.softmax(z, -1).numpy(), classes.names)
 
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N K"]:
+        """Logarithms of the probabilities."""
+        return self.probabilities_of(prediction).log()
+
     def evaluate(
         self, outputs: Float[Tensor, "N K"], targets: Shaped[Tensor, " N"], observed: Bool[Tensor, " N"]
     ) -> dict[str, float]:

@@ -138,6 +138,10 @@ class Multilabel(Task):
         values = (z > 0).numpy().astype(bool if self.is_boolean_ else np.int64)
         return Prediction(values, torch.sigmoid(z).numpy(), self.labels)
 
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N K"]:
+        """Log-odds of each label."""
+        return torch.logit(self.probabilities_of(prediction))
+
     def evaluate(
         self, outputs: Float[Tensor, "N K"], targets: Shaped[Tensor, "N K"], observed: Bool[Tensor, "N K"]
     ) -> dict[str, float]:

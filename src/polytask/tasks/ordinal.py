@@ -138,6 +138,12 @@ class Ordinal(Task):
         log_p = before + F.pad(F.logsigmoid(-z), (0, 1))
         return Prediction(classes.decode(_median_rank(z).numpy()), log_p.exp().numpy(), classes.names)
 
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N O"]:
+        """Log-odds of each step beyond a level, among the rows that reach it."""
+        probabilities = self.probabilities_of(prediction)
+        beyond = probabilities.flip(-1).cumsum(-1).flip(-1)[:, 1:]
+        return beyond.log() - probabilities[:, :-1].log()
+
     def evaluate(
         self, outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, " N"], observed: Bool[Tensor, " N"]
     ) -> dict[str, float]:

@@ -106,6 +106,11 @@ class Quantile(Task):
         z = finite(self.name, outputs).sort(-1).values
         return Prediction(self.fitted(self.scaler_).to_user(z.numpy()), labels=self.quantiles)
 
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N K"]:
+        """Standard units."""
+        values = np.asarray(prediction.values, dtype=np.float64)
+        return torch.from_numpy(self.fitted(self.scaler_).to_standard(self.who, values))
+
     def evaluate(
         self, outputs: Float[Tensor, "N K"], targets: Shaped[Tensor, " N"], observed: Bool[Tensor, " N"]
     ) -> dict[str, float]:

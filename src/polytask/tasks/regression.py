@@ -126,6 +126,11 @@ class Regression(Task):
         """Numbers in the user's units."""
         return Prediction(self.fitted(self.scaler_).to_user(finite(self.name, outputs).squeeze(-1).numpy()))
 
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N 1"]:
+        """Standard units."""
+        values = np.asarray(prediction.values, dtype=np.float64)
+        return torch.from_numpy(self.fitted(self.scaler_).to_standard(self.who, values))[:, None]
+
     def evaluate(
         self, outputs: Float[Tensor, "N 1"], targets: Shaped[Tensor, " N"], observed: Bool[Tensor, " N"]
     ) -> dict[str, float]:

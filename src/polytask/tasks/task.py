@@ -17,6 +17,9 @@ __all__ = ["Metric", "Prediction", "Task", "task_from_options"]
 
 Learned = TypeVar("Learned")
 
+_SURE = 1e-12
+"""How near to 0 and 1 a probability may come before its logarithm is taken."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -121,6 +124,20 @@ class Task(ABC):
             raise TargetError(f"{self.who} has no codec yet. Call fit(labels) or load_state(state) first.")
         return learned
 
+    def probabilities_of(self, prediction: Prediction) -> Float[Tensor, "N K"]:
+        """The probabilities of a prediction, kept off 0 and 1, in float64.
+
+        Raises:
+            TargetError: If it has none, or they are no probabilities.
+        """
+        found = prediction.probabilities
+        if found is None:
+            raise TargetError(f"{self.who} needs probabilities, got values only.")
+        given = np.asarray(found, dtype=np.float64)
+        if not ((given >= 0) & (given <= 1)).all():
+            raise TargetError(f"{self.who} needs probabilities between 0 and 1.")
+        return torch.from_numpy(np.clip(given, _SURE, 1 - _SURE))
+
     @abstractmethod
     def fit(self, labels: np.ndarray) -> None:
         """Learn the codec from training labels.
@@ -167,6 +184,17 @@ class Task(ABC):
     @abstractmethod
     def decode(self, outputs: Float[Tensor, "N O"]) -> Prediction:
         """Outputs of the head to answers in the user's units."""
+
+    @abstractmethod
+    def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N O"]:
+        """Outputs that :meth:`decode` turns into this prediction, in float64.
+
+        So an answer of any model, a forest's probabilities or a line's numbers, is scored as a head's outputs are.
+        Probabilities count where the task has them, values elsewhere. Probabilities of 0 and 1 become 1e-12 from there.
+
+        Raises:
+            TargetError: If the prediction lacks what the task needs, or is outside its domain.
+        """
 
     @abstractmethod
     def evaluate(

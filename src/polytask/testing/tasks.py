@@ -23,7 +23,7 @@ def check_task(make: Callable[[], Task], labels: Any, *, registered: bool = True
 
     Missing labels never touch loss, gradient or metrics; a batch without labels gives an empty loss and no gradient;
     the codec survives JSON; losses are finite and can be differentiated and vectorised; metrics are those declared;
-    answers have a row each; NaN is not hidden.
+    answers have a row each and can be turned back into outputs; NaN is not hidden.
 
     Args:
         make: Makes a task, not fitted, always the same.
@@ -176,8 +176,18 @@ def _check_answers(task: Task, outputs: Float[Tensor, "N O"]) -> None:
         assert answer.probabilities.shape == (len(outputs), len(answer.labels)), "one probability for each label"
         assert ((answer.probabilities >= 0) & (answer.probabilities <= 1)).all(), "probabilities must lie in [0, 1]"
     assert all(len(values) == len(outputs) for values in answer.columns(task.name).values())
+    again: Prediction = task.decode(task.outputs_from(answer))
+    assert _close(again.values, answer.values), "outputs_from does not undo decode"
+    if answer.probabilities is not None and again.probabilities is not None:
+        assert _close(again.probabilities, answer.probabilities), "outputs_from does not undo decode for probabilities"
     assert len(task.decode(outputs[:0]).values) == 0, "decode must take no rows"
 
 
 def _same(one: float, other: float) -> bool:
     return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.dtype.kind != "f":
+        return bool((one == other).all())
+    return bool(np.allclose(one, other, rtol=1e-6, atol=1e-9))
