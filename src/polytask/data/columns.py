@@ -185,12 +185,14 @@ class NumericColumn:
             if any_missing and not self.has_indicator:
                 numbers = np.where(missing, self.medians[part], numbers)
             with np.errstate(over="ignore"):
-                out[:, j] = scaler(numbers)
+                scaled = scaler(numbers).astype(np.float32)
             if any_missing and self.has_indicator:
-                out[missing, j] = 0.0
-            if not np.isfinite(out[:, j]).all():
-                row = int(np.flatnonzero(~np.isfinite(out[:, j]))[0])
+                scaled[missing] = 0.0
+            finite = np.isfinite(scaled)
+            if not finite.all():
+                row = int(finite.argmin())
                 raise InputError(f"Column {self.name!r}, row {row}: {values.iloc[row]!r} is too large a number.")
+            out[:, j] = scaled
         if self.has_indicator:
             out[:, -1] = missing
             return 0
@@ -305,9 +307,11 @@ def _numbers(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
         raise InputError(f"Column {name!r} holds numbers, got dates.")
     if types.is_numeric_dtype(values) or types.is_bool_dtype(values):
         return {"": values.to_numpy(dtype=np.float64, na_value=np.nan)}
-    parsed = pd.to_numeric(values.astype(object), errors="coerce")
-    _check_parsed(values, parsed, name, "numbers")
-    return {"": parsed.to_numpy(dtype=np.float64, na_value=np.nan)}
+    codes, distinct = pd.factorize(values)
+    parsed = pd.to_numeric(pd.Series(distinct, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
+    numbers = np.append(parsed, np.nan)[codes]
+    _check_parsed(values, pd.Series(numbers), name, "numbers")
+    return {"": numbers}
 
 
 def _truths(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
