@@ -8,6 +8,7 @@ import torch
 
 from polytask.balancing.balancer import SEES_GRADIENTS, Balancer, Signals
 from polytask.balancing.every_k import EveryK
+from polytask.balancing.ghost import Ghost
 from polytask.balancing.outcome import Outcome, Report
 from polytask.balancing.routes import Result, by_features, by_known_weights, by_rows
 from polytask.balancing.step import Heads, Losses, Step, open_step
@@ -28,6 +29,7 @@ def balanced_backward(
     mode: str = "exact",
     heads: Heads | None = None,
     every: int = 10,
+    ghost: Ghost | None = None,
     step: int | None = None,
     epoch: int = 0,
     scale: float = 1.0,
@@ -50,6 +52,7 @@ def balanced_backward(
             of the gradients at the features); ``matrix_free`` (one product of the exact Gramian with the weights).
         heads: The tasks' own parameters or modules; found in the graph if not given.
         every: Steps from one solution to the next in the mode ``every_k``.
+        ghost: Watches the shared part's layers, so that some can do without a weight gradient a task.
         step: Number of steps done before; counted here if not given. A loop that resumes gives it.
         epoch: Number of epochs done before.
         scale: Factor on everything that is added to ``.grad``: ``1 / n`` to accumulate over ``n`` batches.
@@ -100,7 +103,7 @@ def balanced_backward(
     elif mode == "features":
         result = by_features(opened, solver, signals)
     else:
-        result = by_rows(opened, solver, signals)
+        result = by_rows(opened, solver, signals, ghost)
     return _outcome(opened, mode, result, solver)
 
 

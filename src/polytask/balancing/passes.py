@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from polytask.balancing.rows import RowBuffer
+from polytask.balancing.rows import row_products
 from polytask.balancing.step import Step, add_gradients
+from polytask.balancing.task_rows import Rows
 from polytask.shapes import Float, Tensor
 
 __all__ = [
@@ -56,25 +57,19 @@ def head_passes(step: Step) -> Cotangents:
     return found
 
 
-def row_passes(step: Step, found: Cotangents, rows: RowBuffer) -> list[bool]:
-    """Go through the shared part once a task and write its gradient into its row.
-
-    Returns:
-        For each shared parameter, whether any task reaches it.
-    """
-    reached = [False] * len(step.shared)
+def row_passes(step: Step, found: Cotangents, rows: Rows) -> None:
+    """Go through the shared part once a task and leave its gradient with ``rows``."""
+    n_shared = len(rows.inputs)
     for i, (loss, heads, used) in enumerate(zip(step.losses, step.heads, step.used, strict=True)):
         keep = not step.own_graphs and i + 1 < len(step.losses)
         if used:
-            outputs, cotangents, inputs = [step.features[j] for j in used], found.at_features[i], step.shared
+            outputs, cotangents, inputs = [step.features[j] for j in used], found.at_features[i], rows.inputs
         else:
-            outputs, cotangents, inputs = [loss], [_unit(step, loss)], [*step.shared, *heads]
+            outputs, cotangents, inputs = [loss], [_unit(step, loss)], [*rows.inputs, *heads]
         grads = torch.autograd.grad(outputs, inputs, cotangents, retain_graph=keep, allow_unused=True)
-        rows.write(i, grads[: len(step.shared)])
-        reached = [was or g is not None for was, g in zip(reached, grads, strict=False)]
+        rows.take(i, grads[:n_shared])
         if not used:
-            found.heads[i] = list(grads[len(step.shared) :])
-    return reached
+            found.heads[i] = list(grads[n_shared:])
 
 
 def add_heads(step: Step, found: Cotangents, weights: Float[Tensor, " T"]) -> None:
@@ -123,8 +118,4 @@ def weighted_backward(step: Step, weights: Float[Tensor, " T"], head_weights: Fl
 
 def features_gramian(step: Step, found: Cotangents) -> Float[Tensor, "T T"]:
     """Inner products of the cotangents at the one shared representation."""
-    matrix = torch.stack([at[0].flatten() for at in found.at_features])
-    rows = RowBuffer(len(matrix), [matrix[0]])
-    for i, row in enumerate(matrix):
-        rows.write(i, [row])
-    return rows.gramian()
+    return row_products(torch.stack([at[0].flatten() for at in found.at_features]))

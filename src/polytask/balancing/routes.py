@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.ghost import Ghost
 from polytask.balancing.passes import (
     add_heads,
     features_gramian,
@@ -16,8 +17,8 @@ from polytask.balancing.passes import (
     shared_backward,
     weighted_backward,
 )
-from polytask.balancing.rows import row_buffer
 from polytask.balancing.step import Step, add_gradients, survey
+from polytask.balancing.task_rows import Rows
 from polytask.errors import NonFiniteError, RecipeError
 from polytask.shapes import Float, Tensor
 
@@ -47,33 +48,34 @@ def by_known_weights(step: Step, balancer: Balancer, signals: Signals) -> Result
     return Result("one_backward", weights, None, signals, passes=1)
 
 
-def by_rows(step: Step, balancer: Balancer, signals: Signals) -> Result:
-    """One gradient a task into its row; the Gramian, the weights and the combined gradient from the rows."""
+def by_rows(step: Step, balancer: Balancer, signals: Signals, ghost: Ghost | None = None) -> Result:
+    """One gradient a task; the Gramian, the weights and the combined gradient from them."""
     survey(step)
     _need_shared(step, balancer)
+    needs = balancer.needs_in(signals)
+    if ghost is not None and "rows" in needs:
+        step.notes.append(f"{type(balancer).__name__} needs whole gradients, so the ghost was not used")
+        ghost = None
     found = head_passes(step)
-    rows = row_buffer(balancer, len(step.losses), step.shared)
-    reached = row_passes(step, found, rows)
+    rows = Rows(step, balancer, ghost)
+    row_passes(step, found, rows)
     gramian = rows.gramian() / step.unit**2
-    result = Result("rows", torch.zeros(len(step.losses)), gramian, passes=len(step.losses))
+    route = "ghost" if rows.layers else "rows"
+    result = Result(route, torch.zeros(len(step.losses)), gramian, passes=len(step.losses), layers=rows.decided)
     if not gramian.isfinite().all():
-        _stop_unless_scaled(step, gramian)
-        result.overflow = True
-        result.gramian = None
+        _overflow(step, gramian, result)
         weights = head_weights = torch.ones(len(step.losses), dtype=torch.float64)
         combined = rows.combined(weights)
     else:
-        needs_rows = "rows" in balancer.needs_in(signals)
-        flat = (rows.flat() if step.unit == 1 else rows.flat() / step.unit) if needs_rows else None
+        flat = (rows.buffer.flat() if step.unit == 1 else rows.buffer.flat() / step.unit) if "rows" in needs else None
         signals = replace(signals, gramian=gramian, rows=flat)
         weights = result.weights = solve(balancer, signals)
         head_weights = balancer.head_weights(signals, weights)
-        own = balancer.combine(signals, weights) if needs_rows else None
+        own = balancer.combine(signals, weights) if flat is not None else None
         combined = rows.combined(weights) if own is None else rows.split(own * step.unit)
         result.signals = replace(signals, rows=None)
     add_heads(step, found, head_weights)
-    touched = [g if was else None for g, was in zip(combined, reached, strict=True)]
-    add_gradients(step.shared, touched, step.scale)
+    add_gradients(step.shared, combined, step.scale)
     return result
 
 
@@ -92,10 +94,9 @@ def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:
     found = head_passes(step)
     gramian = features_gramian(step, found) / step.unit**2
     if not gramian.isfinite().all():
-        _stop_unless_scaled(step, gramian)
-        weights = torch.ones(len(step.losses), dtype=torch.float64)
-        result = Result("features", torch.zeros(len(step.losses)), passes=1, overflow=True)
-        head_weights = weights
+        result = Result("features", torch.zeros(len(step.losses)), passes=1)
+        _overflow(step, gramian, result)
+        weights = head_weights = torch.ones(len(step.losses), dtype=torch.float64)
     else:
         signals = replace(signals, gramian=gramian)
         weights = solve(balancer, signals)
@@ -119,9 +120,10 @@ def _need_shared(step: Step, balancer: Balancer) -> None:
         )
 
 
-def _stop_unless_scaled(step: Step, gramian: Float[Tensor, "T T"]) -> None:
+def _overflow(step: Step, gramian: Float[Tensor, "T T"], result: Result) -> None:
     """A scaler expects overflows and skips the step; without one they are an error."""
     if step.unit != 1.0:
+        result.overflow, result.gramian = True, None
         return
     bad = [name for name, norm in zip(step.names, gramian.diagonal().tolist(), strict=True) if norm - norm != 0]
     raise NonFiniteError(

@@ -10,12 +10,13 @@ import torch
 from polytask.balancing.balancer import Balancer
 from polytask.shapes import Float, Tensor
 
-__all__ = ["RowBuffer", "row_buffer"]
+__all__ = ["SAFE", "RowBuffer", "inner_products", "row_buffer", "row_products"]
 
 
 Key = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
 
-_SAFE = (1e-28, 1e32)  # squared norms between which products of float32 neither vanish nor overflow
+_PIECE = 1024
+SAFE = (1e-28, 1e32)  # squared norms between which products of float32 neither vanish nor overflow
 
 
 def _key(parameters: Sequence[Tensor]) -> Key:
@@ -81,7 +82,7 @@ class RowBuffer:
         """Inner products of the rows, float64, on the CPU."""
         total = torch.zeros(self.n_rows, self.n_rows, dtype=torch.float64)
         for block in self.blocks:
-            total += _products(block)
+            total += row_products(block)
         return total
 
     def flat(self) -> Float[Tensor, "T P"]:
@@ -99,20 +100,36 @@ class RowBuffer:
         return self.unflatten([part.to(block) for part, block in zip(parts, self._all, strict=True)])
 
 
-def _products(block: Float[Tensor, "T P"]) -> Float[Tensor, "T T"]:
+def inner_products(x_TP: Float[Tensor, "T P"], y_TP: Float[Tensor, "T P"]) -> Float[Tensor, "T T"]:
+    """``x @ y.T`` in float64 on the CPU, from products of short pieces.
+
+    Few long rows are the worst shape for a matrix product: in pieces it is up to five times as fast, and its
+    error does not grow with the length.
+    """
+    n_rows, width = x_TP.shape
+    n_pieces = width // _PIECE
+    edge = n_pieces * _PIECE
+    total = (x_TP[:, edge:] @ y_TP[:, edge:].T).double()
+    if n_pieces:
+        x_NTP, y_NTP = (m[:, :edge].view(n_rows, n_pieces, _PIECE).transpose(0, 1) for m in (x_TP, y_TP))
+        total = total + torch.bmm(x_NTP, y_NTP.transpose(1, 2)).sum(0, dtype=torch.float64)
+    return total.cpu()
+
+
+def row_products(block: Float[Tensor, "T P"]) -> Float[Tensor, "T T"]:
     """``block @ block.T`` in float64, from float32 arithmetic where that is safe."""
     quick = block.float() if block.itemsize < 4 else block
-    products = (quick @ quick.T).to("cpu", torch.float64)
+    products = inner_products(quick, quick)
     norms = products.diagonal()
-    if block.dtype == torch.float64 or bool(((norms > _SAFE[0]) & (norms < _SAFE[1])).all()):
+    if block.dtype == torch.float64 or bool(((norms > SAFE[0]) & (norms < SAFE[1])).all()):
         return products
     largest = block.abs().amax(1).to("cpu", torch.float64) if block.shape[1] else torch.zeros_like(norms)
-    if bool(((largest == 0) | (norms > _SAFE[0])).all()) and bool((norms < _SAFE[1]).all()):
+    if bool(((largest == 0) | (norms > SAFE[0])).all()) and bool((norms < SAFE[1]).all()):
         return products
     # Scale every row to a largest element of one, so that no square over- or underflows.
     safe = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
     unit = quick / safe.to(quick).unsqueeze(1)
-    return (unit @ unit.T).to("cpu", torch.float64) * safe.outer(safe)
+    return inner_products(unit, unit) * safe.outer(safe)
 
 
 _BUFFERS: weakref.WeakKeyDictionary[Balancer, RowBuffer] = weakref.WeakKeyDictionary()

@@ -1,0 +1,82 @@
+"""The tasks' gradients in one step: stored as rows where that is cheaper, as cotangents where a ghost watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch.autograd.graph import GradientEdge
+
+from polytask.balancing.balancer import Balancer
+from polytask.balancing.ghost import Ghost, GhostLayer
+from polytask.balancing.graph import Reach, reach
+from polytask.balancing.rows import row_buffer
+from polytask.balancing.step import Step
+from polytask.shapes import Float, Tensor
+
+__all__ = ["Rows"]
+
+
+class Rows:
+    """Where the gradients of the shared parameters go, task by task.
+
+    Args:
+        step: The step.
+        balancer: The method; its buffer of the step before is used again.
+        ghost: Watches layers whose weight gradients can be passed over.
+    """
+
+    def __init__(self, step: Step, balancer: Balancer, ghost: Ghost | None = None):
+        self.n_parameters = len(step.shared)
+        self.layers: list[GhostLayer] = []
+        self.decided: Mapping[str, str] = {}
+        if ghost is not None:
+            self.layers, self.decided = ghost.plan(_below(step), step.shared, len(step.losses))
+        ghosts = {layer.weight for layer in self.layers}
+        biases = {part.bias for layer in self.layers for part in layer.parts if part.bias is not None}
+        self.stored = [i for i in range(self.n_parameters) if i not in ghosts]
+        self.asked = [i for i in self.stored if i not in biases]
+        self.inputs: list[Tensor | GradientEdge] = [step.shared[i] for i in self.asked]
+        for layer in self.layers:
+            self.inputs += layer.edges
+        self.buffer = row_buffer(balancer, len(step.losses), [step.shared[i] for i in self.stored])
+        self.reached = [False] * self.n_parameters
+
+    def take(self, row: int, gradients: Sequence[Tensor | None]) -> None:
+        """Keep one task's gradients; they come in the order of ``inputs``."""
+        by_position: dict[int, Tensor | None] = dict(zip(self.asked, gradients, strict=False))
+        at = len(self.asked)
+        for layer in self.layers:
+            own = gradients[at : at + len(layer.uses)]
+            at += len(own)
+            by_position.update(layer.take(row, own))
+            if any(g is not None for g in own):
+                self.reached[layer.weight] = True
+        self.buffer.write(row, [by_position.get(i) for i in self.stored])
+        for position, gradient in by_position.items():
+            self.reached[position] = self.reached[position] or gradient is not None
+
+    def gramian(self) -> Float[Tensor, "T T"]:
+        """Inner products of the gradients, float64."""
+        total = self.buffer.gramian()
+        for layer in self.layers:
+            total = total + layer.gramian()
+        return total
+
+    def combined(self, weights: Float[Tensor, " T"]) -> list[Tensor | None]:
+        """The weighted sum, one tensor a parameter; ``None`` where no task reaches."""
+        found = dict(zip(self.stored, self.buffer.combined(weights), strict=True))
+        for layer in self.layers:
+            if self.reached[layer.weight]:
+                found[layer.weight] = layer.combined(weights)
+        return [found[i] if self.reached[i] else None for i in range(self.n_parameters)]
+
+    def split(self, vector: Float[Tensor, " P"]) -> list[Tensor | None]:
+        """A method's own gradient, one tensor a parameter; ``None`` where no task reaches."""
+        return [g if was else None for g, was in zip(self.buffer.split(vector), self.reached, strict=True)]
+
+
+def _below(step: Step) -> Reach:
+    """Everything that the passes of this step go through below the features."""
+    features = {i: step.features[i] for used in step.used for i in used}
+    whole = [loss for loss, used in zip(step.losses, step.used, strict=True) if not used]
+    return reach([*features.values(), *whole])
