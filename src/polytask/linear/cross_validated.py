@@ -102,9 +102,10 @@ class CrossValidated(LinearPredictor):
         self.alpha_ = float(self.alphas_[best, strength])
         for name, value in self.settings_[best].items():
             setattr(self, f"{name}_", value)
-        self.model_ = models[best].set_params(alpha=self.alpha_)
-        self.model_.check_settings()
-        self._learn(problem, self.model_.solve(problem, self.alpha_), rows.form, self.model_class.part_names)
+        self.model_ = models[best].set_params(alpha=self.alpha_).fit(X, y, sample_weight)
+        self._form = rows.form
+        for name in ("coef_", "intercept_", "n_iter_", "objective_", "gap_", *self.model_class.part_names):
+            setattr(self, name, getattr(self.model_, name))
         return self
 
     def _models(self) -> list[LinearModel]:

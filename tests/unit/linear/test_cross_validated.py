@@ -63,6 +63,7 @@ def test_held_out_errors_are_those_of_refitting(intercept, tables):
     refitted = MeanRegularised(fitted.alpha_, ridge=fitted.ridge_, intercept=intercept).fit(X, Y)
     np.testing.assert_allclose(fitted.coef_, refitted.coef_)
     np.testing.assert_allclose(fitted.intercept_, refitted.intercept_)
+    np.testing.assert_array_equal(fitted.model_.predict(X[0]), fitted.predict(X[0]))
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -91,6 +92,7 @@ def test_settings_are_those_of_the_model(name):
         validated(alpha=1.0)
 
 
+@pytest.mark.slow
 def test_warm_starts_and_two_processes_change_nothing(tables):
     one = TraceNormCV(alphas=8, cv=3, tol=1e-9).fit(*tables)
     two = TraceNormCV(alphas=8, cv=3, tol=1e-9, n_jobs=2).fit(*tables)
