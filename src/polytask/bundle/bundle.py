@@ -1,8 +1,4 @@
-"""A bundle: what a run leaves, ready to predict: tasks, transforms, one or several models, provenance.
-
-A folder of JSON and safetensors files. Reading one runs no code of it: names in it are looked up among the known methods,
-and everything else is numbers and text.
-"""
+"""The bundle itself, its folder, and reading it."""
 
 from __future__ import annotations
 
@@ -15,64 +11,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
+from polytask.bundle.estimators import Estimators
+from polytask.bundle.lines import Lines
+from polytask.bundle.model import BundledModel, Reading
+from polytask.bundle.network import Network
 from polytask.data.batch import ArraySource
 from polytask.data.sources import array_source
 from polytask.data.tables import open_table
 from polytask.data.transform import TableTransform
-from polytask.errors import BundleError, InputError, StorageError, UnknownNameError
+from polytask.errors import BundleError, InputError, UnknownNameError
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.records import without_nan
-from polytask.shapes import Tensor
-from polytask.storage import load_tree, save_tree, sha256, write_json
+from polytask.storage import write_json
 from polytask.tasks.task import Prediction, Task, task_from_options
 
-__all__ = ["SCHEMA", "Bundle", "Network", "load"]
+__all__ = ["SCHEMA", "Bundle", "load", "shape_of"]
+
+_KINDS: Mapping[str, type[BundledModel]] = {model.kind: model for model in (Network, Estimators, Lines)}
 
 SCHEMA = 1
 """Version of the form in which bundles are written; older ones load, newer ones are refused."""
-
-
-@dataclass
-class Network:
-    """One trained network of a bundle.
-
-    Args:
-        spec: How to build it.
-        model: The network itself, in evaluation mode.
-    """
-
-    spec: ModelSpec
-    model: MultiTaskModel
-
-    kind = "network"
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks it answers."""
-        return self.model.tasks
-
-    @torch.inference_mode()
-    def outputs(self, inputs: ArraySource, tasks: Sequence[str], piece: int = 8192) -> dict[str, Tensor]:
-        """Outputs of the heads for all rows, the shared part run once for all the tasks asked.
-
-        Raises:
-            InputError: If the inputs do not have the shape that the network was built for.
-        """
-        if inputs.name not in self.spec.inputs:
-            raise InputError(f"This model knows the sources {sorted(self.spec.inputs)}; got rows of {inputs.name!r}.")
-        self.spec.inputs[inputs.name].check(inputs.inputs, "This model")
-        device = next(self.model.parameters()).device
-        self.model.eval()
-        parts: dict[str, list[Tensor]] = {task: [] for task in tasks}
-        for start in range(0, max(len(inputs), 1), piece):
-            batch = inputs.batch(torch.arange(start, min(start + piece, len(inputs)))).to(device)
-            for task, out in self.model(batch.inputs, tasks, batch.source).items():
-                parts[task].append(out.cpu())
-        return {task: torch.cat(part) for task, part in parts.items()}
 
 
 @dataclass
@@ -82,7 +42,8 @@ class Bundle:
     Args:
         tasks: The fitted tasks, in order.
         models: The models; each task is answered by the first that has it.
-        transforms: For sources that are tables, how columns become tensors; other sources are arrays.
+        transforms: For sources that are tables, how columns become tensors, by the source's name, and for models with
+            another encoding by ``"source (encoding)"``; other sources are arrays.
         metrics: Test metrics of each task, as measured when the bundle was made.
         provenance: Versions, data, recipe: where it comes from.
 
@@ -91,7 +52,7 @@ class Bundle:
     """
 
     tasks: Sequence[Task]
-    models: Sequence[Network]
+    models: Sequence[BundledModel]
     transforms: Mapping[str, TableTransform] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -110,21 +71,23 @@ class Bundle:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the sources whose rows the models read."""
-        return tuple(dict.fromkeys(source for model in self.models for source in model.spec.inputs))
+        return tuple(dict.fromkeys(source for model in self.models for source in model.sources))
 
-    def encode(self, data: Any, source: str | None = None) -> ArraySource:
+    def encode(self, data: Any, source: str | None = None, encoding: str = "") -> ArraySource:
         """Rows of a source as tensors.
 
         Args:
             data: A table for a source that is a table; else an array, a tensor, or a dict of them.
             source: Which source the rows are of; may be left out if there is only one.
+            encoding: Which of the source's transforms to use, see :class:`~polytask.bundle.BundledModel`.
 
         Raises:
             InputError: If columns are missing or of another type than in training, or the source is not known.
         """
         name = self._source(source)
-        if name in self.transforms:
-            return ArraySource(name, self.transforms[name].transform(open_table(data)))
+        key = f"{name} ({encoding})" if encoding else name
+        if key in self.transforms:
+            return ArraySource(name, self.transforms[key].transform(open_table(data)))
         return array_source(name, data, {}, [])
 
     def predict(
@@ -141,17 +104,20 @@ class Bundle:
             InputError: If the rows cannot be used.
             UnknownNameError: If a task is not known.
         """
-        encoded = self.encode(data, source)
-        asked = [self.task(name) for name in tasks] if tasks is not None else list(self.tasks)
+        name = self._source(source)
+        asked = [self.task(task) for task in tasks] if tasks is not None else list(self.tasks)
+        encoded: dict[str, ArraySource] = {}
         answers: dict[str, Prediction] = {}
         for model in self.models:
             mine = [task for task in asked if task.name in model.tasks and task.name not in answers]
-            if mine and encoded.name in model.spec.inputs:
-                outputs = model.outputs(encoded, [task.name for task in mine])
+            if mine and name in model.sources:
+                if model.encoding not in encoded:
+                    encoded[model.encoding] = self.encode(data, name, model.encoding)
+                outputs = model.outputs(encoded[model.encoding], [task.name for task in mine])
                 answers |= {task.name: task.decode(outputs[task.name]) for task in mine}
         missing = [task.name for task in asked if task.name not in answers]
         if missing:
-            raise InputError(f"No model of this bundle answers {missing} for rows of {encoded.name!r}.")
+            raise InputError(f"No model of this bundle answers {missing} for rows of {name!r}.")
         return {task.name: answers[task.name] for task in asked}
 
     def predict_frame(self, data: Any, tasks: Sequence[str] | None = None, source: str | None = None) -> pd.DataFrame:
@@ -168,13 +134,10 @@ class Bundle:
             StorageError: If it cannot be written.
         """
         folder = Path(path)
-        models = []
-        for index, model in enumerate(self.models):
-            name = f"model-{index}.safetensors"
-            save_tree(folder / name, dict(model.model.state_dict()))
-            models.append(
-                {"kind": model.kind, "spec": model.spec.to_json(), "file": name, "sha256": sha256(folder / name)}
-            )
+        models = [
+            {"kind": model.kind, "encoding": model.encoding, **model.write(folder, f"model-{index}")}
+            for index, model in enumerate(self.models)
+        ]
         content = {
             "tasks": [{"options": task.options(), "state": task.state()} for task in self.tasks],
             "transforms": {name: transform.state() for name, transform in self.transforms.items()},
@@ -235,28 +198,22 @@ def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
         task = task_from_options(entry["options"])
         task.load_state(entry["state"])
         tasks.append(task)
+    reading = Reading(folder, {task.name: task for task in tasks}, module)
     return Bundle(
         tasks=tasks,
-        models=[_read_model(folder, entry, module) for entry in content["models"]],
+        models=[_read_model(entry, reading) for entry in content["models"]],
         transforms={name: TableTransform().load_state(state) for name, state in content["transforms"].items()},
         metrics=content["metrics"],
         provenance=content["provenance"],
     )
 
 
-def _read_model(folder: Path, entry: Mapping[str, Any], module: nn.Module | None) -> Network:
-    file = folder / Path(entry["file"]).name
-    if entry["kind"] != Network.kind:
-        raise UnknownNameError("kind of model in a bundle", entry["kind"], [Network.kind])
-    if not file.exists() or sha256(file) != entry["sha256"]:
-        raise BundleError(f"{file} is missing, damaged or altered: its checksum does not match the bundle's.")
-    spec = ModelSpec.from_json(entry["spec"])
-    model = build_model(spec, module)
-    try:
-        model.load_state_dict(load_tree(file))
-    except (StorageError, RuntimeError) as error:
-        raise BundleError(f"{file} does not fit the model that the bundle describes: {error}") from error
-    return Network(spec, model.eval())
+def _read_model(entry: Mapping[str, Any], reading: Reading) -> BundledModel:
+    if entry["kind"] not in _KINDS:
+        raise UnknownNameError("kind of model in a bundle", entry["kind"], _KINDS)
+    model = _KINDS[entry["kind"]].read(entry, reading)
+    model.encoding = entry.get("encoding", "")
+    return model
 
 
 def _digest(content: Any) -> str:

@@ -1,0 +1,88 @@
+"""A network in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+
+from polytask.bundle.model import BundledModel, Reading, written
+from polytask.data.batch import ArraySource
+from polytask.errors import BundleError, InputError, StorageError
+from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.shapes import Tensor
+from polytask.storage import load_tree, save_tree
+
+__all__ = ["Network"]
+
+
+@dataclass
+class Network(BundledModel):
+    """One trained network.
+
+    Args:
+        spec: How to build it.
+        model: The network itself, in evaluation mode.
+        encoding: See :class:`BundledModel`.
+    """
+
+    spec: ModelSpec
+    model: MultiTaskModel
+    encoding: str = ""
+
+    kind: ClassVar[str] = "network"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks it answers."""
+        return self.model.tasks
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources whose rows it reads."""
+        return tuple(self.spec.inputs)
+
+    @property
+    def n_parameters(self) -> int:
+        """All its parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @torch.inference_mode()
+    def outputs(self, inputs: ArraySource, tasks: Sequence[str], piece: int = 8192) -> dict[str, Tensor]:
+        """Outputs of the heads for all rows, the shared part run once for all the tasks asked.
+
+        Raises:
+            InputError: If the inputs do not have the shape that the network was built for.
+        """
+        if inputs.name not in self.spec.inputs:
+            raise InputError(f"This model knows the sources {sorted(self.spec.inputs)}; got rows of {inputs.name!r}.")
+        self.spec.inputs[inputs.name].check(inputs.inputs, "This model")
+        device = next(self.model.parameters()).device
+        self.model.eval()
+        parts: dict[str, list[Tensor]] = {task: [] for task in tasks}
+        for start in range(0, max(len(inputs), 1), piece):
+            batch = inputs.batch(torch.arange(start, min(start + piece, len(inputs)))).to(device)
+            for task, out in self.model(batch.inputs, tasks, batch.source).items():
+                parts[task].append(out.cpu())
+        return {task: torch.cat(part) for task, part in parts.items()}
+
+    def write(self, folder: Path, name: str) -> dict[str, Any]:
+        """The parameters as safetensors."""
+        path = folder / f"{name}.safetensors"
+        save_tree(path, dict(self.model.state_dict()))
+        return written(path, spec=self.spec.to_json())
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], reading: Reading) -> Self:
+        """Build the network and put the parameters in."""
+        path = reading.file(entry)
+        spec = ModelSpec.from_json(entry["spec"])
+        model = build_model(spec, reading.module)
+        try:
+            model.load_state_dict(load_tree(path))
+        except (StorageError, RuntimeError) as error:
+            raise BundleError(f"{path} does not fit the model that the bundle describes: {error}") from error
+        return cls(spec, model.eval())
