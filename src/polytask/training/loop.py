@@ -93,10 +93,7 @@ class Training:
         self.constant = constant_losses(tasks, validation) if validation else {}
         self.at = _Progress()
         self.best_state: dict[str, Tensor] | None = None
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
-        self._weights: dict[str, float] = {}
-        self._fallbacks = 0
+        self._clear_sums()
         self._stop_asked = threading.Event()
 
     def resume(self) -> bool:
@@ -125,24 +122,12 @@ class Training:
         n_steps = self.settings.epochs * self.plan.n_steps
         self.progress.start(title, n_steps, self.at.step)
         message = ""
-        saved = began = time.monotonic()
+        saved = time.monotonic()
         try:
             with self._signals():
                 while not self.at.is_done:
-                    before = self.at.seconds - (time.monotonic() - began)
-                    for draw in self.plan.epoch():
-                        self._step(self.train_sources[draw.source].batch(draw.rows))
-                        self.at.seconds = before + time.monotonic() - began
-                        if self._stop_asked.is_set():
-                            self._save()
-                            raise Interrupted
-                        if self.settings.max_seconds is not None and self.at.seconds >= self.settings.max_seconds:
-                            self.at.is_done, self.at.why = True, "out of time"
-                            break
-                    history.append(self._end_epoch())
-                    if self.folder and (
-                        self.at.is_done or time.monotonic() - saved >= self.settings.checkpoint_seconds
-                    ):
+                    history.append(self.epoch())
+                    if self.at.is_done or time.monotonic() - saved >= self.settings.checkpoint_seconds:
                         self._save()
                         saved = time.monotonic()
             message = f"{title}: {self.at.why} after {self.at.epoch} epochs, {self.at.seconds:.1f} s"
@@ -152,10 +137,29 @@ class Training:
             self.model.load_state_dict(self.best_state)
         return history
 
+    def epoch(self) -> dict[str, Any]:
+        """Train what is left of the present epoch; returns its line of the history.
+
+        Raises:
+            NonFiniteError: If a loss is NaN or infinite; names the task and the step.
+            Interrupted: If a stop was asked for; a whole checkpoint is written before.
+        """
+        began = time.monotonic() - self.at.seconds
+        self.model.train()
+        for draw in self.plan.epoch():
+            self._step(self.train_sources[draw.source].batch(draw.rows))
+            self.at.seconds = time.monotonic() - began
+            if self._stop_asked.is_set():
+                self._save()
+                raise Interrupted
+            if self.settings.max_seconds is not None and self.at.seconds >= self.settings.max_seconds:
+                self.at.is_done, self.at.why = True, "out of time"
+                break
+        return self._end_epoch()
+
     def _step(self, batch: Batch) -> None:
         if self.device.type != "cpu":
             batch = batch.to(self.device)
-        self.model.train()
         self.optimisation.before_step(self.at.step)
         names = self.objective.by_source[batch.source]
         features, outputs = self.model.features_and_outputs(batch.inputs, names, batch.source)
@@ -175,7 +179,7 @@ class Training:
         if "losses_after" in self.balancer.needs:
             self._tell_losses_after(batch, names, outcome)
         self.at.step += 1
-        self._account(losses, outcome)
+        self._account(outcome)
 
     @torch.no_grad()
     def _tell_losses_after(self, batch: Batch, names: Sequence[str], outcome: Outcome) -> None:
@@ -186,20 +190,17 @@ class Training:
         present = [loss.double() for name in self.balancer.tasks if (loss := losses.get(name)) is not None]
         self.balancer.after_step(replace(outcome.signals, losses=torch.stack(present)))
 
-    def _account(self, losses: Mapping[str, Tensor | None], outcome: Outcome) -> None:
-        shown: dict[str, float] = {}
-        for name, loss in losses.items():
-            if loss is not None:
-                shown[name] = value = loss.item() if not loss.requires_grad else loss.detach().item()
-                self._sums[name] = self._sums.get(name, 0.0) + value
-                self._counts[name] = self._counts.get(name, 0) + 1
-        for name, weight in zip(outcome.tasks, outcome.weights.tolist(), strict=True):
-            self._weights[name] = self._weights.get(name, 0.0) + weight
+    def _account(self, outcome: Outcome) -> None:
+        losses = outcome.losses
+        present = losses.isfinite()
+        self._sums += losses.nan_to_num(0.0)
+        self._counts += present
+        self._weights += outcome.weights
         self._fallbacks += len(outcome.report.fallbacks)
-        self.progress.step(shown, self.at.epoch)
+        self.progress.step(lambda: _by_name(outcome.tasks, losses, present), self.at.epoch)
 
     def _end_epoch(self) -> dict[str, Any]:
-        at = self.at
+        at, names = self.at, [task.name for task in self.tasks]
         at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
         tracks_best = bool(self.validation) and self.settings.patience is not None
         is_best = tracks_best and is_better(self.settings.stop_rule, at.validation, at.best, self.constant)
@@ -211,13 +212,13 @@ class Training:
             "step": at.step,
             "seconds": round(at.seconds, 3),
             "learning_rate": self.optimisation.learning_rate,
-            "train": {name: total / self._counts[name] for name, total in self._sums.items()},
+            "train": _by_name(names, self._sums / self._counts, self._counts > 0),
             "validation": at.validation[-1],
-            "weights": {name: total / max(self._counts.get(name, 0), 1) for name, total in self._weights.items()},
+            "weights": _by_name(names, self._weights / self._counts, self._counts > 0),
             "fallbacks": self._fallbacks,
             "is_best": is_best,
         }
-        self._sums, self._counts, self._weights, self._fallbacks = {}, {}, {}, 0
+        self._clear_sums()
         at.epoch += 1
         since = at.epoch - 1 - (at.best if at.best is not None else at.epoch - 1)
         if tracks_best and self.settings.patience is not None:
@@ -230,6 +231,11 @@ class Training:
             self.folder.append_history(line)
             at.history_lines += 1
         return line
+
+    def _clear_sums(self) -> None:
+        """Start the sums over the steps of an epoch: losses, steps with a label, weights; by task."""
+        self._sums, self._counts, self._weights = torch.zeros(3, len(self.tasks), dtype=torch.float64).unbind()
+        self._fallbacks = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -253,9 +259,7 @@ class Training:
         self.plan.load_state_dict(state["plan"])
         torch.set_rng_state(state["generator"])
         self.at = _Progress(**state["progress"])
-        self._sums, self._counts, self._weights, self._fallbacks = (
-            dict(part) if isinstance(part, dict) else part for part in state["sums"]
-        )
+        self._sums, self._counts, self._weights, self._fallbacks = state["sums"]
 
     def _save(self) -> None:
         if self.folder:
@@ -280,3 +284,7 @@ class Training:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _by_name(names: Sequence[str], values: Tensor, there: Tensor) -> dict[str, float]:
+    return {n: v for n, v, is_there in zip(names, values.tolist(), there.tolist(), strict=True) if is_there}

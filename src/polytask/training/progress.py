@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 __all__ = ["Bar", "Progress", "Silent"]
@@ -15,8 +15,8 @@ class Progress(Protocol):
     def start(self, title: str, n_steps: int, done: int) -> None:
         """A training of ``n_steps`` begins, of which ``done`` are done."""
 
-    def step(self, losses: Mapping[str, float], epoch: int) -> None:
-        """A step is done."""
+    def step(self, losses: Callable[[], Mapping[str, float]], epoch: int) -> None:
+        """A step is done; ``losses`` gives each task's loss in it."""
 
     def stop(self, message: str) -> None:
         """The training ended."""
@@ -28,7 +28,7 @@ class Silent:
     def start(self, title: str, n_steps: int, done: int) -> None:
         """Nothing."""
 
-    def step(self, losses: Mapping[str, float], epoch: int) -> None:
+    def step(self, losses: Callable[[], Mapping[str, float]], epoch: int) -> None:
         """Nothing."""
 
     def stop(self, message: str) -> None:
@@ -70,15 +70,16 @@ class Bar:
         if self._console.is_terminal:
             self._bar.start()
 
-    def step(self, losses: Mapping[str, float], epoch: int) -> None:
+    def step(self, losses: Callable[[], Mapping[str, float]], epoch: int) -> None:
         """Count a step; draw if it is time."""
         self._done += 1
         now = time.monotonic()
         if now - self._shown < self._seconds:
             return
         self._shown = now
-        named = [f"{name} {value:.3f}" for name, value in list(losses.items())[:6]]
-        text = "  ".join([*named, "..."] if len(losses) > 6 else named)
+        found = losses()
+        named = [f"{name} {value:.3f}" for name, value in list(found.items())[:6]]
+        text = "  ".join([*named, "..."] if len(found) > 6 else named)
         if self._console.is_terminal:
             self._bar.update(self._id, completed=self._done, losses=text, refresh=True)
         else:

@@ -123,7 +123,7 @@ def fit(
             views=prepared.views,
         )
         model = build_model(spec, module)
-        model.heads.start_at({task.name: task.initial_bias() for task in prepared.tasks})
+        model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
         rows = {name: len(source) for name, source in prepared.train.items()}
         sampler = samplers.create(plan.sampler, **plan.sampler_options)
         batches = BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed)
