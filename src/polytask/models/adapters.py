@@ -110,7 +110,7 @@ def image_extents(shape: InputShape) -> tuple[int, int, int]:
     if len(fields) != 1 or len(fields[0].shape) not in (2, 3) or fields[0].cardinalities:
         raise InputError(
             "An image encoder needs one image a row, of shape (C, H, W) or (H, W); "
-            f"got {({name: field.shape for name, field in shape.fields.items()})}."
+            f"got { ({name: field.shape for name, field in shape.fields.items()}) }."
         )
     extents = fields[0].shape
     return (1, *extents) if len(extents) == 2 else (extents[0], extents[1], extents[2])

@@ -33,6 +33,10 @@ class Heads(nn.Module):
         """Each given task's outputs."""
         return {task: self.by_task[task](rep) for task, rep in representations.items()}
 
+    def reached_by(self, task: str) -> list[nn.Parameter]:
+        """Parameters that the task's head depends on."""
+        return list(self.by_task[task].parameters())
+
     def start_at(self, biases: Mapping[str, Float[Tensor, " O"]]) -> None:
         """Set the last layer's bias, so that the first outputs are right on average."""
         for task, bias in biases.items():

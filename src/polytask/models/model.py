@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
-from polytask.errors import RecipeError
+from polytask.errors import InputError, RecipeError
 from polytask.models.encoders import registry as encoders
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.heads import Heads
@@ -81,17 +84,28 @@ class MultiTaskModel(nn.Module):
         sharing: The shared and private parts below the heads.
         heads: The heads.
         views: For tasks that read part of the inputs only, see :class:`ModelSpec`.
+        inputs: Shape of each source's inputs, to check each batch against; not checked if not given.
 
     Shape:
         inputs ``[B, ...]`` -> per task ``[B, O]``
+
+    Raises:
+        InputError: If a batch does not have the shape that the network was built for, or its source is not known.
     """
 
-    def __init__(self, sharing: Sharing, heads: Heads, views: Mapping[str, Mapping[str, View]] | None = None):
+    def __init__(
+        self,
+        sharing: Sharing,
+        heads: Heads,
+        views: Mapping[str, Mapping[str, View]] | None = None,
+        inputs: Mapping[str, InputShape] | None = None,
+    ):
         super().__init__()
         self.sharing = sharing
         self.heads = heads
         self.tasks = sharing.tasks
         self.views = dict(views or {})
+        self.inputs = dict(inputs or {})
 
     def forward(
         self, inputs: Inputs, tasks: Sequence[str] | None = None, source: str | None = None
@@ -102,18 +116,56 @@ class MultiTaskModel(nn.Module):
     def features_and_outputs(
         self, inputs: Inputs, tasks: Sequence[str] | None = None, source: str | None = None
     ) -> tuple[Features, dict[str, Float[Tensor, "B O"]]]:
-        """The tensors at which the shared part ends, for the balancer, and the outputs."""
+        """The tensors at which the shared part ends, for the balancer, and the outputs.
+
+        No features at all are given where no tensor separates what is shared from what is private; the balancer then
+        takes the gradients from the losses.
+        """
         asked = self.tasks if tasks is None else tuple(tasks)
+        if not torch.compiler.is_exporting():
+            self._check(inputs, source)
+        needed = tuple(dict.fromkeys(other for task in asked for other in self.sharing.combined_from(task)))
+        features, representations = self._run(inputs, needed, source)
+        outputs = self.sharing.combine(self.heads(representations))
+        return features, {task: outputs[task] for task in asked}
+
+    def _run(self, inputs: Inputs, tasks: Sequence[str], source: str | None) -> tuple[Features, dict[str, Tensor]]:
         if not self.views:
-            features = self.sharing.shared(inputs, asked, source)
-            return features, self.heads(self.sharing.private(features, asked, source))
+            features = self.sharing.shared(inputs, tasks, source)
+            return self._cut(features, tasks), self.sharing.private(features, tasks, source)
         by_task: dict[str, Tensor] = {}
         representations: dict[str, Tensor] = {}
-        for together, view in self._groups(asked, source):
+        for together, view in self._groups(tasks, source):
             features = self.sharing.shared(_select(inputs, view), together, adapter_name(source, view))
             representations |= self.sharing.private(features, together, adapter_name(source, view))
-            by_task |= dict.fromkeys(together, features) if isinstance(features, Tensor) else features
-        return by_task, self.heads({task: representations[task] for task in asked})
+            cut = self._cut(features, together)
+            by_task |= dict.fromkeys(together, cut) if isinstance(cut, Tensor) else cut
+        return by_task, {task: representations[task] for task in tasks}
+
+    def _cut(self, features: Features, tasks: Sequence[str]) -> Features:
+        """The features that separate shared from private and carry a graph."""
+        if self._is_interleaved:
+            return {}
+        if isinstance(features, Tensor):
+            return features if features.requires_grad else {}
+        return {task: features[task] for task in tasks if task in features and features[task].requires_grad}
+
+    @cached_property
+    def _is_interleaved(self) -> bool:
+        chained = any(self.sharing.combined_from(task) != (task,) for task in self.tasks)
+        in_sharing = {id(p) for p in self.sharing.shared_parameters()}
+        return self.sharing.interleaved or chained or any(id(p) not in in_sharing for p in self._met())
+
+    def _check(self, inputs: Inputs, source: str | None) -> None:
+        """Compare a batch's shape with the source's, at the price of a few tuples."""
+        if not self.inputs:
+            return
+        if source is None and len(self.inputs) == 1:
+            source = next(iter(self.inputs))
+        if source not in self.inputs:
+            known = ", ".join(map(repr, self.inputs))
+            raise InputError(f"The network knows the sources {known}; got rows of {source!r}.")
+        self.inputs[source].check(inputs, f"The network (source {source!r})")
 
     def _groups(self, tasks: Sequence[str], source: str | None) -> list[tuple[list[str], View | None]]:
         """Tasks that read the same inputs, so that the shared part runs once for them."""
@@ -128,9 +180,34 @@ class MultiTaskModel(nn.Module):
                 groups.append(([task], view))
         return groups
 
+    def start_at(self, biases: Mapping[str, Float[Tensor, " O"]]) -> None:
+        """Set the heads' last biases, so that the first outputs are right on average."""
+        self.heads.start_at(self.sharing.head_biases(biases))
+
+    def reached_by(self, task: str) -> list[nn.Parameter]:
+        """Parameters that the task's outputs depend on, heads included."""
+        reached: dict[nn.Parameter, None] = {}
+        for other in self.sharing.combined_from(task):
+            reached |= dict.fromkeys([*self.sharing.reached_by(other), *self.heads.reached_by(other)])
+        return [*reached, *(p for p in self.sharing.combined_with(task) if p not in reached)]
+
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Parameters that more than one task reaches and that are trained."""
-        return [parameter for parameter in self.sharing.shared_parameters() if parameter.requires_grad]
+        """Parameters that more than one task reaches and that are trained.
+
+        With a single task these are all that lie below its head, so that every balancer has something to weigh.
+        """
+        if len(self.tasks) == 1:
+            return [p for p in self.sharing.reached_by(self.tasks[0]) if p.requires_grad]
+        return [parameter for parameter in self._met() if parameter.requires_grad]
+
+    def _met(self) -> list[nn.Parameter]:
+        count = Counter(id(p) for task in self.tasks for p in self.reached_by(task))
+        return [parameter for parameter in self.parameters() if count[id(parameter)] > 1]
+
+    def count_parameters(self) -> dict[str, int]:
+        """Numbers of parameters, heads included: ``shared`` by several tasks, and ``private`` to one."""
+        shared = sum(parameter.numel() for parameter in self._met())
+        return {"shared": shared, "private": sum(p.numel() for p in self.parameters()) - shared}
 
 
 def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskModel:
@@ -149,7 +226,8 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
         options["module"] = module
     encoder: Encoder = encoders.create(spec.encoder, _adapter_inputs(spec), **options)
     sharing: Sharing = sharings.create(spec.sharing, encoder, list(spec.n_outputs), **spec.sharing_options)
-    return MultiTaskModel(sharing, Heads(sharing.width, spec.n_outputs, spec.head_hidden), spec.views)
+    heads = sharing.make_heads(spec.n_outputs, spec.head_hidden)
+    return MultiTaskModel(sharing, heads, spec.views, spec.inputs)
 
 
 def adapter_name(source: str | None, view: View | None) -> str | None:

@@ -63,5 +63,7 @@ class CNN(Encoder):
         if dropout:
             dense.append(nn.Dropout(dropout))
         last = nn.Sequential(*dense)
-        self.stages = nn.ModuleList([stem.followed_by(blocks[0]), *blocks[1:], last] if blocks else [stem.followed_by(last)])
+        self.stages = nn.ModuleList(
+            [stem.followed_by(blocks[0]), *blocks[1:], last] if blocks else [stem.followed_by(last)]
+        )
         self.width = width

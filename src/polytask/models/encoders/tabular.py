@@ -57,7 +57,9 @@ class Tabular(Encoder):
         embedding_width: int = 12,
     ):
         super().__init__(inputs)
-        stem = adapt(inputs, lambda shape: _Embedding(shape, width, numeric_embedding, embedding_width), share_equal=False)
+        stem = adapt(
+            inputs, lambda shape: _Embedding(shape, width, numeric_embedding, embedding_width), share_equal=False
+        )
         self.stages = nn.ModuleList([stem, *(_ResidualBlock(width, dropout) for _ in range(n_blocks))])
         self.width = width
 
@@ -177,4 +179,5 @@ class _ResidualBlock(nn.Module):
         self.outer = nn.Linear(2 * width, width)
 
     def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return x + self.outer(self.dropout(self.inner(self.norm(x)).relu()))
+        change: Tensor = self.outer(self.dropout(self.inner(self.norm(x)).relu()))
+        return x + change

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.sharing.sharing import Features, Sharing
-from polytask.models.stages import ByName, fresh_copy, run_stages
+from polytask.models.sharing._towers import make_towers
+from polytask.models.sharing.sharing import Features, Sharing, split_stages
+from polytask.models.stages import run_stages
 from polytask.shapes import Inputs, Tensor
 
 __all__ = ["Hard"]
 
 
 class Hard(Sharing):
-    """One trunk for all tasks up to a split point, and a tower for each task above it.
+    r"""One trunk for all tasks up to a split point, and a tower for each task above it.
 
-    With stages :math:`f_1, \\dots, f_n` and ratio :math:`r`, the first :math:`k = \\mathrm{round}(r n)` are shared:
-    :math:`h_t = f_n^t \\circ \\dots \\circ f_{k+1}^t \\circ f_k \\circ \\dots \\circ f_1(x)`.
+    With stages :math:`f_1, \dots, f_n` and ratio :math:`r`, the first :math:`k = \mathrm{round}(r n)` are shared:
+    :math:`h_t = f_n^t \circ \dots \circ f_{k+1}^t \circ f_k \circ \dots \circ f_1(x)`.
 
     Args:
         encoder: The encoder to split; every task's tower is a fresh copy of the stages above the split.
@@ -52,16 +52,10 @@ class Hard(Sharing):
 
     def __init__(self, encoder: Encoder, tasks: Sequence[str], ratio: float = 1.0):
         super().__init__(encoder, tasks)
-        if not 0 <= ratio <= 1:
-            raise RecipeError(f"Hard sharing needs a ratio between 0 and 1, got {ratio!r}.")
-        stages = list(encoder.stages)
         self.ratio = ratio
-        self.split = round(ratio * len(stages))
-        self.trunk = nn.ModuleList(stages[: self.split])
-        above = stages[self.split :]
-        # The first task takes the stages over, so that one task is exactly the encoder that was given.
-        towers = [above, *([fresh_copy(stage) for stage in above] for _ in self.tasks[1:])]
-        self.towers = ByName({task: nn.ModuleList(tower) for task, tower in zip(self.tasks, towers, strict=True)})
+        self.trunk, above = split_stages("Hard sharing", encoder, ratio)
+        self.split = len(self.trunk)
+        self.towers = make_towers(self.tasks, above)
 
     def shared(self, inputs: Inputs, tasks: Sequence[str], source: str | None = None) -> Features:
         """The trunk's output, or the inputs themselves when nothing is shared."""
