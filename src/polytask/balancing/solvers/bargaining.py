@@ -49,6 +49,9 @@ def bargain(gramian: Floats, exponent: float = 1.0) -> Solution:
     # Global scale is divided out first: (s^2 G)(w / s^(2/(1+p))) = (...)^-p, so huge and tiny norms cost no digits.
     unit = np.exp(np.log(norms).mean())
     relative = norms / unit
+    if exponent == 1.0 and len(present) == 2 and cosines[0, 1] > -1.0 + 1e-12:  # closed form
+        weights[present] = 1.0 / (norms * np.sqrt(1.0 + cosines[0, 1]))
+        return Solution(weights)
     u, converged = _newton(cosines, relative ** (exponent - 1.0), exponent)
     if converged:
         weights[present] = u / relative * unit ** (-2.0 / (1.0 + exponent))
@@ -71,10 +74,12 @@ def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, bool]:
     pull = gains * u**-p
     value = _potential(u, product, pull, p)
     best = np.inf
+    sizes = np.abs(cosines)
     for _ in range(_ITERATIONS):
         residual = product - pull
         error = float(np.abs(residual / pull).max())
-        if error <= 1e-14 or (error <= 1e-10 and error >= 0.5 * best):
+        rounding = 1e-15 * float((sizes @ u / pull).max())
+        if error <= 1e-14 or (error <= max(1e-10, min(rounding, 1e-4)) and error >= 0.5 * best):
             return u, True
         best = min(best, error)
         if u.max() > _LIMIT * gains.max() ** (1.0 / (1.0 + p)):

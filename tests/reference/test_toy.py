@@ -1,0 +1,111 @@
+"""The two-task problem of CAGrad (figure 1) and Nash-MTL (figure 2): which points each method reaches.
+
+Two narrow valleys for positive ``y``, in which the gradients conflict and differ in length, lead to two bowls whose Pareto
+set is the segment between their lowest points.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from polytask.balancing import Signals, registry
+
+STARTS = [(-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0)]
+STEPS, RATE = 16000, 0.004
+
+
+def losses(p):
+    """The two losses as the papers write them, for automatic differentiation."""
+    x, y = p
+    valleys = (0.5 * (-x - 7) - torch.tanh(-y), 0.5 * (-x + 3) + torch.tanh(-y) + 2)
+    bowls = ((-x + 7) ** 2 + 0.1 * (-y - 8) ** 2, (-x - 7) ** 2 + 0.1 * (-y - 8) ** 2)
+    upper, lower = torch.tanh(0.5 * y).clamp(min=0), torch.tanh(-0.5 * y).clamp(min=0)
+    return [
+        upper * (valley.abs().clamp(min=5e-6).log() + 6) + lower * (bowl / 10 - 20)
+        for valley, bowl in zip(valleys, bowls, strict=True)
+    ]
+
+
+def evaluate(x, y):
+    """The same losses with their gradients by hand, a hundred times faster."""
+    tanh, half = math.tanh(y), math.tanh(0.5 * y)
+    slope = 0.5 * (1 - half * half)
+    upper, lower = max(half, 0.0), max(-half, 0.0)
+    up_slope, low_slope = (slope, 0.0) if y > 0 else (0.0, -slope)
+    values, gradients = [], []
+    for valley, sign, centre in ((0.5 * (-x - 7) + tanh, 1.0, 7.0), (0.5 * (-x + 3) - tanh + 2, -1.0, -7.0)):
+        log = math.log(max(abs(valley), 5e-6)) + 6
+        steep = 1 / valley if abs(valley) > 5e-6 else 0.0
+        bowl = ((x - centre) ** 2 + 0.1 * (y + 8) ** 2) / 10 - 20
+        values.append(upper * log + lower * bowl)
+        gradients.append(
+            (
+                -0.5 * upper * steep + 0.2 * lower * (x - centre),
+                up_slope * log + upper * sign * (1 - tanh * tanh) * steep + low_slope * bowl + 0.02 * lower * (y + 8),
+            )
+        )
+    return values, np.array(gradients)
+
+
+@functools.cache
+def run(name, start):
+    """Adam on the method's direction, as in the papers; returns the last point and its gradients' cosine."""
+    balancer = registry.create(name)
+    balancer.bind(["first", "second"])
+    point, mean, square = np.array(start), np.zeros(2), np.zeros(2)
+    index = torch.arange(2)
+    for k in range(1, STEPS + 1):
+        values, rows = evaluate(*point)
+        signals = Signals(
+            index, torch.tensor(values, dtype=torch.float64), torch.from_numpy(rows @ rows.T), torch.from_numpy(rows)
+        )
+        d = balancer(signals).numpy() @ rows
+        mean, square = 0.9 * mean + 0.1 * d, 0.999 * square + 0.001 * d * d
+        point = point - RATE * mean / (1 - 0.9**k) / (np.sqrt(square / (1 - 0.999**k)) + 1e-8)
+        if k % 100 == 0 and is_pareto(point):
+            break
+    return tuple(point)
+
+
+def is_pareto(point):
+    """Whether the point is at the Pareto set: between the bowls' lowest points, gradients opposite."""
+    _, rows = evaluate(*point)
+    cosine = rows[0] @ rows[1] / np.linalg.norm(rows[0]) / np.linalg.norm(rows[1])
+    return abs(point[0]) < 7.0 and abs(point[1] + 8.4) < 0.1 and cosine < -0.999
+
+
+@pytest.mark.parametrize("point", [*STARTS, (1.0, 0.5), (-2.0, -1.0), (3.0, -8.0)])
+def test_the_gradients_by_hand_are_those_of_the_papers_losses(point):
+    p = torch.tensor(point, dtype=torch.float64, requires_grad=True)
+    expected = losses(p)
+    values, rows = evaluate(*point)
+    for i, loss in enumerate(expected):
+        assert values[i] == pytest.approx(loss.item())
+        np.testing.assert_allclose(rows[i], torch.autograd.grad(loss, p, retain_graph=True)[0].numpy(), rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [STARTS[0], STARTS[2]])
+def test_plain_summation_stalls_in_the_valleys(start):
+    point = run("equal", start)
+    assert point[1] > 0.5
+    assert min(evaluate(*point)[0]) > 1.0
+
+
+REACHED = {
+    "mgda": [(-2.85, -8.3), (-7.0, -8.43), (2.91, -8.3)],
+    "nash_mtl": [(-1.94, -8.35), (-6.6, -8.43), (2.68, -8.35)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "i"), [(name, i) for name in REACHED for i in range(3)])
+def test_methods_reach_the_pareto_set_from_every_start(name, i):
+    point = run(name, STARTS[i])
+    assert is_pareto(point), f"{name} ended at {point}"
+    np.testing.assert_allclose(point, REACHED[name][i], atol=0.15)
