@@ -101,8 +101,10 @@ class Registry:
         if name not in self._files:
             return inspect.getdoc(self.load(name)) or ""
         tree = ast.parse(self._files[name][1].read_text(encoding="utf-8"))
-        docs = [ast.get_docstring(node) for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
-        text = next((doc for doc in docs if doc), ast.get_docstring(tree) or "")
+        docs = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.ClassDef)}
+        # A file may hold smaller classes beside the method's, which is called as the file is.
+        named = (doc for cls, doc in docs.items() if cls.lower() == name.replace("_", ""))
+        text = next(named, next(iter(docs.values()), ""))
         return text.strip().splitlines()[0] if text.strip() else ""
 
     def by_class_name(self, class_name: str) -> type[Any]:
