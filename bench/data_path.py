@@ -103,7 +103,9 @@ def time_splits(n_rows: int = 100_000, n_labels: int = 20) -> None:
 
     rng = np.random.default_rng(0)
     rates = np.geomspace(0.0005, 0.5, n_labels)
-    labels = {f"t{i}": np.where(rng.random(n_rows) < 0.3, np.nan, rng.random(n_rows) < rates[i]) for i in range(n_labels)}
+    labels = {
+        f"t{i}": np.where(rng.random(n_rows) < 0.3, np.nan, rng.random(n_rows) < rates[i]) for i in range(n_labels)
+    }
     start = time.perf_counter()
     k_folds(n_rows, 5, labels=labels)
     print(f"5 folds of {n_rows:,} rows, stratified over {n_labels} labels: {time.perf_counter() - start:.2f} s")

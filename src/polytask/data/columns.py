@@ -164,7 +164,8 @@ class NumericColumn:
             present = numbers[~missing]
             if not len(present) or present.min() == present.max():
                 continue
-            parts[part] = Scaler(0.0, 1.0) if kind == "boolean" else Scaler.fit(present, scaling)
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught below
+                parts[part] = Scaler(0.0, 1.0) if kind == "boolean" else Scaler.fit(present, scaling)
             if not np.isfinite([parts[part].center, parts[part].scale]).all():
                 raise InputError(f"Column {name!r} holds numbers too large to scale (up to {np.abs(present).max():g}).")
             medians[part] = float(np.median(present))
@@ -338,12 +339,12 @@ def _dates(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
         stamps = stamps.tz_convert("UTC").tz_localize(None)
     seconds = stamps.to_numpy().astype("datetime64[s]")
     days = np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64) / 86_400)
-    angle = 2 * np.pi * (stamps.dayofyear.to_numpy(dtype=np.float64) - 1) / 365.25
+    angle = 2 * np.pi * (stamps.day_of_year.to_numpy(dtype=np.float64) - 1) / 365.25
     return {
         "timestamp": days,
         "year": stamps.year.to_numpy(dtype=np.float64),
         "month": stamps.month.to_numpy(dtype=np.float64),
-        "day of week": stamps.dayofweek.to_numpy(dtype=np.float64),
+        "day of week": stamps.day_of_week.to_numpy(dtype=np.float64),
         "day of year, sine": np.sin(angle),
         "day of year, cosine": np.cos(angle),
         "hour": stamps.hour.to_numpy(dtype=np.float64),

@@ -139,6 +139,8 @@ class BatchPlan:
 
             sampler = Proportional()
         self.n_rows = dict(n_rows)
+        if not isinstance(batch_size, int) and (missing := [name for name in n_rows if name not in batch_size]):
+            raise RecipeError(f"Source {missing[0]!r} needs a batch size; there is one for {', '.join(batch_size)}.")
         self.batch_size = {name: batch_size if isinstance(batch_size, int) else batch_size[name] for name in n_rows}
         if min(self.batch_size.values()) < 1:
             raise RecipeError(f"The batch size needs to be at least 1, got {min(self.batch_size.values())}.")
@@ -188,21 +190,32 @@ class BatchPlan:
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the plan, as JSON can hold it."""
-        return {"seed": self.seed, "epoch": self._epoch, "step": self._step, "drawn": dict(self._drawn)}
+        place = {"epoch": self._epoch, "step": self._step, "drawn": dict(self._drawn)}
+        return {"plan": self._arguments(), **place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a place that :meth:`state_dict` gave, in a plan made with the same arguments.
 
         Raises:
-            RecipeError: If the seed or the sources differ.
+            RecipeError: If the seed, the sources, their numbers of rows or the batch sizes differ.
         """
-        if state["seed"] != self.seed or set(state["drawn"]) != set(self.n_rows):
+        if state["plan"] != self._arguments():
             raise RecipeError(
-                f"The saved place is of a plan with seed {state['seed']} and the sources {sorted(state['drawn'])}; "
-                f"this one has seed {self.seed} and {sorted(self.n_rows)}."
+                f"The saved place is of the plan {state['plan']}, but this one is {self._arguments()}. "
+                "Resume with the data and settings of the first run."
             )
         self._epoch, self._step = int(state["epoch"]), int(state["step"])
         self._drawn = {name: int(state["drawn"][name]) for name in self.n_rows}
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the batches follow from, besides the mixing policy."""
+        return {
+            "seed": self.seed,
+            "n_rows": self.n_rows,
+            "batch_size": self.batch_size,
+            "n_steps": self.n_steps,
+            "drop_last": self.drop_last,
+        }
 
     def _count(self, name: str) -> int:
         size, rows = self.batch_size[name], self.n_rows[name]

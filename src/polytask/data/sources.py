@@ -153,7 +153,7 @@ def array_source(
     arrays = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
     tensors = {key: _input_tensor(value, key, rows) for key, value in arrays.items()}
     found = {task.name: labels_from(labels, task) for task in tasks if has_labels(task, name, tuple(labels))}
-    weights = None if row_weights is None else torch.as_tensor(np.asarray(row_weights, dtype=np.float32))
+    weights = None if row_weights is None else _tensor(np.asarray(row_weights, dtype=np.float32))
     sizes = {f"inputs {key}".strip(): len(np.asarray(value)) for key, value in arrays.items()}
     sizes.update({f"labels of {task}": len(value) for task, value in found.items()})
     if weights is not None:
@@ -166,7 +166,7 @@ def array_source(
         )
     if rows is not None:
         found = {task: value[rows] for task, value in found.items()}
-        weights = None if weights is None else weights[torch.as_tensor(rows)]
+        weights = None if weights is None else weights[torch.as_tensor(np.array(rows))]
     targets, observed = encode_labels(found, tasks)
     return ArraySource(name, tensors if isinstance(inputs, Mapping) else tensors[""], targets, observed, weights)
 
@@ -179,8 +179,7 @@ def encode_labels(
     for task in tasks:
         if task.name in labels:
             encoded, mask = task.encode(labels[task.name])
-            targets[task.name] = torch.from_numpy(np.ascontiguousarray(encoded))
-            observed[task.name] = torch.from_numpy(np.ascontiguousarray(mask))
+            targets[task.name], observed[task.name] = _tensor(encoded), _tensor(mask)
     return targets, observed
 
 
@@ -208,7 +207,7 @@ def _row_weights(table: Table, name: str, rows: np.ndarray | None) -> Tensor:
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         row = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
         raise InputError(f"Row weights in {name!r} need finite numbers of at least 0; row {row} has none.")
-    return torch.from_numpy(weights if rows is None else weights[rows])
+    return _tensor(weights if rows is None else weights[rows])
 
 
 def _input_tensor(values: Any, key: str, rows: np.ndarray | None) -> Tensor:
@@ -218,19 +217,26 @@ def _input_tensor(values: Any, key: str, rows: np.ndarray | None) -> Tensor:
         raise InputError(f"{who} need at least one row.")
     array = array if rows is None else array[rows]
     if array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return _tensor(array)
     if array.dtype == object or array.dtype.kind in "USMmc":
         raise InputError(f"{who} need numbers, got {array.dtype}. Use table_source for columns of texts or dates.")
     if array.dtype.kind in "iub":
         return torch.from_numpy(
             np.ascontiguousarray(array.astype(np.int64 if array.dtype.kind in "iu" else np.float32))
         )
-    array = np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
     finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
         raise InputError(f"{who}, row {row}: NaN or infinity. Use table_source for tables with missing inputs.")
-    return torch.from_numpy(array)
+    return _tensor(array)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory where torch can: not with an array that must not be written."""
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 @dataclass(frozen=True)

@@ -161,10 +161,18 @@ def _codes(values: Any, n_rows: int, what: str) -> np.ndarray | None:
     if series.isna().any():
         row = int(np.flatnonzero(series.isna())[0])
         raise DataError(f"Every row needs a {what}; row {row} has none.")
-    try:
-        return pd.factorize(series, sort=True)[0].astype(np.int64)
-    except TypeError as error:
-        raise DataError(f"The {what}s need to be all numbers, all texts or all dates: {error}") from error
+    if what == "time" and not pd.api.types.is_numeric_dtype(series):
+        series = _as_times(series)
+    return pd.factorize(series, sort=True)[0].astype(np.int64)
+
+
+def _as_times(series: pd.Series[Any]) -> pd.Series[Any]:
+    """Texts and the like as times, because texts do not sort by time."""
+    times = pd.to_datetime(series, errors="coerce", format="ISO8601", utc=True)
+    if times.isna().any():
+        row = int(np.flatnonzero(times.isna())[0])
+        raise DataError(f"Times need to be numbers or dates such as 2024-01-31; row {row} has {series.iloc[row]!r}.")
+    return times
 
 
 def _parts(rows: np.ndarray, criteria: _Criteria, validation: float, test: float, rng: np.random.Generator) -> Split:

@@ -51,10 +51,9 @@ def label_matrix(labels: Mapping[str, Any], n_bins: int = 5) -> np.ndarray:
 
 def _codes(values: pd.Series[Any], n_bins: int) -> np.ndarray:
     """Class or bin of each row, -1 where missing."""
-    if values.dtype == object:
-        values = values.where(
-            values.map(lambda value: not isinstance(value, str) or bool(value.strip()))
-        ).infer_objects()
+    if not pd.api.types.is_numeric_dtype(values):
+        is_blank = values.map(lambda value: isinstance(value, str) and not value.strip()).to_numpy(dtype=bool)
+        values = values.mask(is_blank).infer_objects()
     codes, distinct = pd.factorize(values, sort=False)
     if len(distinct) > _MOST_CLASSES and pd.api.types.is_numeric_dtype(values):
         binned = pd.qcut(values.astype(float), n_bins, labels=False, duplicates="drop")

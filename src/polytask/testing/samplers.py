@@ -44,7 +44,7 @@ def _check_shares(sampler: Sampler, sizes: Mapping[str, int], epoch: int) -> Non
     assert list(shares) == list(sizes), f"shares must name the sources in order, got {list(shares)} for {list(sizes)}"
     assert all(0 <= share <= 1 for share in shares.values()), f"a share is not in 0 to 1: {shares}"
     assert abs(sum(shares.values()) - 1) < 1e-9, f"shares must sum to 1: {shares}"
-    backwards = sampler.shares(dict(reversed(sizes.items())), epoch)
+    backwards = sampler.shares(dict(reversed(list(sizes.items()))), epoch)
     assert all(abs(backwards[name] - share) < 1e-12 for name, share in shares.items()), (
         "shares must not depend on the order of the sources"
     )
