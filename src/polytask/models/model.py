@@ -187,7 +187,7 @@ class MultiTaskModel(nn.Module):
     def reached_by(self, task: str) -> list[nn.Parameter]:
         """Parameters that the task's outputs depend on, heads included."""
         reached: dict[nn.Parameter, None] = {}
-        for other in self.sharing.combined_from(task):
+        for other in self.sharing.reached_through(task):
             reached |= dict.fromkeys([*self.sharing.reached_by(other), *self.heads.reached_by(other)])
         return [*reached, *(p for p in self.sharing.combined_with(task) if p not in reached)]
 

@@ -78,7 +78,8 @@ def check_sharing(
     a task's loss gives a gradient to exactly the parameters that it declares to reach; everything above the features
     is private and everything below shared, unless it is interleaved; counts of parameters; gate weights that sum to
     one; a penalty that is finite and can be differentiated after the losses; saving, loading and copying; one task
-    and many; a batch of one row; several sources; float64; rows of NaN that stay where they are; and export, if it is claimed.
+    and many; a batch of one row; several sources; float64; rows of NaN that stay where they are; and export, if it
+    is claimed.
 
     Args:
         sharing: A name, or a class of your own.
@@ -238,6 +239,8 @@ def _check_state(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) ->
 
 def _check_many(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
     """One task works, and so do many."""
+    if any(repr(task) in repr(options) for task in _TASKS):
+        return  # options that name tasks fit no others
     for n in (1, 20) if case.name == "mlp" else (1,):
         names = [f"task {i}" for i in range(n)]
         model = case.model(cls, names, options).train()

@@ -45,11 +45,8 @@ class Module(Encoder):
             )
         if len(set(map(str, (shape.to_json() for shape in inputs.values())))) != 1:
             raise InputError("An encoder of your own meets sources of one shape only; got sources of different shapes.")
-        if isinstance(module, nn.Sequential) or not isinstance(module, nn.Module):
-            stages = list(module)
-        else:
-            stages = [module]
-        self.stages = nn.ModuleList(stages)
+        is_whole = isinstance(module, nn.Module) and not isinstance(module, nn.Sequential)
+        self.stages = nn.ModuleList([module] if is_whole else module)  # type: ignore[list-item, arg-type]
         self.width = self._probe(next(iter(inputs.values())))
 
     @torch.no_grad()

@@ -20,8 +20,8 @@ __all__ = ["Tabular"]
 class Tabular(Encoder):
     """Numbers and categories, each embedded, then a dense layer and residual blocks.
 
-    Reads the fields ``numeric`` ``[B, Dn]`` (scaled) and ``categorical`` ``[B, Dc]`` (codes); either may be absent. The first
-    stage embeds and mixes, and is one for each source; each residual block is a stage.
+    Reads the fields ``numeric`` ``[B, Dn]`` (scaled) and ``categorical`` ``[B, Dc]`` (codes); either may be absent. The
+    first stage embeds and mixes, and is one for each source; each residual block is a stage.
 
     Args:
         inputs: Shape of each source's inputs.

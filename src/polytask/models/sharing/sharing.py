@@ -85,8 +85,12 @@ class Sharing(nn.Module, ABC):
         """The tasks whose heads :meth:`combine` needs for this task, itself included."""
         return (task,)
 
+    def reached_through(self, task: str) -> tuple[str, ...]:
+        """Those of :meth:`combined_from` whose heads the task's loss trains; all, unless outputs are detached."""
+        return self.combined_from(task)
+
     def combined_with(self, task: str) -> list[nn.Parameter]:
-        """Parameters that :meth:`combine` uses for this task."""
+        """Parameters of :meth:`combine` that the task's loss trains."""
         return []
 
     def head_biases(self, biases: Mapping[str, Float[Tensor, " O"]]) -> dict[str, Float[Tensor, " O"]]:

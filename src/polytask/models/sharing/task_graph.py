@@ -130,9 +130,13 @@ class TaskGraph(Sharing):
         """The tasks whose outputs lead to this one's."""
         return self._leading_to(task) if self.reads == "output" else (task,)
 
+    def reached_through(self, task: str) -> tuple[str, ...]:
+        """The same, or the task alone if parents are left as they are."""
+        return (task,) if self.detach else self.combined_from(task)
+
     def combined_with(self, task: str) -> list[nn.Parameter]:
         """The networks that read outputs on the way to this task."""
-        names = [name for name in self.combined_from(task) if name in self.readers]
+        names = [name for name in self.reached_through(task) if name in self.readers]
         return [parameter for name in names for parameter in self.readers[name].parameters()]
 
     def combine(self, outputs: Mapping[str, Float[Tensor, "B O"]]) -> dict[str, Float[Tensor, "B O"]]:
