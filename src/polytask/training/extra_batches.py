@@ -34,8 +34,8 @@ class ExtraBatches:
         RecipeError: If validation rows are needed and there are none.
 
     Note:
-        A second batch costs one more forward pass and, in the engine, one more backward pass a task; a validation batch one
-        more forward and one more backward pass. Batch normalisation sees these rows too.
+        A second batch costs one more forward pass and, in the engine, one more backward pass a task; a validation
+        batch one more forward and one more backward pass. Batch normalisation sees these rows too.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class ExtraBatches:
         missing = sorted(name for name in train if name not in validation)
         if "validation" in self.needs and missing:
             raise RecipeError(
-                f"{type(balancer).__name__} learns its weights from validation rows, and {', '.join(missing)} has none: "
-                "give split.validation a share above 0."
+                f"{type(balancer).__name__} learns its weights from validation rows, and {', '.join(missing)} has "
+                "none: give split.validation a share above 0."
             )
 
     def losses(self, batch: Batch, step: int) -> dict[str, Any]:
