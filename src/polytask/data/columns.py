@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from polytask.data.cells import READERS, TRUTH, category_keys, check_finite
 from polytask.errors import InputError
 
 __all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
@@ -18,7 +18,6 @@ Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
 KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date")
 
-_TRUTH = {"true": 1.0, "false": -1.0}
 _TEXT_SHARE = 0.5
 _TEXT_DISTINCT = 20
 _QUANTILES = 1000
@@ -69,7 +68,7 @@ def _kind_of_objects(present: pd.Series[Any], name: str) -> Kind | Literal["text
             f"Column {name!r} holds values of type {held_type}, which are no table cells. Leave it out."
         ) from error
     texts = distinct.astype(str).str.strip()
-    if set(texts.str.casefold()) <= set(_TRUTH):
+    if set(texts.str.casefold()) <= set(TRUTH):
         return "boolean"
     if (
         texts.str.match(r"\d{4}-\d\d?-\d\d?").all()
@@ -155,12 +154,12 @@ class NumericColumn:
         Raises:
             InputError: If a value is infinite or not of the kind.
         """
-        raw = _READERS[kind](values, name)
+        raw = READERS[kind](values, name)
         missing = np.isnan(next(iter(raw.values())))
         parts: dict[str, Scaler] = {}
         medians: dict[str, float] = {}
         for part, numbers in raw.items():
-            check_finite(numbers, name)
+            check_finite(numbers, values, name)
             present = numbers[~missing]
             if not len(present) or present.min() == present.max():
                 continue
@@ -177,12 +176,12 @@ class NumericColumn:
         Raises:
             InputError: If a value is infinite, too large, or not of the kind.
         """
-        raw = _READERS[self.kind](values, self.name)
+        raw = READERS[self.kind](values, self.name)
         missing = np.isnan(next(iter(raw.values())))
         any_missing = bool(missing.any())
         for j, (part, scaler) in enumerate(self.parts.items()):
             numbers = raw[part]
-            check_finite(numbers, self.name)
+            check_finite(numbers, values, self.name)
             if any_missing and not self.has_indicator:
                 numbers = np.where(missing, self.medians[part], numbers)
             with np.errstate(over="ignore"):
@@ -191,8 +190,10 @@ class NumericColumn:
                 scaled[missing] = 0.0
             finite = np.isfinite(scaled)
             if not finite.all():
-                row = int(finite.argmin())
-                raise InputError(f"Column {self.name!r}, row {row}: {values.iloc[row]!r} is too large a number.")
+                worst = int(finite.argmin())
+                raise InputError(
+                    f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]!r} is too large a number."
+                )
             out[:, j] = scaled
         if self.has_indicator:
             out[:, -1] = missing
@@ -265,104 +266,3 @@ class CategoricalColumn:
     def from_state(cls, state: dict[str, Any]) -> CategoricalColumn:
         """Take back what :meth:`state` gave."""
         return cls(state["name"], tuple(state["categories"]))
-
-
-def category_keys(values: Any) -> list[str]:
-    """One text for each category, the same for ``1``, ``1.0``, ``True`` read as text, and ``" 1"``.
-
-    Example:
-        >>> category_keys([1, 1.0, "1", " a", 0.5, True])
-        ['1', '1', '1', 'a', '0.5', 'True']
-    """
-    return [_category_key(value) for value in values]
-
-
-def _category_key(value: Any) -> str:
-    if isinstance(value, str):
-        text = value.strip()
-        return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdecimal() else text
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def check_finite(numbers: np.ndarray, name: str) -> None:
-    """Raise if a number is infinite; NaN is missing and passes.
-
-    Raises:
-        InputError: Naming the column and the row.
-    """
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        row = int(np.flatnonzero(infinite)[0])
-        raise InputError(
-            f"Column {name!r}, row {row}: the value is infinite. Replace it by a number, or by a missing value."
-        )
-
-
-def _numbers(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
-    types = pd.api.types
-    if types.is_timedelta64_dtype(values):
-        return {"": values.dt.total_seconds().to_numpy(dtype=np.float64)}
-    if types.is_datetime64_any_dtype(values):
-        raise InputError(f"Column {name!r} holds numbers, got dates.")
-    if types.is_numeric_dtype(values) or types.is_bool_dtype(values):
-        return {"": values.to_numpy(dtype=np.float64, na_value=np.nan)}
-    codes, distinct = pd.factorize(values)
-    parsed = pd.to_numeric(pd.Series(distinct, dtype=object), errors="coerce").to_numpy(dtype=np.float64)
-    numbers = np.append(parsed, np.nan)[codes]
-    _check_parsed(values, pd.Series(numbers), name, "numbers")
-    return {"": numbers}
-
-
-def _truths(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
-    known = {"1": 1.0, "0": -1.0, **_TRUTH}
-    codes, distinct = pd.factorize(values)
-    table = [known.get(key.casefold(), np.nan) for key in category_keys(distinct)]
-    numbers = np.array([*table, np.nan])[codes]
-    _check_parsed(values, pd.Series(numbers), name, "true and false")
-    return {"": numbers}
-
-
-def _dates(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
-    if pd.api.types.is_numeric_dtype(values) and values.notna().any():
-        raise InputError(f"Column {name!r} holds dates, got numbers.")
-    parsed = values
-    if not pd.api.types.is_datetime64_any_dtype(values):
-        parsed = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
-        unread = parsed.isna() & values.notna()
-        if unread.any():
-            parsed = parsed.fillna(pd.to_datetime(values.where(unread), errors="coerce", format="mixed", utc=True))
-        _check_parsed(values, parsed, name, "dates")
-    stamps = pd.DatetimeIndex(parsed)
-    if stamps.tz is not None:
-        stamps = stamps.tz_convert("UTC").tz_localize(None)
-    seconds = stamps.to_numpy().astype("datetime64[s]")
-    days = np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64) / 86_400)
-    angle = 2 * np.pi * (stamps.day_of_year.to_numpy(dtype=np.float64) - 1) / 365.25
-    return {
-        "timestamp": days,
-        "year": stamps.year.to_numpy(dtype=np.float64),
-        "month": stamps.month.to_numpy(dtype=np.float64),
-        "day of week": stamps.day_of_week.to_numpy(dtype=np.float64),
-        "day of year, sine": np.sin(angle),
-        "day of year, cosine": np.cos(angle),
-        "hour": stamps.hour.to_numpy(dtype=np.float64),
-    }
-
-
-def _check_parsed(values: pd.Series[Any], parsed: pd.Series[Any], name: str, what: str) -> None:
-    wrong = parsed.isna().to_numpy() & values.notna().to_numpy()
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise InputError(
-            f"Column {name!r} holds {what}, but row {row} has {values.iloc[row]!r}. "
-            "Correct it, or make the column categorical."
-        )
-
-
-_READERS: dict[Kind, Callable[[pd.Series[Any], str], dict[str, np.ndarray]]] = {
-    "numeric": _numbers,
-    "boolean": _truths,
-    "date": _dates,
-}

@@ -258,7 +258,8 @@ class TableTransform:
 
 
 def _rows_of(values: pd.Series[Any], rows: np.ndarray | None) -> pd.Series[Any]:
-    return values if rows is None else values.iloc[rows].reset_index(drop=True)
+    """The rows, which keep their numbers in the table as index, for messages."""
+    return values if rows is None else values.iloc[rows]
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

@@ -167,6 +167,18 @@ def test_bad_values(fitted, column, value, words):
         fitted.transform(new)
 
 
+def test_errors_count_rows_in_the_table(fitted):
+    rows = np.array([2, 2, 50, 59])
+    for column, value in (("age", np.inf), ("age", 1e300), ("age", "old"), ("smokes", "perhaps"), ("visit", "soon")):
+        new = TRAIN.astype({column: object})
+        new.loc[50, column] = value
+        with pytest.raises(InputError, match="row 50"):
+            fitted.transform(new, rows)
+    days = TRAIN.assign(visit=TRAIN["visit"].astype(str)).replace({"visit": {"2023-11-15": "15 Nov 2023"}})
+    part = {key: tensor[rows] for key, tensor in fitted.transform(TRAIN).items()}
+    assert all(torch.equal(tensor, part[key]) for key, tensor in fitted.transform(days, rows).items())
+
+
 def test_bad_training_values():
     with pytest.raises(InputError, match="'a', row 2: the value is infinite"):
         TableTransform().fit({"a": [1.0, 2.0, np.inf]})
