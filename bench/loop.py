@@ -13,6 +13,7 @@ rows; the ratio is the median of the turns' ratios.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Plain(nn.Module):
     def __init__(self, n_tasks: int):
         super().__init__()
         widths = [INPUTS, 256, 256, 256]
-        layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        layers = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.trunk = nn.Sequential(*layers)
         self.heads = nn.ModuleList([nn.Linear(256, 1) for _ in range(n_tasks)])
 

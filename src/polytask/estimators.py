@@ -50,7 +50,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         >>> from sklearn.datasets import load_linnerud
         >>> X, Y = load_linnerud(return_X_y=True)
         >>> Y[::3, 1] = np.nan
-        >>> model = MultiTaskEstimator(training={"epochs": 2}, random_state=0).fit(X, Y)
+        >>> model = MultiTaskEstimator("regression", training={"epochs": 2}, random_state=0).fit(X, Y)
         >>> model.predict(X[:2]).shape, [task.kind for task in model.tasks_]
         ((2, 3), ['regression', 'regression', 'regression'])
 
@@ -95,7 +95,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         labels = self._labels(y, len(frame))
         targets = [f"target {name}" if name in frame.columns else name for name in labels.columns]
         table = frame.assign(**dict(zip(targets, (labels[name].to_numpy() for name in labels.columns), strict=True)))
-        source: dict[str, Any] = {"inputs": list(frame.columns)}
+        # What is in X was put there on purpose, and Y may be one of its columns.
+        source: dict[str, Any] = {"inputs": list(frame.columns), "allow": list(frame.columns)}
         if not self._has_names:
             source["kinds"] = dict.fromkeys(frame.columns, "numeric")
         if sample_weight is not None:

@@ -53,6 +53,7 @@ class SourceSpec(_Strict):
         inputs: Input columns; all that are neither targets nor dropped if ``None``.
         drop: Columns that no task may read.
         row_weights: Column of factors on the losses of each row.
+        allow: Inputs that may be copies of a target; others that are copies are an error.
         scaling: Of numbers: ``standard``, ``robust`` or ``quantile``.
         kinds: Kinds of input columns where the inferred one is not wanted.
     """
@@ -61,6 +62,7 @@ class SourceSpec(_Strict):
     inputs: list[str] | None = None
     drop: list[str] = []
     row_weights: str | None = None
+    allow: list[str] = []
     scaling: str = "quantile"
     kinds: dict[str, str] = {}
 
@@ -136,7 +138,7 @@ class Recipe(_Strict):
     balancer: Choice = Choice(name="equal")
     sampler: Choice = Choice(name="proportional")
     head_hidden: list[int] = []
-    split: SplitSpec = SplitSpec()
+    split: SplitSpec = SplitSpec(validation=0.15, test=0.2)
     training: dict[str, Any] = {}
     seed: int = 0
 

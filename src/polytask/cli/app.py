@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from polytask.cli import demo, fit, info, list_methods, predict
+from polytask.cli.terminal import fail
+from polytask.errors import PolytaskError
+
+
+class _Verbs(TyperGroup):
+    """An error that polytask raises on purpose is one line on standard error and exit status 2."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except PolytaskError as error:
+            fail(str(error))
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as stop:
+            fail(str(stop) or "Interrupted.")
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="polytask",
+    cls=_Verbs,
     help="Several related prediction tasks, learned together: train, compare, predict.",
     no_args_is_help=True,
     add_completion=False,

@@ -25,7 +25,9 @@ def fit(
     time: Annotated[str, typer.Option(help="Column of times: the newest rows are the test rows.")] = "",
     stratify: Annotated[bool, typer.Option(help="Keep the shares of all tasks' classes equal on both sides.")] = False,
     encoder: Annotated[str, typer.Option(help="See: polytask list encoders.")] = "auto",
-    sharing: Annotated[str, typer.Option(help="See: polytask list sharing. Options: --set sharing.ratio=0.5.")] = "hard",
+    sharing: Annotated[
+        str, typer.Option(help="See: polytask list sharing. Options: --set sharing.ratio=0.5.")
+    ] = "hard",
     balancer: Annotated[str, typer.Option(help="See: polytask list balancers.")] = "equal",
     epochs: Annotated[int | None, typer.Option(help="At most this many.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.", min=1)] = None,
@@ -55,20 +57,16 @@ def fit(
     else:
         if not targets:
             raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
+        spec = _given(path=str(data), drop=separated(drop), inputs=separated(inputs) or None)
         recipe = Recipe(
-            **method_options(
-                {
-                    "tasks": dict(_task(entry) for entry in separated(targets)),
-                    "data": {data.stem: {"path": str(data), "drop": separated(drop)}},
-                    "split": _split(group, time, stratify),
-                    "encoder": encoder,
-                    "sharing": sharing,
-                    "balancer": balancer,
-                    "training": _given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
-                    "seed": seed,
-                },
-                [f"data.{data.stem}.inputs={separated(inputs)}"] if inputs else [],
-            )
+            tasks=dict(_task(entry) for entry in separated(targets)),
+            data={data.stem: spec},
+            split=_split(group, time, stratify),
+            encoder=encoder,
+            sharing=sharing,
+            balancer=balancer,
+            training=_given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
+            seed=seed,
         )
     overrides = [*(settings or []), *([f"training.device={device}"] if device != "cpu" else [])]
     if overrides:
@@ -87,8 +85,11 @@ def fit(
 
 
 def _task(entry: str) -> tuple[str, dict[str, Any]]:
-    name, colon, kind = entry.rpartition(":")
-    return (name, {"kind": kind}) if colon else (entry, {})
+    from polytask.tasks import registry
+
+    name, _, kind = entry.rpartition(":")
+    # Only a known kind is one: a column's own name may hold a colon.
+    return (name, {"kind": kind}) if name and kind in registry.names() else (entry, {})
 
 
 def _split(group: str, time: str, stratify: bool) -> dict[str, Any]:

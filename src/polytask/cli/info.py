@@ -17,7 +17,7 @@ def info(
     """Show a trained model: its tasks, inputs, results, and where it comes from."""
     import json
 
-    from polytask.bundle import load
+    from polytask.bundle import Network, load
     from polytask.cli.terminal import print_record, print_table, say
     from polytask.records import RunRecord
 
@@ -35,4 +35,7 @@ def info(
     origin = bundle.provenance
     say(f"Made {origin.get('made', '?')} with recipe {origin.get('recipe_hash', '?')}:")
     for model in bundle.models:
-        say(f"  {model.spec.encoder} encoder, {model.spec.sharing} sharing, tasks {', '.join(model.tasks)}")
+        spec = (
+            f"{model.spec.encoder} encoder, {model.spec.sharing} sharing" if isinstance(model, Network) else model.kind
+        )
+        say(f"  {spec}, {model.n_parameters:,} parameters, tasks {', '.join(model.tasks)}")

@@ -23,8 +23,8 @@ def note(text: str) -> None:
 
 
 def fail(text: str) -> None:
-    """Print what went wrong, on standard error."""
-    print(f"polytask: {text}", file=sys.stderr)
+    """Print what went wrong, on standard error, as one line."""
+    print(f"polytask: {' '.join(text.split())}", file=sys.stderr)
 
 
 def print_table(columns: list[str], rows: list[list[Any]], title: str = "") -> None:
@@ -36,10 +36,13 @@ def print_table(columns: list[str], rows: list[list[Any]], title: str = "") -> N
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(columns):
         numeric = all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=index == 0 or numeric, overflow="fold")
     for row in rows:
         table.add_row(*(number(value) for value in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width, so nothing needs to be broken
+        console = Console(width=max(120, Console(width=10_000).measure(table).maximum))
+    console.print(table)
 
 
 def number(value: Any) -> str:

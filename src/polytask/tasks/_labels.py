@@ -166,6 +166,11 @@ class Classes:
             )
         return np.where(observed, encoded, 0), observed
 
+    def is_known(self, who: str, labels: np.ndarray) -> np.ndarray:
+        """Which rows are missing or of one of the classes."""
+        codes, values = distinct(who, labels)
+        return np.array([value in self._code for value in values] + [True])[codes]
+
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The names of the classes with these codes."""
         taken: np.ndarray = self._array[codes]

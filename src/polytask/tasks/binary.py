@@ -113,6 +113,10 @@ class Binary(Task):
         codes, observed = self.fitted(self.classes_).encode(self.who, labels)
         return codes.astype(np.float32), observed
 
+    def is_known(self, labels: np.ndarray) -> np.ndarray:
+        """Which labels are missing or of a class that training saw."""
+        return self.fitted(self.classes_).is_known(self.who, labels)
+
     @property
     def n_outputs(self) -> int:
         """One logit."""

@@ -115,6 +115,10 @@ class Ordinal(Task):
         """Labels to ranks."""
         return self.fitted(self.classes_).encode(self.who, labels)
 
+    def is_known(self, labels: np.ndarray) -> np.ndarray:
+        """Which labels are missing or of a class that training saw; all if ``order`` says which there are."""
+        return super().is_known(labels) if self.order else self.fitted(self.classes_).is_known(self.who, labels)
+
     @property
     def n_outputs(self) -> int:
         """One logit for each step between neighbouring levels."""

@@ -157,6 +157,13 @@ class Task(ABC):
             TargetError: If a label was never seen in training, or is not of this kind.
         """
 
+    def is_known(self, labels: np.ndarray) -> np.ndarray:
+        """Which of the labels :meth:`encode` takes or passes over as missing; ``[N]``.
+
+        False for a class that training did not see, so that a caller may count it as not observed.
+        """
+        return np.ones(len(labels), dtype=bool)
+
     @property
     @abstractmethod
     def n_outputs(self) -> int:

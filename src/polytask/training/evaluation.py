@@ -60,14 +60,15 @@ def mean_losses(model: MultiTaskModel, tasks: Sequence[Task], sources: Mapping[s
     return {task.name: total[task.name] / count[task.name] for task in tasks if count.get(task.name)}
 
 
-def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source]) -> dict[str, float]:
+def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source], piece: int = 8192) -> dict[str, float]:
     """Mean loss of each task's constant prediction, the one its head's bias starts at."""
     total: dict[str, float] = {}
     count: dict[str, int] = {}
     for source in sources.values():
-        batch = source.batch(torch.arange(len(source)))
-        for task in tasks:
-            if task.name in source.tasks:
+        present = [task for task in tasks if task.name in source.tasks]
+        for start in range(0, len(source), piece):
+            batch = source.batch(torch.arange(start, min(start + piece, len(source))))
+            for task in present:
                 outputs = task.initial_bias().expand(len(batch), -1)
                 losses = task.loss(outputs, batch.targets[task.name], batch.observed[task.name])
                 total[task.name] = total.get(task.name, 0.0) + losses.double().sum().item()

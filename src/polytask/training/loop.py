@@ -17,10 +17,12 @@ from polytask.balancing.balancer import Balancer
 from polytask.balancing.outcome import Outcome
 from polytask.data.batch import Batch, Source
 from polytask.data.sampler import BatchPlan
+from polytask.errors import NonFiniteError, UnknownNameError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.evaluation import constant_losses, mean_losses
+from polytask.training.extra_batches import ExtraBatches
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.optimisation import Optimisation
 from polytask.training.progress import Progress, Silent
@@ -31,8 +33,11 @@ from polytask.training.stopping import is_better
 __all__ = ["Interrupted", "Training"]
 
 
+_CALM = "A lower learning rate, or clip_norm, may help; a checkpoint that was written before is whole."
+
+
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or a termination signal: the step was finished and a whole checkpoint written."""
+    """Ctrl-C or a termination signal: the step was finished and, if there is a run folder, a checkpoint written."""
 
 
 @dataclass
@@ -64,8 +69,8 @@ class Training:
         progress: Told about each step.
 
     Note:
-        A resumed training equals the uninterrupted one bit for bit on the CPU: the checkpoint holds parameters, optimiser,
-        balancer, the plan's position and generators, PyTorch's generator, and the running sums of the epoch.
+        A resumed training equals the uninterrupted one bit for bit on the CPU: the checkpoint holds parameters,
+        optimiser, balancer, the plan's position and generators, PyTorch's generator, and the sums of the epoch so far.
     """
 
     def __init__(
@@ -89,8 +94,10 @@ class Training:
         self.objective = Objective(tasks, train)
         self.penalty = penalty_of(model, settings.regularisers)
         self.shared = model.shared_parameters()
+        self.extra = ExtraBatches(balancer, model, self.objective, train, validation, settings.seed)
         self.optimisation = Optimisation(model, balancer, settings, plan.n_steps)
-        self.constant = constant_losses(tasks, validation) if validation else {}
+        self.constant = constant_losses(tasks, validation)
+        self._check_stop_rule()
         self.at = _Progress()
         self.best_state: dict[str, Tensor] | None = None
         self._clear_sums()
@@ -151,7 +158,14 @@ class Training:
             self.at.seconds = time.monotonic() - began
             if self._stop_asked.is_set():
                 self._save()
-                raise Interrupted
+                raise Interrupted(
+                    f"Interrupted after step {self.at.step}. "
+                    + (
+                        f"Go on by --resume: {self.folder.path}."
+                        if self.folder
+                        else "There is no run folder to go on in."
+                    )
+                )
             if self.settings.max_seconds is not None and self.at.seconds >= self.settings.max_seconds:
                 self.at.is_done, self.at.why = True, "out of time"
                 break
@@ -164,15 +178,21 @@ class Training:
         names = self.objective.by_source[batch.source]
         features, outputs = self.model.features_and_outputs(batch.inputs, names, batch.source)
         losses = self.objective(outputs, batch)
-        outcome = balanced_backward(
-            losses,
-            self.shared,
-            features,
-            balancer=self.balancer,
-            mode=self.settings.mode,
-            step=self.at.step,
-            epoch=self.at.epoch,
-        )
+        try:
+            outcome = balanced_backward(
+                losses,
+                self.shared,
+                features,
+                balancer=self.balancer,
+                mode=self.settings.mode,
+                step=self.at.step,
+                epoch=self.at.epoch,
+                **(self.extra.losses(batch, self.at.step) if self.extra.needs else {}),
+            )
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"Step {self.at.step} (epoch {self.at.epoch}, a batch of {batch.source!r}): {error} {_CALM}"
+            ) from error
         if (penalty := self.penalty()) is not None:
             penalty.backward()  # type: ignore[no-untyped-call]
         self.optimisation.step()
@@ -201,6 +221,7 @@ class Training:
 
     def _end_epoch(self) -> dict[str, Any]:
         at, names = self.at, [task.name for task in self.tasks]
+        self._check_parameters()
         at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
         tracks_best = bool(self.validation) and self.settings.patience is not None
         is_best = tracks_best and is_better(self.settings.stop_rule, at.validation, at.best, self.constant)
@@ -232,6 +253,19 @@ class Training:
             at.history_lines += 1
         return line
 
+    def _check_parameters(self) -> None:
+        """Raise before a checkpoint holds what no step can mend: a gradient may overflow though its loss did not."""
+        for name, parameter in self.model.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise NonFiniteError(f"Parameter {name} became NaN or infinite in epoch {self.at.epoch}. {_CALM}")
+
+    def _check_stop_rule(self) -> None:
+        rule = self.settings.stop_rule
+        if self.validation and self.settings.patience is not None and rule.startswith("task:"):
+            name = rule.removeprefix("task:")
+            if name not in self.constant:
+                raise UnknownNameError("task with validation labels, for stop_rule,", name, self.constant)
+
     def _clear_sums(self) -> None:
         """Start the sums over the steps of an epoch: losses, steps with a label, weights; by task."""
         self._sums, self._counts, self._weights = torch.zeros(3, len(self.tasks), dtype=torch.float64).unbind()
@@ -246,7 +280,7 @@ class Training:
             "balancer": dict(self.balancer.state_dict()),
             "plan": self.plan.state_dict(),
             "generator": torch.get_rng_state(),
-            "progress": vars(self.at),
+            "progress": dict(vars(self.at)),
             "sums": [self._sums, self._counts, self._weights, self._fallbacks],
         }
 
@@ -271,7 +305,7 @@ class Training:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
         def ask(number: int, frame: Any) -> None:
             self._stop_asked.set()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from polytask.data.batch import Batch, Source
+from polytask.data.batch import ArraySource, Batch, Source
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Float, Tensor
 from polytask.tasks.task import Task
@@ -17,11 +17,12 @@ __all__ = ["Objective", "penalty_of"]
 
 
 class Objective:
-    """Losses of the tasks in a batch, each an unbiased estimate of the task's mean loss over its labels.
+    r"""Losses of the tasks in a batch, each an unbiased estimate of the task's mean loss over its labels.
 
-    With :math:`c_t` the share of the source's rows that have a label of task :math:`t`, and B rows in the batch,
+    With :math:`c_t` the share of the source's labels of task :math:`t` that are observed, :math:`K_t` labels a row
+    (one, but for tasks with several target columns), and B rows in the batch,
 
-    .. math:: L_t = \\frac{w_t}{\\max(c_t B, 1)} \\sum_{i\\ \\mathrm{observed}} \\ell_t(i).
+    .. math:: L_t = \frac{w_t}{\max(c_t K_t B, 1)} \sum_{i\ \mathrm{observed}} \ell_t(i).
 
     Dividing by the expected number of labels, not by the number met, keeps the estimate unbiased: a task with few
     labels is not lost (as with a division by B), and a single label in a batch does not get the weight of a full
@@ -36,7 +37,9 @@ class Objective:
         self.tasks = {task.name: task for task in tasks}
         self.by_source = {name: [t for t in source.tasks if t in self.tasks] for name, source in sources.items()}
         self.coverage = {
-            (name, task): source.coverage(task) for name, source in sources.items() for task in self.by_source[name]
+            (name, task): _share_observed(source, task)
+            for name, source in sources.items()
+            for task in self.by_source[name]
         }
 
     def __call__(self, outputs: Mapping[str, Float[Tensor, "B O"]], batch: Batch) -> dict[str, Tensor | None]:
@@ -46,23 +49,26 @@ class Objective:
             task = self.tasks[name]
             coverage = self.coverage[batch.source, name]
             targets, observed = batch.targets[name], batch.observed[name]
-            complete = coverage == 1.0 and observed.ndim == 1
+            complete = coverage == 1.0
             if not complete and not bool(observed.any()):
                 losses[name] = None
                 continue
             if complete:
-                labels = task.label_losses(outputs[name], targets)
+                labels = task.label_losses(outputs[name], targets).flatten()
             else:
                 labels = task.loss(outputs[name], targets, observed)
             if batch.row_weights is not None:
                 labels = labels * _per_label(batch.row_weights, observed)
-            if complete:
-                loss = labels.mean()
-            else:
-                # A row of several labels counts by the share of them that is observed.
-                loss = labels.sum() / max(coverage * len(batch) * observed[0].numel(), 1.0)
+            loss = labels.mean() if complete else labels.sum() / max(coverage * observed.numel(), 1.0)
             losses[name] = loss if task.weight == 1.0 else loss * task.weight
         return losses
+
+
+def _share_observed(source: Source, task: str) -> float:
+    """Share of the task's labels that are observed; that of the rows with any where labels are not in memory."""
+    if isinstance(source, ArraySource):
+        return float(source.observed[task].double().mean())
+    return source.coverage(task)
 
 
 def _per_label(row_weights: Tensor, observed: Tensor) -> Tensor:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from polytask.bundle import shape_of
 from polytask.data.batch import ArraySource
-from polytask.data.sources import array_source, labels_of, table_source
+from polytask.data.checks import check_targets
+from polytask.data.sources import array_source, encode_labels, labels_of, table_source
 from polytask.data.splits import Split
 from polytask.data.tables import Table, open_table
 from polytask.data.transform import TableTransform
-from polytask.errors import DataError, InputError, TargetError
-from polytask.models.inputs import InputShape
+from polytask.errors import DataError, InputError, TargetError, UnknownNameError
+from polytask.models.inputs import Field, InputShape
 from polytask.models.model import View
 from polytask.tasks.task import Task
 
@@ -42,6 +42,11 @@ class DataSet(ABC):
     def has(self, task: Task) -> bool:
         """Whether it holds labels of the task."""
 
+    @property
+    @abstractmethod
+    def label_names(self) -> Sequence[str]:
+        """What a task's target could be."""
+
     @abstractmethod
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """Labels of the task, in the user's units."""
@@ -59,8 +64,33 @@ class DataSet(ABC):
         """Learn from the training rows how inputs become tensors."""
 
     @abstractmethod
-    def source(self, tasks: Sequence[Task], rows: np.ndarray) -> ArraySource:
-        """The given rows as tensors."""
+    def inputs_of(self, rows: np.ndarray) -> ArraySource:
+        """The inputs and weights of the given rows as tensors."""
+
+    def check(self, tasks: Sequence[Task]) -> None:  # noqa: B027
+        """Raise if the answer is among the questions; nothing to check by default.
+
+        Raises:
+            InputError: If an input gives a target away.
+        """
+
+    def source(self, tasks: Sequence[Task], rows: np.ndarray, unknown: list[str] | None = None) -> ArraySource:
+        """The given rows as tensors, with their labels.
+
+        Args:
+            tasks: Fitted tasks; those without labels here are left out.
+            rows: Positions of the rows.
+            unknown: For rows that nothing is learned from: where to note labels of classes that training did not see.
+                They count as not observed then. If ``None``, they are an error.
+        """
+        labels: dict[str, np.ndarray] = {}
+        for task in tasks:
+            if self.has(task):
+                labels[task.name] = self.labels(task, rows)
+                if unknown is not None:
+                    labels[task.name] = _without_unknown(task, labels[task.name], unknown)
+        targets, observed = encode_labels(labels, tasks)
+        return replace(self.inputs_of(rows), targets=targets, observed=observed)
 
     @abstractmethod
     def shape(self) -> InputShape:
@@ -87,6 +117,7 @@ class TableData(DataSet):
         drop: Columns that no task may read.
         targets: All target columns, none of which may be an input.
         row_weights: Column of factors on the losses of each row.
+        allow: Inputs that may be copies of a target.
         options: Options of the :class:`~polytask.data.transform.TableTransform`.
 
     Raises:
@@ -103,25 +134,23 @@ class TableData(DataSet):
         drop: Sequence[str] = (),
         targets: Sequence[str] = (),
         row_weights: str | None = None,
+        allow: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
     ):
         self.name = name
         self.origin = str(table) if isinstance(table, str | Path) else None
         self.table: Table = open_table(table)
-        if not len(self.table):
-            raise DataError(f"{self.origin or name} has columns but no rows.")
         self.row_weights = row_weights
+        self.allow = tuple(allow)
         for column in (*drop, *(inputs or ()), *([row_weights] if row_weights else ())):
             if column not in self.table:
-                raise InputError(
-                    f"{column!r} is no column of {self.origin or name!r}; there are: {', '.join(self.table.names)}."
-                )
+                raise InputError(str(UnknownNameError(f"column of {self.table.origin}", column, self.table.names)))
         if both := sorted({*targets} & {*(inputs or ())}):
             raise TargetError(f"{', '.join(both)}: a target cannot be an input too. Take it out of --inputs.")
         hidden = {*drop, *targets, row_weights}
         self.inputs = [c for c in (self.table.names if inputs is None else inputs) if c not in hidden]
         if not self.inputs:
-            raise InputError(f"{self.origin or name!r} has no input column left beside targets and dropped columns.")
+            raise InputError(f"{self.table.origin} has no input column left beside targets and dropped columns.")
         self.transform: TableTransform = TableTransform(self.inputs, **(options or {}))
 
     def __len__(self) -> int:
@@ -131,6 +160,11 @@ class TableData(DataSet):
         """Whether all of the task's target columns are here."""
         return task.source in (None, self.name) and all(target in self.table for target in task.targets)
 
+    @property
+    def label_names(self) -> Sequence[str]:
+        """All columns."""
+        return self.table.names
+
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """The target columns of the task."""
         return labels_of(self.table, task, rows)
@@ -138,7 +172,7 @@ class TableData(DataSet):
     def column(self, name: str) -> np.ndarray:
         """A column's values."""
         if name not in self.table:
-            raise DataError(f"{name!r}, to split by, is no column; there are: {', '.join(self.table.names)}.")
+            raise DataError(str(UnknownNameError("column to split by", name, self.table.names)))
         return self.table.column(name).to_numpy()
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
@@ -146,13 +180,19 @@ class TableData(DataSet):
         self.transform.fit(self.table, rows)
         notes.extend(self.transform.notes)
 
-    def source(self, tasks: Sequence[Task], rows: np.ndarray) -> ArraySource:
-        """The rows as tensors."""
-        return table_source(self.name, self.table, tasks, self.transform, rows, row_weights=self.row_weights)
+    def inputs_of(self, rows: np.ndarray) -> ArraySource:
+        """The columns as tensors."""
+        return table_source(self.name, self.table, [], self.transform, rows, row_weights=self.row_weights)
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Raise if an input column is a copy of a target."""
+        check_targets(self.table, tasks, self.inputs, self.allow)
 
     def shape(self) -> InputShape:
         """Fields ``numeric`` and ``categorical``."""
-        return shape_of(self.source([], np.arange(1)), self.transform)
+        codes = {"categorical": tuple(self.transform.cardinalities.values())}
+        sizes = {"numeric": self.transform.n_numeric, "categorical": len(codes["categorical"])}
+        return InputShape({name: Field((n,), codes.get(name, ())) for name, n in sizes.items() if n})
 
     def view(self, task: Task) -> View | None:
         """The encoded columns of the task's own inputs."""
@@ -206,6 +246,11 @@ class ArrayData(DataSet):
         """Whether labels of the task were given."""
         return task.source in (None, self.name) and task.name in self._labels
 
+    @property
+    def label_names(self) -> Sequence[str]:
+        """Names of the tasks whose labels were given."""
+        return tuple(self._labels)
+
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """The given labels."""
         labels = np.asarray(self._labels[task.name])
@@ -214,20 +259,19 @@ class ArrayData(DataSet):
     def column(self, name: str) -> np.ndarray:
         """Values to split by."""
         if name not in self.columns:
-            raise DataError(f"{self.name!r} has no column {name!r} to split by; there are: {sorted(self.columns)}.")
+            raise DataError(str(UnknownNameError("column to split by", name, self.columns)))
         return self.columns[name]
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Arrays are used as they are."""
 
-    def source(self, tasks: Sequence[Task], rows: np.ndarray) -> ArraySource:
-        """The rows as tensors."""
-        mine = [task for task in tasks if self.has(task)]
-        return array_source(self.name, self.inputs, {t.name: self._labels[t.name] for t in mine}, mine, rows)
+    def inputs_of(self, rows: np.ndarray) -> ArraySource:
+        """The arrays as tensors."""
+        return array_source(self.name, self.inputs, {}, [], rows)
 
     def shape(self) -> InputShape:
         """Shape of one row."""
-        return shape_of(self.source([], np.arange(1)), None)
+        return InputShape.of(self.inputs_of(np.arange(1)).inputs)
 
     def view(self, task: Task) -> View | None:
         """The fields that the task reads."""
@@ -315,7 +359,8 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
 
     Raises:
         TargetError: If a task has no labels anywhere.
-        DataError: If names are not distinct, or inputs or labels cannot be used.
+        InputError: If an input is a copy of a target, or cannot be used.
+        DataError: If names are not distinct, or a data set has labels of no task.
     """
     for what, names in (("data set", [d.name for d in data]), ("task", [t.name for t in tasks])):
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -323,21 +368,30 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     if not tasks:
         raise TargetError("There is no task: name at least one target.")
     notes: list[str] = []
-    splits = {d.name: splitter(d, [task for task in tasks if d.has(task)]) for d in data}
+    holders = {task.name: _holders(task, data) for task in tasks}
+    for d in data:
+        if not any(d in holders[task.name] for task in tasks):
+            raise DataError(f"{d.name!r} has labels of no task; leave it out, or name its targets.")
+        d.check([task for task in tasks if d in holders[task.name]])
+    splits = {d.name: splitter(d, [task for task in tasks if d in holders[task.name]]) for d in data}
     for task in tasks:
-        holders = [d for d in data if d.has(task)]
-        if not holders:
-            known = "; ".join(f"{d.name}: {', '.join(_names(d))}" for d in data)
-            raise TargetError(
-                f"Task {task.name!r}: no data set has the target {', '.join(task.targets)}. There are: {known}."
-            )
-        task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders]))
+        task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders[task.name]]))
     for d in data:
         d.fit(tasks, splits[d.name].train, notes)
 
     def sources(part: str) -> dict[str, ArraySource]:
-        rows = {d.name: getattr(splits[d.name], part) for d in data}
-        return {d.name: d.source(tasks, rows[d.name]) for d in data if len(rows[d.name])}
+        made: dict[str, ArraySource] = {}
+        for d in data:
+            rows = getattr(splits[d.name], part)
+            unknown: list[str] = []
+            if len(rows):
+                made[d.name] = d.source(tasks, rows, None if part == "train" else unknown)
+                notes.extend(f"{part} rows of {d.name!r}: {text}" for text in unknown)
+        return made
+
+    parts = {part: sources(part) for part in ("train", "validation", "test")}
+    for part in ("validation", "test"):
+        notes.extend(_unheld(tasks, parts[part], part))
 
     views: dict[str, dict[str, View]] = {}
     for task in tasks:
@@ -346,9 +400,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
                 views.setdefault(task.name, {})[d.name] = view
     return Prepared(
         tasks=list(tasks),
-        train=sources("train"),
-        validation=sources("validation"),
-        test=sources("test"),
+        **parts,
         shapes={d.name: d.shape() for d in data},
         transforms={d.name: d.transform for d in data if d.transform is not None},
         views=views,
@@ -358,8 +410,48 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     )
 
 
-def _names(data: DataSet) -> Sequence[str]:
-    return data.table.names if isinstance(data, TableData) else sorted(getattr(data, "_labels", ()))
+def _holders(task: Task, data: Sequence[DataSet]) -> list[DataSet]:
+    """The data sets that have labels of the task.
+
+    Raises:
+        TargetError: If there is none.
+    """
+    if found := [d for d in data if d.has(task)]:
+        return found
+    asked = [d for d in data if task.source in (None, d.name)]
+    if not asked:
+        raise TargetError(
+            f"Task {task.name!r}: " + str(UnknownNameError("source", str(task.source), [d.name for d in data]))
+        )
+    known = [name for d in asked for name in d.label_names]
+    missing = next((target for target in task.targets if target not in known), task.name)
+    raise TargetError(f"Task {task.name!r}: " + str(UnknownNameError("target column", missing, known)))
+
+
+def _without_unknown(task: Task, labels: np.ndarray, notes: list[str]) -> np.ndarray:
+    """The labels with ``None`` for classes that training did not see."""
+    unknown = ~task.is_known(labels)
+    if not unknown.any():
+        return labels
+    values, counts = np.unique(labels[unknown].astype(str), return_counts=True)
+    listed = ", ".join(f"{value} ({count})" for value, count in list(zip(values, counts, strict=True))[:5])
+    notes.append(
+        f"{unknown.sum()} labels of task {task.name!r} are of classes that no training row has, and count as "
+        f"missing: {listed}{', ...' if len(values) > 5 else ''}. A stratified split keeps rare classes in training."
+    )
+    kept = labels.astype(object)
+    kept[unknown] = None
+    return kept
+
+
+def _unheld(tasks: Sequence[Task], sources: Mapping[str, ArraySource], part: str) -> list[str]:
+    """A note on the tasks that have no label at all in a part that has rows."""
+    if not sources:
+        return []
+    held = {name for source in sources.values() for name in source.tasks if bool(source.observed[name].any())}
+    without = [task.name for task in tasks if task.name not in held]
+    what = {"validation": "early stopping does not look at them", "test": "they have no test metric"}[part]
+    return [f"No {part} row has a label of {', '.join(without)}: {what}."] if without else []
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -64,6 +63,20 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.record_path.exists()
 
+    def check(self, *, resume: bool) -> None:
+        """Raise if a run cannot begin here; costs nothing, so that it can be asked before data are read.
+
+        Raises:
+            RunFolderError: If it is a file, or holds something and ``resume`` is false.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path} is a file, not a folder; choose another --out.")
+        if not resume and self.path.is_dir() and not self._is_untouched():
+            raise RunFolderError(
+                f"{self.path} holds something already, and nothing is overwritten. "
+                "Choose another --out, or go on with it by --resume."
+            )
+
     def open(self, recipe: dict[str, Any], *, resume: bool) -> None:
         """Make the folder, or go on in it.
 
@@ -71,28 +84,38 @@ class RunFolder:
             RunFolderError: If it holds something already and ``resume`` is false, or another recipe's run.
         """
         known = self.path / "recipe.json"
-        if self.path.exists() and not self.path.is_dir():
-            raise RunFolderError(f"{self.path} is a file, not a folder; choose another --out.")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if not resume:
-                raise RunFolderError(
-                    f"{self.path} holds something already, and nothing is overwritten. "
-                    "Choose another --out, or go on with it by --resume."
-                )
+        self.check(resume=resume)
+        if self.path.is_dir() and not self._is_untouched():
             if known.exists():
-                before = json.loads(known.read_text(encoding="utf-8"))
+                before = self._asked()
                 changed = sorted(k for k in {*before, *recipe} if before.get(k) != recipe.get(k))
                 if changed:
                     raise RunFolderError(
                         f"{self.path} is the run of another recipe: {', '.join(changed)} differ. "
                         "Resume with the same settings, or choose another --out."
                     )
+                for left in self.path.glob(f".{self.checkpoint_path.name}.*"):
+                    left.unlink()  # half of a checkpoint, by a process that was killed
                 return
             if self.checkpoint_path.exists():
                 raise RunFolderError(f"{self.path} has a checkpoint but no recipe.json; it cannot be resumed.")
             raise RunFolderError(f"{self.path} is no run folder of polytask; choose another --out.")
         write_json(known, recipe)
         write_json(self.path / "environment.json", environment())
+
+    def _is_untouched(self) -> bool:
+        """Whether nothing would be lost here: empty, or a run that failed before its first epoch."""
+        held = {path.name for path in self.path.iterdir()}
+        return held <= {"recipe.json", "environment.json"}
+
+    def _asked(self) -> dict[str, Any]:
+        try:
+            asked: dict[str, Any] = json.loads((self.path / "recipe.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{self.path / 'recipe.json'} cannot be read, so the run cannot go on: {error}"
+            ) from error
+        return asked
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write the state; an interrupted write leaves the one before."""
@@ -142,10 +165,6 @@ class RunFolder:
     def drop_checkpoint(self) -> None:
         """Remove the checkpoint of a finished run; the bundle holds the model."""
         self.checkpoint_path.unlink(missing_ok=True)
-
-    def free_bytes(self) -> int:
-        """Free space where the folder is."""
-        return shutil.disk_usage(self.path).free
 
 
 def environment() -> dict[str, Any]:

@@ -13,9 +13,13 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from polytask.bundle import Bundle
+from polytask.balancing import registry as balancers
+from polytask.bundle import Bundle, load
+from polytask.data.samplers import registry as samplers
 from polytask.data.splits import Split, holdout
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, UnknownNameError
+from polytask.models.encoders import registry as encoders
+from polytask.models.sharing import registry as sharings
 from polytask.records import RunRecord, TaskResult, without_nan
 from polytask.storage import write_json
 from polytask.tasks import registry as kinds
@@ -80,27 +84,50 @@ def run(
     progress: Progress | None = None,
 ) -> Run:
     """Run a recipe; see :meth:`polytask.recipe.Recipe.run`."""
+    folder = RunFolder(out) if out is not None else None
+    _check_names(recipe)  # and the folder: what is wrong with them is said before data are read
+    if folder is not None:
+        folder.check(resume=resume)
     prepared = prepare_recipe(recipe, data)
     plan = plan_of(recipe, prepared, has_module=module is not None)
-    folder = RunFolder(out) if out is not None else None
     if folder is not None:
         described = {"recipe": recipe.plain(), "data": prepared.data, "compare": compare}
         folder.open(without_nan(described), resume=resume)
+        if folder.is_finished:
+            return Run(load(folder.path, module), RunRecord.load(folder.record_path), folder.history(), folder.path)
+    machine = environment()
     provenance = {
         "recipe": recipe.plain(),
         "recipe_hash": recipe.hash(),
         "data": prepared.data,
-        "environment": environment(),
+        "environment": machine,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     fitted = fit(prepared, plan, folder=folder, module=module, progress=progress, provenance=provenance)
     single = _train_single(prepared, plan, folder, module, progress) if compare else {}
-    record = _record(recipe, prepared, fitted, single, provenance["environment"])
+    record = _record(recipe, prepared, fitted, single, machine)
     if folder is not None:
         fitted.bundle.save(folder.bundle_path)
         write_json(folder.record_path, record.to_json())
         folder.drop_checkpoint()
     return Run(fitted.bundle, record, fitted.history, folder.path if folder else None)
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Raise if a method is not known.
+
+    Raises:
+        UnknownNameError: Naming the nearest one.
+    """
+    for registry, name in (
+        (encoders, recipe.encoder.name),
+        (sharings, recipe.sharing.name),
+        (balancers, recipe.balancer.name),
+        (samplers, recipe.sampler.name),
+        *((kinds, str(options["kind"])) for options in recipe.tasks.values() if options.get("kind") is not None),
+    ):
+        if name not in registry.names() and not (registry is encoders and name == "auto"):
+            raise UnknownNameError(registry.role, name, registry.names())
 
 
 def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
@@ -135,6 +162,7 @@ def _table(name: str, data: Any, spec: SourceSpec, targets: list[str]) -> TableD
         drop=spec.drop,
         targets=targets,
         row_weights=spec.row_weights,
+        allow=spec.allow,
         options={"scaling": spec.scaling, "kinds": spec.kinds},
     )
 

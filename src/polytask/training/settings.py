@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from polytask.errors import RecipeError
+from polytask.registry import check_options
 
 __all__ = ["Regulariser", "Settings"]
 
@@ -52,8 +57,8 @@ class Settings:
         warmup: Share of all steps over which the learning rate rises from zero.
         clip_norm: Largest norm of the whole gradient, or ``None``.
         patience: Stop after this many epochs without a better one; ``None`` trains all epochs and keeps the last.
-        stop_rule: What "better" means on the validation rows: ``mean_rank`` over tasks, ``mean`` (of each task's loss over
-            that of its constant prediction), ``worst`` (task, same scale), or ``task:NAME``.
+        stop_rule: What "better" means on the validation rows: ``mean_rank`` over tasks, ``mean`` (of each task's loss
+            over that of its constant prediction), ``worst`` (task, same scale), or ``task:NAME``.
         mode: Mode of the balancing engine.
         regularisers: Penalties on parameters.
         seed: Of parameters, batches, dropout.
@@ -84,25 +89,35 @@ class Settings:
         _one_of("schedule", self.schedule, SCHEDULES)
         if not (self.stop_rule in ("mean_rank", "mean", "worst") or self.stop_rule.startswith("task:")):
             raise RecipeError(f"stop_rule must be mean_rank, mean, worst or task:NAME, got {self.stop_rule!r}.")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        if not self.learning_rate > 0:
-            raise RecipeError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RecipeError(f"{name} must be at least 1, got {value!r}.")
+        for name in ("learning_rate", "clip_norm", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise RecipeError(f"{name} must be a number above 0, got {value!r}.")
+        for name in ("weight_decay", "checkpoint_seconds"):
+            if not getattr(self, name) >= 0:
+                raise RecipeError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         if not 0 <= self.warmup < 1:
             raise RecipeError(f"warmup is a share of the steps in [0, 1), got {self.warmup!r}.")
+        if not 0 <= self.seed < 2**32:
+            raise RecipeError(f"The seed must be a whole number from 0 to 2^32 - 1, got {self.seed!r}.")
 
     @classmethod
-    def from_options(cls, options: dict[str, Any]) -> Settings:
-        """From plain data, with a clear error for an unknown name."""
-        from polytask.registry import check_options
+    def from_options(cls, options: Mapping[str, Any]) -> Settings:
+        """From plain data.
 
+        Raises:
+            RecipeError: If a name is not known, or a value is of the wrong type or out of range.
+        """
         check_options("training", cls, options)
-        given = dict(options)
-        given["regularisers"] = tuple(
-            r if isinstance(r, Regulariser) else Regulariser(**r) for r in given.get("regularisers", ())
-        )
-        return cls(**given)
+        try:
+            return TypeAdapter(cls).validate_python(dict(options))
+        except ValidationError as error:
+            found = [f"{'.'.join(map(str, e['loc'])) or 'training'}: {e['msg']}" for e in error.errors()]
+            raise RecipeError("; ".join(text.replace(": Value error,", ":") for text in found)) from None
 
     def options(self) -> dict[str, Any]:
         """As JSON can hold it."""

@@ -20,9 +20,9 @@ def is_better(
     """Whether the newest epoch should take the place of the best one kept.
 
     Args:
-        rule: ``mean_rank``: the mean over tasks of the epoch's rank among all epochs so far is lower; ``mean``: the mean over
-            tasks of the loss, relative to the constant prediction's, is lower; ``worst``: the highest such is lower;
-            ``task:NAME``: that task's loss is lower.
+        rule: ``mean_rank``: the mean over tasks of the epoch's rank among all epochs so far is lower; ``mean``: the
+            mean over tasks of the loss, relative to the constant prediction's, is lower; ``worst``: the highest such
+            is lower; ``task:NAME``: that task's loss is lower.
         epochs: Each epoch's validation losses, the newest last. NaN counts as worst; a task without
             validation labels is not among them.
         best: Index of the epoch that is kept, or ``None``.
