@@ -14,7 +14,8 @@ _HOMES = {
     "images": ("ImageFolder", "read_idx", "read_idx_images", "read_image_folder"),
     "splits": ("Split", "holdout", "k_folds"),
     "checks": ("check_targets", "input_columns"),
-    "sampler": ("BatchPlan", "Draw", "Sampler"),
+    "sampler": ("Sampler",),
+    "plan": ("BatchPlan", "Draw"),
     "generators": ("Synthetic", "clustered_tasks", "impressions", "mmoe_synthetic", "related_regressions"),
     "bundled": ("BundledTable", "bundled_digits", "bundled_names", "load_bundled"),
     "rendered": (

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from polytask.data.sampler import BatchPlan, Sampler
+from polytask.data.plan import BatchPlan
+from polytask.data.sampler import Sampler
 
 __all__ = ["check_sampler"]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from polytask.balancing import registry as balancers
 from polytask.bundle import Bundle, Network
-from polytask.data.sampler import BatchPlan
+from polytask.data.plan import BatchPlan
 from polytask.data.samplers import registry as samplers
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.training.evaluation import evaluate
