@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch.distributed import ProcessGroup
 
 from polytask.balancing.balancer import SEES_GRADIENTS, Balancer, Signals
+from polytask.balancing.distributed import Counts, join
 from polytask.balancing.every_k import EveryK
 from polytask.balancing.ghost import Ghost
 from polytask.balancing.outcome import Outcome, Report
-from polytask.balancing.routes import Result, by_features, by_known_weights, by_rows
+from polytask.balancing.routes import Extras, Result, by_features, by_known_weights, by_product, by_rows
 from polytask.balancing.step import Heads, Losses, Step, open_step
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.shapes import Tensor
@@ -34,6 +36,11 @@ def balanced_backward(
     epoch: int = 0,
     scale: float = 1.0,
     scaler: torch.amp.GradScaler | None = None,
+    group: ProcessGroup | None = None,
+    counts: Counts | None = None,
+    second: Losses | None = None,
+    validation: Tensor | None = None,
+    bf16: bool = False,
 ) -> Outcome:
     """Balance the tasks and add one gradient to ``.grad``, in place of ``sum(losses).backward()``.
 
@@ -57,6 +64,13 @@ def balanced_backward(
         epoch: Number of epochs done before.
         scale: Factor on everything that is added to ``.grad``: ``1 / n`` to accumulate over ``n`` batches.
         scaler: A gradient scaler. The losses are given unscaled; the gradients are left scaled, as it expects.
+        group: In data parallel, the processes that share the batch. Needs ``heads``. The Gramian is that of the joined
+            batch, all processes find the same weights, and ``.grad`` holds the sum, so do not reduce it again.
+        counts: Observed labels of each task in this process's batch, if the processes differ.
+        second: Losses of a second, independent batch, for methods that need one (MoDo, SDMGrad).
+        validation: A loss on validation data, for methods that need one.
+        bf16: Whether to find the Gramian by passes in bfloat16 and only the final gradient in full precision: worth it
+            where matrix products are several times as fast in bfloat16, costs one pass more.
 
     Shape:
         ``outcome.weights``: [T]. ``outcome.gramian``: [T, T]. Both over all tasks, with zeros for absent ones.
@@ -91,6 +105,8 @@ def balanced_backward(
     opened = open_step(losses, balancer, shared)
     opened.unit = 1.0 if scaler is None or not opened.index else float(scaler.scale(torch.ones(())).item())
     opened.scale, opened.given_features, opened.given_heads = scale, features, heads
+    if group is not None:
+        join(opened, balancer, group, counts)
     count = balancer.calls if step is None else step
     balancer.calls = count + 1
     if not opened.index:
@@ -102,8 +118,10 @@ def balanced_backward(
         result = by_known_weights(opened, solver, signals)
     elif mode == "features":
         result = by_features(opened, solver, signals)
+    elif mode == "matrix_free":
+        result = by_product(opened, solver, signals)
     else:
-        result = by_rows(opened, solver, signals, ghost)
+        result = by_rows(opened, solver, signals, Extras(ghost, second, validation, bf16))
     return _outcome(opened, mode, result, solver)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from polytask.balancing.distributed import summed, summed_list
+from polytask.balancing.graph import reach
 from polytask.balancing.rows import row_products
 from polytask.balancing.step import Step, add_gradients
 from polytask.balancing.task_rows import Rows
@@ -17,6 +20,7 @@ __all__ = [
     "features_gramian",
     "head_passes",
     "plain_backward",
+    "product_pass",
     "row_passes",
     "shared_backward",
     "weighted_backward",
@@ -37,45 +41,52 @@ class Cotangents:
     heads: list[list[Tensor | None]]
 
 
-def _unit(step: Step, loss: Tensor) -> Tensor:
-    return torch.full_like(loss, step.unit)
+def _unit(step: Step, i: int) -> Tensor:
+    return torch.full_like(step.losses[i], step.unit_of(i))
 
 
-def head_passes(step: Step) -> Cotangents:
-    """Run every task's own part backwards once, down to the features; tasks without features wait for their row."""
+def head_passes(step: Step, own_too: bool = False) -> Cotangents:
+    """Run every task's own part backwards once, down to the features.
+
+    A task that goes around the features gets its own gradients together with its row, or here if ``own_too``.
+    """
     found = Cotangents([], [])
-    for loss, heads, used in zip(step.losses, step.heads, step.used, strict=True):
-        if not used:
+    for i, (loss, heads, used) in enumerate(zip(step.losses, step.heads, step.used, strict=True)):
+        if not used and not (own_too and heads):
             found.at_features.append([])
             found.heads.append([None] * len(heads))
             continue
-        inputs = [*(step.features[i] for i in used), *heads]
-        grads = torch.autograd.grad(loss, inputs, _unit(step, loss), retain_graph=step.heads_meet, allow_unused=True)
+        inputs = [*(step.features[j] for j in used), *heads]
+        keep = step.heads_meet or not used
+        grads = torch.autograd.grad(loss, inputs, _unit(step, i), retain_graph=keep, allow_unused=True)
         at = [torch.zeros_like(z) if g is None else g for z, g in zip(inputs, grads[: len(used)], strict=False)]
         found.at_features.append(at)
         found.heads.append(list(grads[len(used) :]))
     return found
 
 
-def row_passes(step: Step, found: Cotangents, rows: Rows) -> None:
-    """Go through the shared part once a task and leave its gradient with ``rows``."""
+def row_passes(step: Step, found: Cotangents, rows: Rows, keep_graph: bool = False) -> None:
+    """Go through the shared part once a task and leave its gradient with ``rows``.
+
+    With ``keep_graph`` another pass follows, and the tasks' own gradients have been taken before.
+    """
     n_shared = len(rows.inputs)
     for i, (loss, heads, used) in enumerate(zip(step.losses, step.heads, step.used, strict=True)):
-        keep = not step.own_graphs and i + 1 < len(step.losses)
+        keep = keep_graph or (not step.own_graphs and i + 1 < len(step.losses))
         if used:
             outputs, cotangents, inputs = [step.features[j] for j in used], found.at_features[i], rows.inputs
         else:
-            outputs, cotangents, inputs = [loss], [_unit(step, loss)], [*rows.inputs, *heads]
+            outputs, cotangents, inputs = [loss], [_unit(step, i)], [*rows.inputs, *([] if keep_graph else heads)]
         grads = torch.autograd.grad(outputs, inputs, cotangents, retain_graph=keep, allow_unused=True)
         rows.take(i, grads[:n_shared])
-        if not used:
+        if not used and not keep_graph:
             found.heads[i] = list(grads[n_shared:])
 
 
 def add_heads(step: Step, found: Cotangents, weights: Float[Tensor, " T"]) -> None:
     """Add each task's weight times the gradient of its own loss to its own parameters."""
     for heads, grads, weight in zip(step.heads, found.heads, weights.tolist(), strict=True):
-        add_gradients(heads, grads, weight * step.scale)
+        add_gradients(heads, summed_list(grads, heads, step.group), weight * step.scale)
 
 
 def plain_backward(step: Step, weights: Float[Tensor, " T"]) -> None:
@@ -85,37 +96,70 @@ def plain_backward(step: Step, weights: Float[Tensor, " T"]) -> None:
     torch.autograd.backward(step.losses, grads)
 
 
-def shared_backward(step: Step, found: Cotangents, weights: Float[Tensor, " T"]) -> None:
-    """Go through the shared part once, with the weighted sum of the cotangents."""
+def mixture(step: Step, found: Cotangents, weights: Float[Tensor, " T"]) -> tuple[list[Tensor], list[Tensor]]:
+    """Where one pass through the shared part starts, and the weighted sum of the cotangents there."""
     outputs: list[Tensor] = []
     cotangents: list[Tensor] = []
     sums: dict[int, Tensor] = {}
-    for loss, used, at, weight in zip(step.losses, step.used, found.at_features, weights.tolist(), strict=True):
+    for i, (used, at, weight) in enumerate(zip(step.used, found.at_features, weights.tolist(), strict=True)):
         if not used:
-            outputs.append(loss)
-            cotangents.append(_unit(step, loss) * weight)
+            outputs.append(step.losses[i])
+            cotangents.append(_unit(step, i) * weight)
         for j, cotangent in zip(used, at, strict=True):
             sums[j] = torch.add(sums[j], cotangent, alpha=weight) if j in sums else cotangent * weight
-    outputs += [step.features[j] for j in sums]
-    cotangents += list(sums.values())
+    return [*outputs, *(step.features[j] for j in sums)], [*cotangents, *sums.values()]
+
+
+def shared_backward(step: Step, found: Cotangents, weights: Float[Tensor, " T"]) -> None:
+    """Go through the shared part once, with the weighted sum of the cotangents."""
+    outputs, cotangents = mixture(step, found, weights)
     grads = torch.autograd.grad(outputs, step.shared, cotangents, allow_unused=True)
-    add_gradients(step.shared, grads, step.scale)
+    add_gradients(step.shared, summed_list(grads, step.shared, step.group), step.scale)
 
 
 def weighted_backward(step: Step, weights: Float[Tensor, " T"], head_weights: Float[Tensor, " T"]) -> None:
     """One pass through the shared part with ``weights``, one through each task's own part with ``head_weights``."""
-    if torch.equal(weights, head_weights):
-        plain_backward(step, weights)
-        return
-    found = head_passes(step)
-    for i, (loss, heads, used) in enumerate(zip(step.losses, step.heads, step.used, strict=True)):
-        if not used and heads:
-            grads = torch.autograd.grad(loss, heads, _unit(step, loss), retain_graph=True, allow_unused=True)
-            found.heads[i] = list(grads)
+    found = head_passes(step, own_too=True)
     add_heads(step, found, head_weights)
-    shared_backward(step, found, weights)
+    if step.shared:
+        shared_backward(step, found, weights)
+
+
+def product_pass(
+    step: Step, found: Cotangents, weights: Float[Tensor, " T"]
+) -> tuple[list[Tensor | None], Float[Tensor, " T"]]:
+    """The combined gradient ``J.T w`` and the product ``J J.T w`` of the Gramian with the weights.
+
+    The gradient is linear in the cotangents it starts from, so the backward of the backward, taken towards those
+    cotangents alone, is a product with ``J``: no task has a pass of its own.
+    """
+    outputs, cotangents = mixture(step, found, weights)
+    _refuse_once_differentiable(outputs)
+    starts = [cotangent.detach().requires_grad_() for cotangent in cotangents]
+    grads = torch.autograd.grad(outputs, step.shared, starts, create_graph=True, allow_unused=True)
+    total = summed_list([None if g is None else g.detach() for g in grads], step.shared, step.group)
+    pairs = [(g, v) for g, v in zip(grads, total, strict=True) if g is not None and g.requires_grad]
+    back: list[Tensor | None] = [None] * len(starts)
+    if pairs:
+        back = list(torch.autograd.grad([g for g, _ in pairs], starts, [v for _, v in pairs], allow_unused=True))
+    by_output = {id(output): r for output, r in zip(outputs, back, strict=True) if r is not None}
+    product = torch.zeros(len(step.losses), dtype=torch.float64)
+    for i, (used, at) in enumerate(zip(step.used, found.at_features, strict=True)):
+        ends = [(by_output.get(id(step.features[j])), c) for j, c in zip(used, at, strict=True)]
+        if not used:
+            ends = [(by_output.get(id(step.losses[i])), _unit(step, i))]
+        product[i] = sum(float((r * c).sum(dtype=torch.float64)) for r, c in ends if r is not None)
+    return total, summed(product, step.group)
+
+
+def _refuse_once_differentiable(outputs: Sequence[Tensor]) -> None:
+    """Such a function cuts the graph of its backward without a word, so the product would be wrong."""
+    for node in reach(outputs).nodes:
+        function = getattr(node, "_forward_cls", None)
+        if hasattr(getattr(function, "backward", None), "__wrapped__"):
+            raise RuntimeError(f"the derivative of {function.__name__}'s backward is not implemented")
 
 
 def features_gramian(step: Step, found: Cotangents) -> Float[Tensor, "T T"]:
     """Inner products of the cotangents at the one shared representation."""
-    return row_products(torch.stack([at[0].flatten() for at in found.at_features]))
+    return summed(row_products(torch.stack([at[0].flatten() for at in found.at_features])), step.group)

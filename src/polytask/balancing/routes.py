@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.distributed import summed_list
 from polytask.balancing.ghost import Ghost
 from polytask.balancing.passes import (
     add_heads,
     features_gramian,
     head_passes,
+    plain_backward,
+    product_pass,
     row_passes,
     shared_backward,
     weighted_backward,
@@ -22,7 +27,7 @@ from polytask.balancing.task_rows import Rows
 from polytask.errors import NonFiniteError, RecipeError
 from polytask.shapes import Float, Tensor
 
-__all__ = ["Result", "by_features", "by_known_weights", "by_rows"]
+__all__ = ["Extras", "Result", "by_features", "by_known_weights", "by_product", "by_rows"]
 
 
 @dataclass
@@ -38,45 +43,125 @@ class Result:
     layers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class Extras:
+    """What only some methods ask for.
+
+    Args:
+        ghost: Watches layers whose weight gradients can be passed over.
+        second: Losses of a second, independent batch, one a task.
+        validation: A validation loss.
+        bf16: Whether the passes for the Gramian run in bfloat16.
+    """
+
+    ghost: Ghost | None = None
+    second: Sequence[Tensor | None] | Mapping[str, Tensor | None] | None = None
+    validation: Tensor | None = None
+    bf16: bool = False
+
+
 def by_known_weights(step: Step, balancer: Balancer, signals: Signals) -> Result:
     """The weights follow from the losses alone: one backward."""
     weights = solve(balancer, signals)
-    head_weights = balancer.head_weights(signals, weights).detach()
-    if not torch.equal(weights, head_weights):
+    head_weights = balancer.head_weights(signals, weights).detach().to("cpu", torch.float64)
+    if step.group is None and torch.equal(weights, head_weights):
+        plain_backward(step, weights)
+    else:
         survey(step)
-    weighted_backward(step, weights, head_weights)
+        weighted_backward(step, weights, head_weights)
     return Result("one_backward", weights, None, signals, passes=1)
 
 
-def by_rows(step: Step, balancer: Balancer, signals: Signals, ghost: Ghost | None = None) -> Result:
+def by_rows(step: Step, balancer: Balancer, signals: Signals, extras: Extras) -> Result:
     """One gradient a task; the Gramian, the weights and the combined gradient from them."""
     survey(step)
     _need_shared(step, balancer)
     needs = balancer.needs_in(signals)
-    if ghost is not None and "rows" in needs:
-        step.notes.append(f"{type(balancer).__name__} needs whole gradients, so the ghost was not used")
-        ghost = None
-    found = head_passes(step)
-    rows = Rows(step, balancer, ghost)
-    row_passes(step, found, rows)
+    found = head_passes(step, own_too=extras.bf16)
+    rows = Rows(step, balancer, _allowed_ghost(step, balancer, needs, extras))
+    with _precision(step, extras.bf16):
+        row_passes(step, found, rows, keep_graph=extras.bf16)
+    if step.group is not None:
+        rows.sum_over(step.group)
     gramian = rows.gramian() / step.unit**2
     route = "ghost" if rows.layers else "rows"
     result = Result(route, torch.zeros(len(step.losses)), gramian, passes=len(step.losses), layers=rows.decided)
     if not gramian.isfinite().all():
-        _overflow(step, gramian, result)
-        weights = head_weights = torch.ones(len(step.losses), dtype=torch.float64)
-        combined = rows.combined(weights)
+        head_weights = _overflow(step, gramian, result)
+        combined = rows.combined(head_weights)
     else:
         flat = (rows.buffer.flat() if step.unit == 1 else rows.buffer.flat() / step.unit) if "rows" in needs else None
-        signals = replace(signals, gramian=gramian, rows=flat)
+        signals = replace(signals, gramian=gramian, rows=flat, **_further(step, balancer, rows, gramian, extras))
         weights = result.weights = solve(balancer, signals)
-        head_weights = balancer.head_weights(signals, weights)
+        head_weights = balancer.head_weights(signals, weights).detach().to("cpu", torch.float64)
         own = balancer.combine(signals, weights) if flat is not None else None
-        combined = rows.combined(weights) if own is None else rows.split(own * step.unit)
         result.signals = replace(signals, rows=None)
+        if extras.bf16 and own is None:
+            # The weights come from a Gramian in bfloat16, the gradient is in the precision of the forward pass.
+            result.passes += 1
+            add_heads(step, found, head_weights)
+            shared_backward(step, found, weights)
+            return result
+        combined = rows.combined(weights) if own is None else rows.split(own * step.unit)
     add_heads(step, found, head_weights)
     add_gradients(step.shared, combined, step.scale)
     return result
+
+
+def _precision(step: Step, bf16: bool) -> AbstractContextManager[Any]:
+    return torch.autocast(step.shared[0].device.type, torch.bfloat16) if bf16 else nullcontext()
+
+
+def _allowed_ghost(step: Step, balancer: Balancer, needs: frozenset[str], extras: Extras) -> Ghost | None:
+    if extras.ghost is None:
+        return None
+    if needs & {"rows", "cross_gramian", "validation"}:
+        step.notes.append(f"{type(balancer).__name__} needs whole gradients, so the ghost was not used")
+    elif step.group is not None:
+        step.notes.append("gradients are summed over the processes, so the ghost was not used")
+    elif extras.bf16:
+        step.notes.append("the passes run in bfloat16, so the ghost was not used")
+    else:
+        return extras.ghost
+    return None
+
+
+def _further(
+    step: Step, balancer: Balancer, rows: Rows, gramian: Float[Tensor, "T T"], extras: Extras
+) -> dict[str, Tensor]:
+    """Products with gradients of a second batch or of a validation loss, for the methods that need them.
+
+    Raises:
+        RecipeError: If what the method needs was not given.
+    """
+    name, needs = type(balancer).__name__, balancer.needs
+    found: dict[str, Tensor] = {}
+    if "cross_gramian" in needs:
+        if extras.second is None:
+            raise RecipeError(f"{name} needs second=: the losses of a second, independent batch.")
+        losses = (
+            dict(zip(step.tasks, extras.second, strict=True))
+            if not isinstance(extras.second, Mapping)
+            else extras.second
+        )
+        cross = gramian.clone()
+        for i, task in enumerate(step.names):
+            loss = losses.get(task)
+            if loss is None:
+                step.notes.append(f"{task}: not in the second batch; its column is that of the first")
+                continue
+            cross[:, i] = _with_gradient(step, rows, loss) / step.unit
+        found["cross_gramian"] = cross
+    if "validation" in needs:
+        if extras.validation is None:
+            raise RecipeError(f"{name} needs validation=: a loss on validation data.")
+        found["validation"] = _with_gradient(step, rows, extras.validation) / step.unit
+    return found
+
+
+def _with_gradient(step: Step, rows: Rows, loss: Tensor) -> Float[Tensor, " T"]:
+    gradients = torch.autograd.grad(loss, step.shared, retain_graph=True, allow_unused=True)
+    return rows.products_with(summed_list(gradients, step.shared, step.group))
 
 
 def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:
@@ -93,17 +178,53 @@ def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:
         )
     found = head_passes(step)
     gramian = features_gramian(step, found) / step.unit**2
+    result = Result("features", torch.zeros(len(step.losses)), gramian, passes=1)
     if not gramian.isfinite().all():
-        result = Result("features", torch.zeros(len(step.losses)), passes=1)
-        _overflow(step, gramian, result)
-        weights = head_weights = torch.ones(len(step.losses), dtype=torch.float64)
+        weights = head_weights = _overflow(step, gramian, result)
     else:
-        signals = replace(signals, gramian=gramian)
-        weights = solve(balancer, signals)
-        head_weights = balancer.head_weights(signals, weights)
-        result = Result("features", weights, gramian, signals, passes=1)
+        signals = result.signals = replace(signals, gramian=gramian)
+        weights = result.weights = solve(balancer, signals)
+        head_weights = balancer.head_weights(signals, weights).detach().to("cpu", torch.float64)
     add_heads(step, found, head_weights)
     shared_backward(step, found, weights)
+    return result
+
+
+def by_product(step: Step, balancer: Balancer, signals: Signals) -> Result:
+    """The gradient with the weights of the step before; the next weights from one product with the Gramian.
+
+    Raises:
+        RecipeError: If an operation of the shared part cannot be differentiated twice.
+    """
+    survey(step)
+    _need_shared(step, balancer)
+    kept = balancer.keep()
+    known = kept.known[signals.index]
+    start = kept.at(signals.index)
+    usual = start[known].mean() if known.any() else torch.ones((), dtype=torch.float64)
+    weights = torch.where(known, start, usual)
+    found = head_passes(step, own_too=True)
+    try:
+        combined, product = product_pass(step, found, weights)
+    except RuntimeError as error:
+        if "derivative" not in str(error):
+            raise
+        raise RecipeError(
+            f"The mode 'matrix_free' differentiates the backward pass, which an operation here cannot: {error}. "
+            "Use the mode 'exact', or another form of the operation, e.g. the math kernel of attention."
+        ) from error
+    product = product / step.unit**2
+    result = Result("matrix_free", weights, None, signals, passes=2)
+    if product.isfinite().all():
+        after = balancer.iterate(signals, weights, product).detach().to("cpu", torch.float64)
+        if not after.isfinite().all():
+            balancer.note_fallback("the matrix-free step came out not finite: weights unchanged")
+            after = weights
+        kept.store(signals.index, after)
+    else:
+        _overflow(step, torch.diag(product), result)
+    add_heads(step, found, balancer.head_weights(signals, weights).detach().to("cpu", torch.float64))
+    add_gradients(step.shared, combined, step.scale)
     return result
 
 
@@ -120,11 +241,11 @@ def _need_shared(step: Step, balancer: Balancer) -> None:
         )
 
 
-def _overflow(step: Step, gramian: Float[Tensor, "T T"], result: Result) -> None:
-    """A scaler expects overflows and skips the step; without one they are an error."""
+def _overflow(step: Step, gramian: Float[Tensor, "T T"], result: Result) -> Float[Tensor, " T"]:
+    """A scaler expects overflows and skips the step, whatever the gradient then is; without one they are an error."""
     if step.unit != 1.0:
         result.overflow, result.gramian = True, None
-        return
+        return torch.ones(len(gramian), dtype=torch.float64)
     bad = [name for name, norm in zip(step.names, gramian.diagonal().tolist(), strict=True) if norm - norm != 0]
     raise NonFiniteError(
         f"The gradient of task {', '.join(map(repr, bad))} is NaN or infinite, so nothing was changed."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.distributed import ProcessGroup
 
 from polytask.balancing.balancer import Balancer
 from polytask.balancing.graph import Reach, reach
@@ -37,6 +38,8 @@ class Step:
         heads_meet: Whether two tasks share a node above the features.
         unit: Factor that a gradient scaler wants on each loss.
         scale: Factor on everything that is added to ``.grad``.
+        shares: In data parallel, the part that this process's batch has in each task's loss; else empty.
+        group: The processes among which the batch is split.
         given_features: The features as the caller gave them.
         given_heads: The heads as the caller gave them.
         notes: Remarks for the report.
@@ -54,9 +57,15 @@ class Step:
     heads_meet: bool = False
     unit: float = 1.0
     scale: float = 1.0
+    shares: list[float] = field(default_factory=list)
+    group: ProcessGroup | None = None
     given_features: Tensor | Mapping[str, Tensor] | None = None
     given_heads: Heads | None = None
     notes: list[str] = field(default_factory=list)
+
+    def unit_of(self, i: int) -> float:
+        """Factor on the ``i``-th present loss."""
+        return self.unit * self.shares[i] if self.shares else self.unit
 
     @property
     def names(self) -> list[str]:
@@ -133,6 +142,9 @@ def survey(step: Step) -> None:
     shared = {id(p) for p in step.shared}
     around = [any(id(leaf) in shared for leaf in one.leaves) for one in reaches] if step.features else []
     step.used = [one.stops if not goes else [] for one, goes in zip(reaches, around, strict=True)] if around else []
+    for i, loss in enumerate(step.losses):
+        if loss.grad_fn is None and step.features:  # labelled in other processes only: a zero cotangent here
+            step.used[i] = list(range(len(step.features)))
     if not step.features:
         step.used = [[] for _ in step.losses]
     elif any(around):

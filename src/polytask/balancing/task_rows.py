@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch.autograd.graph import GradientEdge
+from torch.distributed import ProcessGroup
 
 from polytask.balancing.balancer import Balancer
+from polytask.balancing.distributed import summed
 from polytask.balancing.ghost import Ghost, GhostLayer
 from polytask.balancing.graph import Reach, reach
-from polytask.balancing.rows import row_buffer
+from polytask.balancing.rows import inner_products, row_buffer
 from polytask.balancing.step import Step
 from polytask.shapes import Float, Tensor
 
@@ -39,6 +42,7 @@ class Rows:
         for layer in self.layers:
             self.inputs += layer.edges
         self.buffer = row_buffer(balancer, len(step.losses), [step.shared[i] for i in self.stored])
+        self._like = step.shared
         self.reached = [False] * self.n_parameters
 
     def take(self, row: int, gradients: Sequence[Tensor | None]) -> None:
@@ -54,6 +58,22 @@ class Rows:
         self.buffer.write(row, [by_position.get(i) for i in self.stored])
         for position, gradient in by_position.items():
             self.reached[position] = self.reached[position] or gradient is not None
+
+    def sum_over(self, group: ProcessGroup) -> None:
+        """Make the rows those of the joined batch."""
+        for block in self.buffer.blocks:
+            summed(block, group)
+        flags = summed(torch.tensor([float(was) for was in self.reached]), group)
+        self.reached = [bool(flag) for flag in flags]
+
+    def products_with(self, gradients: Sequence[Tensor | None]) -> Float[Tensor, " T"]:
+        """Inner products of the rows with one more gradient, float64; only without ghost layers."""
+        filled = [g if g is not None else torch.zeros_like(c) for g, c in zip(gradients, self._like, strict=True)]
+        flats = self.buffer.pack(filled)
+        parts = [
+            inner_products(block, flat.unsqueeze(0)) for block, flat in zip(self.buffer.blocks, flats, strict=True)
+        ]
+        return torch.stack(parts).sum(0).squeeze(1)
 
     def gramian(self) -> Float[Tensor, "T T"]:
         """Inner products of the gradients, float64."""
