@@ -10,7 +10,7 @@ import torch
 from polytask.balancing.balancer import Balancer
 from polytask.shapes import Float, Tensor
 
-__all__ = ["SAFE", "RowBuffer", "inner_products", "row_buffer", "row_products"]
+__all__ = ["SAFE", "RowBuffer", "forget_buffers", "inner_products", "row_buffer", "row_products"]
 
 
 Key = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
@@ -155,3 +155,8 @@ def row_buffer(balancer: Balancer, n_rows: int, parameters: Sequence[Tensor]) ->
         buffer = _BUFFERS[balancer] = RowBuffer(n_rows, parameters)
     buffer.n_rows = n_rows
     return buffer
+
+
+def forget_buffers() -> None:
+    """Give the memory of all buffers back."""
+    _BUFFERS.clear()

@@ -128,13 +128,14 @@ def _transformer8() -> Workload:
 
 
 def _resnet40() -> Workload:
-    stages = [(16, 16, 1), (16, 32, 2), (32, 64, 2), (64, 128, 2)]
+    """ResNet-18 at half width, on pictures of 64 x 64."""
+    stages = [(32, 32, 1), (32, 64, 2), (64, 128, 2), (128, 256, 2)]
     blocks = [block for a, b, s in stages for block in (_Residual(a, b, s), _Residual(b, b, 1))]
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    stem = [nn.Conv2d(3, 32, 7, 2, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     trunk = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    heads = nn.ModuleList(nn.Linear(128, 1) for _ in range(40))
-    targets = [torch.randint(2, (32, 1)).float() for _ in range(40)]
-    return Workload("resnet40", trunk, heads, torch.randn(32, 3, 32, 32), targets, F.binary_cross_entropy_with_logits)
+    heads = nn.ModuleList(nn.Linear(256, 1) for _ in range(40))
+    targets = [torch.randint(2, (16, 1)).float() for _ in range(40)]
+    return Workload("resnet40", trunk, heads, torch.randn(16, 3, 64, 64), targets, F.binary_cross_entropy_with_logits)
 
 
 def _sources4_mlp() -> Workload:
