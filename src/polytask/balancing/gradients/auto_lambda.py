@@ -21,8 +21,9 @@ class AutoLambda(Balancer):
        \qquad \frac{\partial}{\partial \lambda_i} = -\alpha \, \nabla L_i(\theta)^\top \nabla
        L^{\mathrm{val}}(\theta'), \qquad w = \lambda
 
-    one Adam step on :math:`\lambda` before each training step. The products are the signal ``validation``;
-    :func:`~polytask.balancing.validation.validation_products` measures them.
+    one Adam step on :math:`\lambda` before each training step. The products are the signal ``validation``. The engine
+    measures them from ``validation=``, a validation loss, at the parameters as they are, which is the look-ahead for
+    small :math:`\alpha`; :func:`~polytask.balancing.validation.validation_products` measures them after it.
 
     Args:
         lr: Learning rate of the weights.
@@ -41,9 +42,10 @@ class AutoLambda(Balancer):
     Note:
         Which tasks matter is decided by what the validation loss sums: all of them, or the primary ones. Weights are
         not bounded below, as in the authors' code; a negative one unlearns a task. The authors step the look-ahead
-        with the optimiser's momentum, here it is plain gradient descent; the gradient of :math:`\lambda` is unchanged
-        in form. Cost: with finite differences two more training passes (one backward each only for the first), one
-        validation pass and two forwards a step, about 2.7 times plain summation; nothing is stored but one gradient.
+        with the optimiser's momentum, here it is plain gradient descent.
+        Cost: through the engine one gradient a task and one validation pass. With finite differences, whatever the
+        number of tasks, one more training pass, one validation pass and two forwards a step, about 3.7 times plain
+        summation, and one stored gradient.
 
     References:
         Liu, James, Davison, Johns (2022). Auto-Lambda: Disentangling dynamic task relationships. TMLR
@@ -73,3 +75,7 @@ class AutoLambda(Balancer):
             )
         self.adam.step(self.factor, -self.step * signals.validation, signals.index)
         return self.factor[signals.index]
+
+    def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """The same weights: they weigh whole losses."""
+        return weights

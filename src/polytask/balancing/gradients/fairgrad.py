@@ -8,7 +8,8 @@ import numpy as np
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import at_least
-from polytask.balancing.solvers.bargaining import bargain, bargain_step
+from polytask.balancing.resilient import PerTaskResilient
+from polytask.balancing.solvers.bargaining import bargain, bargain_slope
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
 from polytask.shapes import Float, Tensor
 
@@ -50,6 +51,10 @@ class FairGrad(Balancer):
         super().__init__()
         self.alpha = at_least("FairGrad", "alpha", alpha, 0.0, above=True)
 
+    def reset(self, n_tasks: int) -> None:
+        """Step sizes of the matrix-free mode."""
+        self.steps = PerTaskResilient(n_tasks)
+
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The fair weights, in units of the Gramian's norm."""
         gramian = gramian_of(signals)
@@ -67,5 +72,7 @@ class FairGrad(Balancer):
     def iterate(
         self, signals: Signals, weights: Float[Tensor, " T"], product: Float[Tensor, " T"]
     ) -> Float[Tensor, " T"]:
-        """One fixed-point step towards ``(G w)_i w_i^(1/alpha)`` equal for all; the weights keep their mean."""
-        return tensor_of(bargain_step(weights.cpu().numpy(), product.cpu().numpy(), 1.0 / self.alpha))
+        """One resilient step towards equal ``(G w)_i w_i^(1/alpha)``; the weights keep their sum."""
+        slope = bargain_slope(weights.cpu().numpy(), product.cpu().numpy(), 1.0 / self.alpha)
+        moved = self.steps.step(weights, tensor_of(slope), signals.index)
+        return moved * (weights.sum() / moved.sum())

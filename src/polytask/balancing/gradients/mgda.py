@@ -8,6 +8,7 @@ import torch
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.resilient import PerTaskResilient
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
 from polytask.balancing.solvers.simplex import min_norm
 from polytask.errors import RecipeError
@@ -15,6 +16,7 @@ from polytask.shapes import Float, Tensor
 
 __all__ = ["MGDA"]
 
+_LEAST = 1e-6
 _NORMALISERS = ("none", "norm", "loss", "loss+norm")
 
 
@@ -25,9 +27,9 @@ class MGDA(Balancer):
        \qquad w_i = r_i \alpha_i
 
     Args:
-        preference: :math:`r`, of which only the ratios matter: the method runs on the losses :math:`r_i L_i`. It bends
-            the path towards the preferred tasks; every Pareto-stationary point stays a resting point. For a given
-            point of the front use :class:`~polytask.balancing.EPO` or :class:`~polytask.balancing.STCH`.
+        preference: :math:`r`, of which only the ratios matter: the method runs on the losses :math:`r_i L_i`. It
+            bends the path towards the preferred tasks; every Pareto-stationary point stays a resting point. For a
+            chosen point of the front use :class:`~polytask.balancing.STCH`.
         normalise: :math:`n`: ``none`` (1), ``norm`` (the gradient's norm), ``loss`` or ``loss+norm`` (their product).
 
     Raises:
@@ -63,9 +65,10 @@ class MGDA(Balancer):
         self.normalise = normalise
 
     def reset(self, n_tasks: int) -> None:
-        """Look the preference up."""
+        """Look the preference up; step sizes of the matrix-free mode."""
         scale = per_task("MGDA", "preference", self.preference, self.tasks)
         self.register_buffer("scale", scale / scale.mean())
+        self.steps = PerTaskResilient(n_tasks)
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The min-norm weights times the preference."""
@@ -86,9 +89,12 @@ class MGDA(Balancer):
     def iterate(
         self, signals: Signals, weights: Float[Tensor, " T"], product: Float[Tensor, " T"]
     ) -> Float[Tensor, " T"]:
-        """One exponentiated-gradient step on the simplex, on the unscaled losses."""
+        """One resilient step on the simplex, on the unscaled losses."""
+        product = product.to(weights)
         size = product.abs().max()
         if not bool(size > 0.0):
             return weights
-        share = weights.clamp_min(1e-6) * torch.exp(-0.5 * (product - product.min()) / size)
+        slope = (product - weights @ product / weights.sum()) / size
+        # a weight of exactly zero could never come back
+        share = self.steps.step(weights.clamp_min(_LEAST), slope, signals.index)
         return share / share.sum()

@@ -8,7 +8,8 @@ import numpy as np
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import at_least
-from polytask.balancing.solvers.bargaining import bargain, bargain_step
+from polytask.balancing.resilient import PerTaskResilient
+from polytask.balancing.solvers.bargaining import bargain, bargain_slope
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
 from polytask.shapes import Float, Tensor
 
@@ -51,6 +52,10 @@ class NashMTL(Balancer):
         super().__init__()
         self.max_norm = None if max_norm is None else at_least("NashMTL", "max_norm", max_norm, 0.0, above=True)
 
+    def reset(self, n_tasks: int) -> None:
+        """Step sizes of the matrix-free mode."""
+        self.steps = PerTaskResilient(n_tasks)
+
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The bargaining weights, in units of the Gramian's norm."""
         gramian = gramian_of(signals)
@@ -69,5 +74,7 @@ class NashMTL(Balancer):
     def iterate(
         self, signals: Signals, weights: Float[Tensor, " T"], product: Float[Tensor, " T"]
     ) -> Float[Tensor, " T"]:
-        """One fixed-point step towards equal gains ``w_i (G w)_i``; the weights keep their mean."""
-        return tensor_of(bargain_step(weights.cpu().numpy(), product.cpu().numpy(), 1.0))
+        """One resilient step towards equal ``w_i (G w)_i``; the weights keep their sum."""
+        slope = bargain_slope(weights.cpu().numpy(), product.cpu().numpy(), 1.0)
+        moved = self.steps.step(weights, tensor_of(slope), signals.index)
+        return moved * (weights.sum() / moved.sum())

@@ -8,7 +8,7 @@ from scipy.linalg import lapack
 from polytask.balancing.solvers.gramian import Floats, ScaledGramian, Solution
 from polytask.balancing.solvers.simplex import min_norm
 
-__all__ = ["bargain", "bargain_step"]
+__all__ = ["bargain", "bargain_slope"]
 
 _LIMIT = 1e8
 _ITERATIONS = 100
@@ -115,8 +115,8 @@ def _potential(u: Floats, product: Floats, pull: Floats, p: float) -> float:
     return float(0.5 * (u @ product) - barrier)
 
 
-def bargain_step(weights: Floats, product: Floats, exponent: float) -> Floats:
-    """One step of the fixed point towards ``product_i * w_i^p`` equal for all tasks, at most a factor of two a task.
+def bargain_slope(weights: Floats, product: Floats, exponent: float) -> Floats:
+    """How far each gain is from what its weight asks for, relative; zero at the bargain, whatever its scale.
 
     Args:
         weights: Positive weights.
@@ -124,15 +124,12 @@ def bargain_step(weights: Floats, product: Floats, exponent: float) -> Floats:
         exponent: :math:`p`.
 
     Example:
-        >>> bargain_step(np.array([1.0, 1.0]), np.array([4.0, 1.0]), 1.0)
-        array([0.66666667, 1.33333333])
+        >>> bargain_slope(np.array([1.0, 1.0]), np.array([4.0, 1.0]), 1.0)
+        array([ 0.6, -0.6])
     """
-    gains = product * weights**exponent
-    mean = float(np.abs(gains).mean())
-    if mean <= 0.0:
-        return weights
-    factor = np.full_like(weights, 2.0)  # a task that would lose gets more weight
-    np.power(gains / mean, -1.0 / (1.0 + exponent), out=factor, where=gains > 0.0)
-    moved = weights * np.clip(factor, 0.5, 2.0)
-    scaled: Floats = moved * (weights.sum() / moved.sum())
-    return scaled
+    square = float(weights @ product)
+    if square <= 0.0:
+        return np.zeros_like(weights)
+    # the best multiple of the weights solves the equations on average, so that only their ratios are judged
+    slope: Floats = product * weights**exponent * (float((weights ** (1.0 - exponent)).sum()) / square) - 1.0
+    return slope
