@@ -242,3 +242,17 @@ def test_zero_and_rank_one_gramians_give_finite_weights(n_tasks, name):
         assert np.abs(weights).max() < 1e6
     partial = np.diag(np.r_[0.0, np.ones(n_tasks - 1)])
     assert np.isfinite(SOLVERS[name](partial)).all()
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_gramian_with_the_rounding_of_single_precision_is_no_trouble(name):
+    """Rank 3 for 40 tasks in a half space, and then noise that makes it indefinite."""
+    rng = np.random.default_rng(6)
+    rows = rng.standard_normal((40, 3))
+    rows[:, 0] = np.abs(rows[:, 0]) + 0.5
+    noise = 1e-7 * rng.standard_normal((40, 40))
+    exact, rough = rows @ rows.T, rows @ rows.T + noise + noise.T
+    found, expected = (rows.T @ SOLVERS[name](g) for g in (rough, exact))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.linalg.norm(expected))
+    assert min_norm(rough).reason == ""
+    assert bargain(rough).reason == ""

@@ -11,6 +11,7 @@ __all__ = ["frank_wolfe", "min_norm", "project_on_simplex", "shares"]
 
 _GAP = 1e-9
 _FLOOR = 1e-14
+_SINGLE = 1e-6  # a Gramian of float32 gradients is known, and positive semi-definite, no better than this
 
 
 def min_norm(gramian: Floats) -> Solution:
@@ -55,7 +56,7 @@ def min_norm(gramian: Floats) -> Solution:
     if _gap(gramian, weights) <= _tolerance(gramian, weights):
         return Solution(weights)
     weights = frank_wolfe(gramian, weights)
-    if _gap(gramian, weights) <= 1e3 * _tolerance(gramian, weights):
+    if _gap(gramian, weights) <= max(1e3 * _tolerance(gramian, weights), _SINGLE * _size(gramian, weights)):
         return Solution(weights)
     return Solution(weights, "min-norm: the duality gap stayed open; the best point found was used")
 
@@ -80,8 +81,11 @@ def _gap(gramian: Floats, weights: Floats) -> float:
 
 def _tolerance(gramian: Floats, weights: Floats) -> float:
     # The rounding of the products that the gap is made of: relative to the weighted norms, not to the largest task.
-    size = float(np.sqrt(np.maximum(gramian.diagonal(), 0.0)) @ weights) ** 2
-    return max(_GAP * float(weights @ gramian @ weights), _FLOOR * len(weights) * size)
+    return max(_GAP * float(weights @ gramian @ weights), _FLOOR * len(weights) * _size(gramian, weights))
+
+
+def _size(gramian: Floats, weights: Floats) -> float:
+    return float(np.sqrt(np.maximum(gramian.diagonal(), 0.0)) @ weights) ** 2
 
 
 def frank_wolfe(gramian: Floats, start: Floats, iterations: int = 2000) -> Floats:
