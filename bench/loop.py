@@ -23,7 +23,7 @@ from torch import nn
 
 from polytask.balancing import registry as balancers
 from polytask.data.batch import ArraySource
-from polytask.data.sampler import BatchPlan
+from polytask.data.plan import BatchPlan
 from polytask.models.inputs import InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Regression

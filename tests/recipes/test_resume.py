@@ -224,7 +224,7 @@ def test_an_existing_folder_is_refused(tmp_path):
     folder = tmp_path / "run"
     cut_run(folder)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(RunFolderError, match="holds something already.*--resume"):
+    with pytest.raises(RunFolderError, match=r"holds something already.*--resume"):
         recipe().run(table(), out=folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     (tmp_path / "file").write_text("x")
@@ -250,7 +250,7 @@ def test_a_folder_in_which_nothing_was_trained_may_be_used(tmp_path):
 )
 def test_another_recipe_or_other_data_are_refused(tmp_path, changes, data):
     cut_run(tmp_path / "run")
-    with pytest.raises(RunFolderError, match="run of another recipe: (recipe|data) differ"):
+    with pytest.raises(RunFolderError, match=r"run of another recipe: (recipe|data) differ"):
         recipe(**changes).run(data, out=tmp_path / "run", resume=True)
 
 
