@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from polytask.bundle import Bundle, load
     from polytask.estimators import MultiTaskEstimator
     from polytask.recipe import Recipe
+    from polytask.study import Study
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "MultiTaskEstimator", "Recipe", "balanced_backward", "load"]
+__all__ = ["Bundle", "MultiTaskEstimator", "Recipe", "Study", "balanced_backward", "load"]
 
 _HOMES = {
     "Bundle": "polytask.bundle",
     "MultiTaskEstimator": "polytask.estimators",
     "Recipe": "polytask.recipe",
+    "Study": "polytask.study.study",
     "balanced_backward": "polytask.balancing.backward",
     "load": "polytask.bundle",
 }

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from polytask.bundle.blend import blended
 from polytask.bundle.estimators import Estimators
 from polytask.bundle.lines import Lines
 from polytask.bundle.model import BundledModel, Reading
@@ -24,6 +25,7 @@ from polytask.data.transform import TableTransform
 from polytask.errors import BundleError, InputError, UnknownNameError
 from polytask.models.inputs import InputShape
 from polytask.records import without_nan
+from polytask.shapes import Tensor
 from polytask.storage import write_json
 from polytask.tasks.task import Prediction, Task, task_from_options
 
@@ -41,11 +43,12 @@ class Bundle:
 
     Args:
         tasks: The fitted tasks, in order.
-        models: The models; each task is answered by the first that has it.
+        models: The models; each task is answered by the first that has it, unless ``answers`` says otherwise.
         transforms: For sources that are tables, how columns become tensors, by the source's name, and for models with
             another encoding by ``"source (encoding)"``; other sources are arrays.
         metrics: Test metrics of each task, as measured when the bundle was made.
         provenance: Versions, data, recipe: where it comes from.
+        answers: For tasks that are answered by certain models, their positions; the mean answer of several.
 
     Example:
         See :class:`polytask.Recipe` and :class:`polytask.MultiTaskEstimator`, which make bundles.
@@ -56,6 +59,7 @@ class Bundle:
     transforms: Mapping[str, TableTransform] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def task(self, name: str) -> Task:
         """A task by name.
@@ -106,15 +110,8 @@ class Bundle:
         """
         name = self._source(source)
         asked = [self.task(task) for task in tasks] if tasks is not None else list(self.tasks)
-        encoded: dict[str, ArraySource] = {}
-        answers: dict[str, Prediction] = {}
-        for model in self.models:
-            mine = [task for task in asked if task.name in model.tasks and task.name not in answers]
-            if mine and name in model.sources:
-                if model.encoding not in encoded:
-                    encoded[model.encoding] = self.encode(data, name, model.encoding)
-                outputs = model.outputs(encoded[model.encoding], [task.name for task in mine])
-                answers |= {task.name: task.decode(outputs[task.name]) for task in mine}
+        outputs = self._outputs(data, name, asked)
+        answers = {task.name: task.decode(outputs[task.name]) for task in asked if task.name in outputs}
         missing = [task.name for task in asked if task.name not in answers]
         if missing:
             raise InputError(f"No model of this bundle answers {missing} for rows of {name!r}.")
@@ -144,8 +141,26 @@ class Bundle:
             "models": models,
             "metrics": without_nan(self.metrics),
             "provenance": without_nan(self.provenance),
+            "answers": {task: list(positions) for task, positions in self.answers.items()},
         }
         write_json(folder / "bundle.json", {"schema": SCHEMA, "sha256": _digest(content), "content": content})
+
+    def _outputs(self, data: Any, source: str, asked: Sequence[Task]) -> dict[str, Tensor]:
+        """Outputs of each task that a model for the source answers; every model and encoding is run once."""
+        wanted: dict[int, list[str]] = {}
+        for task in asked:
+            able = [i for i, m in enumerate(self.models) if task.name in m.tasks and source in m.sources]
+            for position in self.answers.get(task.name, able[:1]):
+                wanted.setdefault(position, []).append(task.name)
+        encoded: dict[str, ArraySource] = {}
+        found: dict[str, list[Tensor]] = {}
+        for position, names in wanted.items():
+            model = self.models[position]
+            if model.encoding not in encoded:
+                encoded[model.encoding] = self.encode(data, source, model.encoding)
+            for name, out in model.outputs(encoded[model.encoding], names).items():
+                found.setdefault(name, []).append(out)
+        return {task.name: blended(task, found[task.name]) for task in asked if task.name in found}
 
     def _source(self, name: str | None) -> str:
         if name is None:
@@ -205,6 +220,7 @@ def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
         transforms={name: TableTransform().load_state(state) for name, state in content["transforms"].items()},
         metrics=content["metrics"],
         provenance=content["provenance"],
+        answers=content.get("answers", {}),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from polytask.cli import demo, fit, info, list_methods, predict
+from polytask.cli import demo, fit, info, list_methods, predict, study
 from polytask.cli.terminal import fail
 from polytask.errors import PolytaskError
 
@@ -56,6 +56,7 @@ def _main(
 
 app.command("demo")(demo.demo)
 app.command("fit")(fit.fit)
+app.command("study")(study.study)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)
 app.command("list")(list_methods.list_methods)

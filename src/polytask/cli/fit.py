@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polytask.cli.options import method_options, separated
+from polytask.cli.options import method_options, separated, task_option
 from polytask.errors import RecipeError
 
 __all__ = ["fit"]
@@ -59,7 +59,7 @@ def fit(
             raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
         spec = _given(path=str(data), drop=separated(drop), inputs=separated(inputs) or None)
         recipe = Recipe(
-            tasks=dict(_task(entry) for entry in separated(targets)),
+            tasks=dict(task_option(entry) for entry in separated(targets)),
             data={data.stem: spec},
             split=_split(group, time, stratify),
             encoder=encoder,
@@ -82,14 +82,6 @@ def fit(
         say(f"Model: {run.path / 'bundle'}    Predict: polytask predict {run.path} NEW.csv --out P.csv")
     else:
         note("Nothing was saved: give --out to keep the model.")
-
-
-def _task(entry: str) -> tuple[str, dict[str, Any]]:
-    from polytask.tasks import registry
-
-    name, _, kind = entry.rpartition(":")
-    # Only a known kind is one: a column's own name may hold a colon.
-    return (name, {"kind": kind}) if name and kind in registry.names() else (entry, {})
 
 
 def _split(group: str, time: str, stratify: bool) -> dict[str, Any]:

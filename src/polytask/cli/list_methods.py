@@ -19,6 +19,7 @@ ROLES = {
     "samplers": "polytask.data.samplers",
     "linear": "polytask.linear",
     "trees": "polytask.trees",
+    "arms": "polytask.study.arms",
 }
 
 

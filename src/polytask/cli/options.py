@@ -8,7 +8,7 @@ from typing import Any
 
 from polytask.errors import RecipeError
 
-__all__ = ["method_options", "separated"]
+__all__ = ["method_options", "separated", "task_option"]
 
 
 def separated(text: str) -> list[str]:
@@ -20,6 +20,17 @@ def separated(text: str) -> list[str]:
     """
     names = [name.strip().replace("\0", ",") for name in text.replace("\\,", "\0").split(",")]
     return [name for name in names if name]
+
+
+def task_option(entry: str) -> tuple[str, dict[str, Any]]:
+    """A target as it is written, its kind after a colon, as name and options of a task.
+
+    Example:
+        >>> task_option("visits:count"), task_option("price")
+        (('visits', {'kind': 'count'}), ('price', {}))
+    """
+    name, colon, kind = entry.rpartition(":")
+    return (name, {"kind": kind}) if colon else (entry, {})
 
 
 def method_options(settings: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

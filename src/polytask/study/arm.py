@@ -1,0 +1,214 @@
+"""The contract of an arm: a fold's training and validation rows in, trained models out."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from polytask.bundle import BundledModel
+from polytask.bundle.columns import Column, columns_of, input_matrix, labels_of_column
+from polytask.data.batch import ArraySource
+from polytask.data.transform import TableTransform
+from polytask.errors import RecipeError
+from polytask.shapes import Tensor
+from polytask.tasks.task import Task
+from polytask.training.preparation import Prepared
+from polytask.training.run import Plan
+
+__all__ = ["Arm", "FittedArm", "FoldData", "make_arm"]
+
+PLAIN = "plain"
+"""Name of the encoding that plain models read: numbers centred and scaled, but not bent."""
+
+
+@dataclass
+class FoldData:
+    """What an arm may see of a fold: training and validation rows, never a test row.
+
+    Args:
+        prepared: Tasks, sources and transforms as networks read them; without test rows.
+        plain: The training and validation rows of each source as plain models read them, by part.
+        plain_transforms: The transforms that made them, by source; none for arrays.
+        plan: Architecture and settings of networks.
+        seed: Of everything random.
+    """
+
+    prepared: Prepared
+    plain: Mapping[str, Mapping[str, ArraySource]]
+    plain_transforms: Mapping[str, TableTransform]
+    plan: Plan
+    seed: int
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that have enough labels here, fitted."""
+        return self.prepared.tasks
+
+    @property
+    def source(self) -> str:
+        """The one source of the study."""
+        return next(iter(self.prepared.train))
+
+    @property
+    def encoding(self) -> str:
+        """The encoding that plain models read."""
+        return PLAIN if self.plain_transforms else ""
+
+    @cached_property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of codes of each categorical input."""
+        transform = self.plain_transforms.get(self.source)
+        return tuple(transform.cardinalities.values()) if transform is not None else ()
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The columns of all tasks that plain models can serve."""
+        return [column for task in self.tasks for column in columns_of(task)]
+
+    def only(self, names: Sequence[str]) -> FoldData:
+        """The same fold for some of the tasks."""
+        return replace(self, prepared=self.prepared.only(names))
+
+    def matrix(self, part: str, *, one_hot: bool = False) -> np.ndarray:
+        """Plain inputs ``[N, D]`` of ``train``, ``validation``, or ``both``; no row for a part that is empty."""
+        sources = [self.plain[p][self.source] for p in self._parts(part)]
+        cardinalities = self.cardinalities if one_hot else ()
+        return np.vstack([input_matrix(source.inputs, cardinalities) for source in sources])
+
+    def labels(self, column: Column, part: str) -> np.ndarray:
+        """Labels ``[N]`` of a column, NaN where not observed."""
+        return np.concatenate([labels_of_column(column, self.plain[p][self.source]) for p in self._parts(part)])
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation rows; the last training of a study has none."""
+        return self.source in self.plain["validation"]
+
+    def _parts(self, part: str) -> list[str]:
+        wanted = ["train", "validation"] if part == "both" else [part]
+        return [p for p in wanted if self.source in self.plain[p]]
+
+
+@dataclass
+class FittedArm:
+    """What an arm learned on a fold.
+
+    Args:
+        models: The models; together they answer the tasks that the arm serves.
+        choosing: Models that saw training rows only, whose answers on the validation rows are honest; the same ones
+            unless the arm learned once more with the validation rows.
+        settled: What validation decided, such as epochs: numbers by name, from which a last training without
+            validation rows is set up.
+        curves: Per task, ``{"epoch", "train", "validation"}`` losses.
+        weights: ``{"epoch": [...], "tasks": {task: [...]}}``.
+        conflict: ``{"epoch": [...], "pairs": {...}}``.
+        gates: Per task, the share of each expert.
+        notes: What a reader should know.
+    """
+
+    models: Sequence[BundledModel]
+    choosing: Sequence[BundledModel] = ()
+    settled: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    conflict: Mapping[str, Any] = field(default_factory=dict)
+    gates: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that were learned."""
+        return sum(model.n_parameters for model in self.models)
+
+
+class Arm(ABC):
+    """One way of learning the tasks: an architecture, a balancer, another kind of model.
+
+    Args:
+        name: As it is written: ``joint:mmoe``.
+
+    Note:
+        A new arm is one file in ``polytask/study/arms`` with one subclass; the file's name is the arm's. What follows a
+        colon is given as ``kind``, after ``@`` as ``ratio``, after ``+`` as ``balancer``, for arms that take them.
+    """
+
+    role: ClassVar[str]
+    """``joint``, ``single``, ``pooled``, ``linear``, ``forest`` or ``outsider``."""
+    is_per_task: ClassVar[bool] = False
+    """Whether each task is learned on its own, so that a task's model is the same without the others."""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Which of ``kind``, ``ratio`` and ``balancer`` the arm takes."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What the arm is, in a sentence."""
+
+    def why_not(self, fold: FoldData) -> str:
+        """Why the arm makes no sense on this data; empty if it does."""
+        return ""
+
+    @abstractmethod
+    def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
+        """Learn the tasks of a fold.
+
+        Args:
+            fold: Its rows.
+            settled: What earlier folds settled, for a training without validation rows.
+        """
+
+
+_NAME = re.compile(r"^(?P<arm>[a-z_0-9]+)(:(?P<kind>[a-z_0-9]+))?(@(?P<ratio>[0-9.]+))?(\+(?P<balancer>[a-z_0-9]+))?$")
+
+
+def make_arm(name: str) -> Arm:
+    """An arm by its name on the command line: ``boosting``, ``joint:hard@0.5+pcgrad``.
+
+    Raises:
+        UnknownNameError: If there is no such arm.
+        RecipeError: If the name cannot be read, or the arm does not take what it says.
+
+    Example:
+        >>> make_arm("joint:hard@0.5").words
+        'One network for all tasks, hard sharing (ratio 0.5), equal weights.'
+    """
+    from polytask.study.arms import registry
+
+    found = _NAME.match(name)
+    if found is None:
+        raise RecipeError(
+            f"{name!r} names no arm. Write ARM, ARM:KIND, ARM:KIND@RATIO, ARM+BALANCER; for example joint:mmoe, "
+            f"joint:hard@0.5, joint+pcgrad. Arms: {', '.join(registry.names())}."
+        )
+    arm: type[Arm] = registry.load(found["arm"])
+    options = {key: found[key] for key in ("kind", "ratio", "balancer") if found[key] is not None}
+    if extra := [key for key in options if key not in arm.takes]:
+        takes = f"it takes {', '.join(arm.takes)}" if arm.takes else "it takes none"
+        raise RecipeError(f"Arm {found['arm']!r} has no {extra[0]} ({name!r}); {takes}.")
+    made: Arm = arm(name, **options)
+    return made
+
+
+def outputs_of(models: Sequence[BundledModel], sources: Mapping[str, ArraySource]) -> dict[str, Tensor]:
+    """Outputs of all tasks that the models serve, for the same rows in the encoding of each.
+
+    Args:
+        models: The models.
+        sources: The rows by encoding.
+    """
+    found: dict[str, Tensor] = {}
+    for model in models:
+        mine = [task for task in model.tasks if task not in found]
+        with torch.inference_mode():
+            found |= model.outputs(sources[model.encoding], mine)
+    return found

@@ -1,0 +1,78 @@
+"""One network for all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from polytask.errors import RecipeError
+from polytask.study.arm import Arm, FittedArm, FoldData
+from polytask.study.networks import best_epochs, conflict_of, curves_of, train, weights_of
+
+__all__ = ["Joint"]
+
+
+class Joint(Arm):
+    """One network for all tasks.
+
+    Args:
+        name: See :class:`~polytask.study.arm.Arm`.
+        kind: The sharing; that of the study's recipe if ``None``.
+        ratio: How much is shared, for sharings that have a ratio.
+        balancer: The balancer; that of the study's recipe if ``None``.
+
+    Raises:
+        RecipeError: If the ratio is no number.
+    """
+
+    role: ClassVar[str] = "joint"
+    takes: ClassVar[tuple[str, ...]] = ("kind", "ratio", "balancer")
+
+    def __init__(self, name: str, kind: str | None = None, ratio: str | None = None, balancer: str | None = None):
+        super().__init__(name)
+        from polytask.balancing import registry as balancers
+        from polytask.models.sharing import registry as sharings
+
+        # Names are looked up now, so that a wrong one is found before anything is trained.
+        if kind is not None:
+            sharings.load(kind)
+        if balancer is not None:
+            balancers.load(balancer)
+        self.kind, self.balancer = kind, balancer
+        try:
+            self.ratio = None if ratio is None else float(ratio)
+        except ValueError:
+            raise RecipeError(f"{name!r}: the ratio after @ must be a number, got {ratio!r}.") from None
+
+    @property
+    def words(self) -> str:
+        """What the arm is."""
+        sharing = f", {self.kind} sharing" if self.kind else ""
+        ratio = f" (ratio {self.ratio:g})" if self.ratio is not None else ""
+        weights = f"balanced by {self.balancer}" if self.balancer else "equal weights"
+        return f"One network for all tasks{sharing}{ratio}, {weights}."
+
+    def why_not(self, fold: FoldData) -> str:
+        """There must be something to share."""
+        return "" if len(fold.tasks) > 1 else "there is one task only, so nothing is learned jointly"
+
+    def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
+        """Train the network."""
+        plan = fold.plan
+        if self.kind is not None:
+            plan = replace(plan, sharing=self.kind, sharing_options={})
+        if self.ratio is not None:
+            plan = replace(plan, sharing_options={**plan.sharing_options, "ratio": self.ratio})
+        if self.balancer is not None:
+            plan = replace(plan, balancer=self.balancer, balancer_options={})
+        fitted = train(fold, plan, self.name, (settled or {}).get("epochs"))
+        names = [task.name for task in fold.tasks]
+        return FittedArm(
+            fitted.bundle.models,
+            settled={"epochs": best_epochs(fitted)},
+            curves=curves_of(fitted.history, names),
+            weights=weights_of(fitted.history, names) if plan.balancer != "equal" else {},
+            conflict=conflict_of(fitted.history),
+            notes=fitted.notes,
+        )

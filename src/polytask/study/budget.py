@@ -1,0 +1,92 @@
+"""What fits into the time there is: which arms, and how often the folds are repeated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from polytask.errors import RecipeError
+
+__all__ = ["DEFAULT_ARMS", "NEEDED", "Budget", "seconds_of"]
+
+DEFAULT_ARMS = (
+    "single",
+    "joint",
+    "boosting",
+    "linear",
+    "joint_forest",
+    "forest",
+    "joint:mmoe",
+    "joint+uncertainty",
+    "joint_linear",
+    "chains",
+    "pooled",
+)
+"""Tried in this order, the most telling first, for as long as the budget lasts."""
+
+NEEDED = ("single", "joint")
+"""Without these there is no verdict; they run whatever the budget is."""
+
+_MOST_REPEATS = 4
+
+
+def seconds_of(text: str | float | None) -> float | None:
+    """A budget in seconds: ``90``, ``"90s"``, ``"10m"``, ``"1.5h"``; ``None`` for none.
+
+    Raises:
+        RecipeError: If it is none of these, or not above zero.
+
+    Example:
+        >>> seconds_of("10m"), seconds_of(90)
+        (600.0, 90.0)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(s|m|h)?\s*", str(text))
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"] if found else 0.0
+    if seconds <= 0:
+        raise RecipeError(f"A budget is a time such as 90s, 10m or 1h; got {text!r}.")
+    return seconds
+
+
+class Budget:
+    """Decides from measured times; the same times give the same decisions, so that a study can be gone on with.
+
+    Args:
+        seconds: The time for all trainings; ``None`` if there is no limit.
+        n_folds: Trainings of each arm in one repetition.
+        needed: Arms that are run in any case.
+    """
+
+    def __init__(self, seconds: float | None, n_folds: int, needed: Collection[str] = NEEDED):
+        self.seconds, self.n_folds, self.needed = seconds, n_folds, needed
+        self.costs: dict[str, float] = {}
+        self._wasted = 0.0
+
+    @property
+    def planned(self) -> float:
+        """Time of one repetition with all arms kept, and of one last training of each."""
+        return self._wasted + sum(self.costs.values()) * (self.n_folds + 1)
+
+    def why_not_try(self, arm: str) -> str:
+        """Why an arm is not even tried; empty if it is."""
+        if self.seconds is None or arm in self.needed or self.planned < 0.9 * self.seconds:
+            return ""
+        return f"no time left to try it: the arms before it take about {self.planned:.0f} s of {self.seconds:.0f} s"
+
+    def why_not_keep(self, arm: str, cost: float) -> str:
+        """Count an arm in, after its first fold took this long; or why not, if it does not fit."""
+        left = (self.seconds or 0) - self.planned
+        if self.seconds is None or arm in self.needed or cost * (self.n_folds + 1) <= left:
+            self.costs[arm] = cost
+            return ""
+        self._wasted += cost
+        return f"would take about {cost * (self.n_folds + 1):.0f} s of the {max(left, 0):.0f} s that are left"
+
+    def repeats(self, spent: float) -> int:
+        """How often the folds can be gone through in all, after the first time took this long."""
+        if self.seconds is None or spent <= 0:
+            return 1
+        one = sum(self.costs.values()) * self.n_folds
+        last = sum(self.costs.values())
+        return max(1, min(_MOST_REPEATS, 1 + int((self.seconds - spent - last) / max(one, 1e-9))))

@@ -1,0 +1,76 @@
+"""The models that a study leaves: what was chosen, learned once more from all rows, in one bundle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from polytask.bundle import Bundle, BundledModel
+from polytask.data.transform import TableTransform
+from polytask.study.arm import PLAIN, FoldData, make_arm
+from polytask.study.choice import Candidate
+from polytask.study.trials import Trial
+
+__all__ = ["final_bundle", "settle"]
+
+
+def settle(trials: Sequence[Trial]) -> dict[str, float]:
+    """What the folds settled: the most frequent of choices, the median of everything else.
+
+    Example:
+        >>> found = settle([Trial("a", settled={"choice x": 2, "epochs": e}) for e in (10, 12, 30)])
+        >>> found["choice x"], found["epochs"]
+        (2.0, 12.0)
+    """
+    values: dict[str, list[float]] = {}
+    for trial in trials:
+        for key, value in trial.settled.items():
+            values.setdefault(key, []).append(value)
+    return {
+        key: float(Counter(sorted(found)).most_common(1)[0][0]) if key.startswith("choice") else float(np.median(found))
+        for key, found in values.items()
+    }
+
+
+def final_bundle(
+    whole: FoldData,
+    chosen: Mapping[str, Candidate],
+    trials: Mapping[str, Sequence[Trial]],
+    provenance: Mapping[str, Any],
+) -> Bundle:
+    """Train the chosen arms on all rows, as long as the folds settled, and put them into one bundle.
+
+    Args:
+        whole: All rows.
+        chosen: The arms of each task.
+        trials: Finished trials of each arm.
+        provenance: Stored in the bundle.
+    """
+    present = {task.name for task in whole.tasks}
+    served: dict[str, list[str]] = {}
+    for task, candidate in chosen.items():
+        for arm in candidate:
+            if task in present:
+                served.setdefault(arm, []).append(task)
+    models: list[BundledModel] = []
+    positions: dict[tuple[str, str], int] = {}
+    for name, tasks in served.items():
+        made = make_arm(name)
+        fitted = made.fit(whole.only(tasks) if made.is_per_task else whole, settle(trials[name]))
+        for model in fitted.models:
+            mine = [task for task in model.tasks if task in tasks]
+            if mine:
+                positions |= {(name, task): len(models) for task in mine}
+                models.append(model)
+    answers = {
+        task: [positions[arm, task] for arm in candidate if (arm, task) in positions]
+        for task, candidate in chosen.items()
+        if task in present
+    }
+    kept = [task for task in whole.tasks if answers.get(task.name)]
+    transforms: dict[str, TableTransform] = dict(whole.prepared.transforms)
+    transforms |= {f"{source} ({PLAIN})": transform for source, transform in whole.plain_transforms.items()}
+    return Bundle(kept, models, transforms, {}, provenance, answers)

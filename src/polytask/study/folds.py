@@ -1,0 +1,192 @@
+"""The protocol of a study: which rows train, choose and test, and what an arm gets to see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from polytask.data.batch import ArraySource
+from polytask.data.sources import table_source
+from polytask.data.splits import Split, k_folds
+from polytask.data.transform import TableTransform
+from polytask.errors import DataError, TargetError
+from polytask.records import StudyFold
+from polytask.study.arm import PLAIN, FoldData
+from polytask.tasks.task import Task, task_from_options
+from polytask.training.preparation import DataSet, Prepared, TableData, prepare
+from polytask.training.run import Plan
+
+__all__ = ["JudgedFold", "Planner", "Protocol", "make_fold", "whole_fold"]
+
+Planner = Callable[[Prepared], Plan]
+"""Makes the plan of the networks for prepared data."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How rows are divided.
+
+    Args:
+        folds: Number of folds, at least 2; every row is tested once in each repetition.
+        repeats: Repetitions with a new shuffle.
+        validation: Share of the rows that are not tested which go to early stopping, tuning and choosing.
+        group: Column of groups, none of which is on two sides.
+        time: Column of times; every block of rows is tested by what came before it.
+        seed: Of the splits and of all trainings.
+
+    Note:
+        Rows at random are dealt so that every part has its share of every class and of every range of numbers, for all
+        tasks at once.
+    """
+
+    folds: int = 5
+    repeats: int = 1
+    validation: float = 0.15
+    group: str | None = None
+    time: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group and self.time:
+            raise DataError("Rows are divided by group or by time, not by both.")
+
+    def splits(self, data: DataSet, tasks: Sequence[Task]) -> list[tuple[int, int, Split]]:
+        """Repetition, fold and rows, in order."""
+        labels = None if self.time else {task.name: data.labels(task) for task in tasks}
+        found = k_folds(
+            len(data),
+            self.folds,
+            validation=self.validation,
+            repeats=1 if self.time else self.repeats,
+            seed=self.seed,
+            labels=labels,
+            groups=data.column(self.group) if self.group else None,
+            times=data.column(self.time) if self.time else None,
+        )
+        return [(i // self.folds, i % self.folds, split) for i, split in enumerate(found)]
+
+    def seed_of(self, repeat: int, fold: int) -> int:
+        """The seed of all trainings on a fold, the same for every arm."""
+        return self.seed + 1000 * repeat + fold
+
+
+@dataclass
+class JudgedFold:
+    """A fold with the rows that it is judged by, which only the study itself reads.
+
+    Args:
+        data: What the arms see.
+        parts: The rows of ``validation`` and ``test`` by encoding, labels included; no entry for a part without rows.
+        record: The fold in the record.
+    """
+
+    data: FoldData
+    parts: Mapping[str, Mapping[str, ArraySource]]
+    record: StudyFold
+
+
+def make_fold(
+    data: DataSet, tasks: Sequence[Task], planner: Planner, where: tuple[int, int], seed: int, split: Split
+) -> JudgedFold:
+    """Fit codecs and transforms on the training rows, and make the sources of all parts.
+
+    Args:
+        data: The data.
+        tasks: The tasks; copies of them are fitted.
+        planner: Makes the networks' plan for prepared data.
+        where: Repetition and fold.
+        seed: Of the trainings.
+        split: The rows.
+
+    Raises:
+        TargetError: If no task can be learned and tested.
+    """
+    made = [task_from_options(task.options()) for task in tasks]
+    absent = {}
+    for task in made:
+        if reason := _why_absent(data, task, split):
+            absent[task.name] = reason
+    present = [task for task in made if task.name not in absent]
+    if not present:
+        raise TargetError("No task has enough labels on this fold: " + "; ".join(absent.values()))
+    prepared = prepare([data], present, lambda *_: split)
+    prepared.transforms = {name: _copied(transform) for name, transform in prepared.transforms.items()}
+    plain_transform = _plain_transform(data, split.train)
+    plain: dict[str, dict[str, ArraySource]] = {"train": {}, "validation": {}, "test": {}}
+    for part, sources in plain.items():
+        rows = getattr(split, part)
+        if len(rows):
+            ready = getattr(prepared, part)[data.name]
+            sources[data.name] = ready if plain_transform is None else _encoded(data, present, plain_transform, rows)
+    encoding = PLAIN if plain_transform is not None else ""
+    parts = {
+        part: {"": ready[data.name], encoding: plain[part][data.name]}
+        for part, ready in (("validation", prepared.validation), ("test", prepared.test))
+        if data.name in ready
+    }
+    seen = FoldData(
+        prepared=replace(prepared, test={}),
+        plain={part: plain[part] for part in ("train", "validation")},
+        plain_transforms={data.name: plain_transform} if plain_transform is not None else {},
+        plan=planner(prepared),
+        seed=seed,
+    )
+    record = StudyFold(*where, seed, len(split.train), len(split.validation), len(split.test), absent)
+    return JudgedFold(seen, parts, record)
+
+
+def whole_fold(data: DataSet, tasks: Sequence[Task], planner: Planner, seed: int) -> FoldData:
+    """All rows for training and none for anything else: what the final models learn from."""
+    nothing = np.zeros(0, dtype=np.int64)
+    rows = np.arange(len(data))
+    made = [task_from_options(task.options()) for task in tasks]
+    split = Split(rows, nothing, nothing)
+    present = [task for task in made if not _why_absent(data, task, split, needs_test=False)]
+    prepared: Prepared = prepare([data], present, lambda *_: split)
+    prepared.transforms = {name: _copied(transform) for name, transform in prepared.transforms.items()}
+    plain_transform = _plain_transform(data, rows)
+    source = prepared.train[data.name]
+    plain = source if plain_transform is None else _encoded(data, present, plain_transform, rows)
+    return FoldData(
+        prepared=prepared,
+        plain={"train": {data.name: plain}, "validation": {}},
+        plain_transforms={data.name: plain_transform} if plain_transform is not None else {},
+        plan=planner(prepared),
+        seed=seed,
+    )
+
+
+def _why_absent(data: DataSet, task: Task, split: Split, *, needs_test: bool = True) -> str:
+    """Why a task cannot be learned or tested with these rows; empty if it can."""
+    try:
+        task.fit(data.labels(task, split.train))
+    except TargetError as error:
+        return str(error)
+    if not needs_test:
+        return ""
+    try:
+        _, observed = task.encode(data.labels(task, split.test))
+        task.encode(data.labels(task, split.validation))
+    except TargetError as error:
+        return str(error)
+    return "" if observed.any() else f"Task {task.name!r} has no label among the test rows of this fold."
+
+
+def _plain_transform(data: DataSet, rows: np.ndarray) -> TableTransform | None:
+    if not isinstance(data, TableData):
+        return None
+    return TableTransform(data.inputs, kinds=data.transform.kinds, scaling="standard").fit(data.table, rows)
+
+
+def _encoded(data: DataSet, tasks: Sequence[Task], transform: TableTransform, rows: np.ndarray) -> ArraySource:
+    assert isinstance(data, TableData)
+    return table_source(data.name, data.table, tasks, transform, rows, row_weights=data.row_weights)
+
+
+def _copied(transform: TableTransform) -> TableTransform:
+    """A copy, because the data set's own one is fitted anew on each fold."""
+    state: dict[str, Any] = transform.state()
+    return TableTransform().load_state(state)

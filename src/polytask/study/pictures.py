@@ -1,0 +1,102 @@
+"""What a page draws of the recommended models: reliability, residuals, coverage of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from polytask.study.choice import Candidate, FoldScores
+from polytask.tasks.task import Task
+
+__all__ = ["calibration", "coverage", "residuals"]
+
+_BINS = 10
+_MOST_POINTS = 500
+_MOST_CLASSES = 8
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def calibration(folds: Sequence[FoldScores], candidate: Candidate, task: str) -> list[dict[str, Any]]:
+    """For each class, mean predicted probability and observed share in bins of equal width, on test rows."""
+    shares, truths, labels = [], [], ()
+    for scores in folds:
+        out = scores.outputs(candidate, "test", task) if task in scores.kept.tasks else None
+        if out is None:
+            continue
+        answer = scores.kept.tasks[task].decode(out)
+        targets, observed = scores.kept.truth["test"][task]
+        assert answer.probabilities is not None
+        labels = answer.labels
+        if targets.ndim == 1:
+            truth = targets.long().numpy()[:, None] == np.arange(answer.probabilities.shape[1])
+            shares.append(answer.probabilities)
+            truths.append(truth.astype(float))
+        else:
+            shares.append(answer.probabilities)
+            truths.append(np.where(observed.numpy(), targets.numpy(), np.nan))
+    if not shares:
+        return []
+    p, y = np.vstack(shares), np.vstack(truths)
+    # The first of two classes says the same as the second.
+    first = 1 if p.shape[1] == 2 and y.shape[1] == 2 and not np.isnan(y).any() and (y.sum(1) == 1).all() else 0
+    found = []
+    for k in range(first, min(p.shape[1], _MOST_CLASSES)):
+        seen = ~np.isnan(y[:, k])
+        found.append({"class": labels[k], **_binned(p[seen, k], y[seen, k])})
+    return found
+
+
+def _binned(p: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    bins = np.minimum((p * _BINS).astype(int), _BINS - 1)
+    count = np.bincount(bins, minlength=_BINS)
+    there = count > 0
+    predicted = np.bincount(bins, weights=p, minlength=_BINS)[there] / count[there]
+    observed = np.bincount(bins, weights=y, minlength=_BINS)[there] / count[there]
+    return {
+        "predicted": predicted.round(4).tolist(),
+        "observed": observed.round(4).tolist(),
+        "count": count[there].tolist(),
+    }
+
+
+def residuals(folds: Sequence[FoldScores], candidate: Candidate, task: str, seed: int) -> dict[str, Any]:
+    """Predicted and observed numbers of at most 500 test rows, and quantiles of observed minus predicted."""
+    predicted, observed = [], []
+    for scores in folds:
+        out = scores.outputs(candidate, "test", task) if task in scores.kept.tasks else None
+        if out is None:
+            continue
+        fitted, targets = scores.kept.tasks[task], scores.kept.truth["test"][task][0]
+        values = fitted.decode(out).values
+        predicted.append(values if values.ndim == 1 else values[:, values.shape[1] // 2])
+        observed.append(_in_units(fitted, targets))
+    if not predicted:
+        return {}
+    p, y = np.concatenate(predicted).astype(float), np.concatenate(observed).astype(float)
+    left = y - p
+    quantiles = {str(q): float(f"{np.quantile(left, q):.5g}") for q in _QUANTILES}
+    kept = np.sort(np.random.default_rng(seed).permutation(len(p))[:_MOST_POINTS])
+    return {
+        "predicted": [float(f"{v:.5g}") for v in p[kept]],
+        "observed": [float(f"{v:.5g}") for v in y[kept]],
+        "quantiles": quantiles,
+    }
+
+
+def _in_units(task: Task, targets: torch.Tensor) -> np.ndarray:
+    """Targets as the user has them."""
+    if task.kind == "count":
+        return np.asarray(targets.double().numpy())
+    values = task.decode(targets.double()[:, None].expand(-1, task.n_outputs)).values
+    return values if values.ndim == 1 else values[:, 0]
+
+
+def coverage(observed: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Share of rows with a label of each task, and of each two tasks."""
+    names = list(observed)
+    matrix = np.column_stack([observed[name] for name in names]).astype(np.float64)
+    together = matrix.T @ matrix / len(matrix)
+    return {"tasks": names, "share": matrix.mean(0).round(4).tolist(), "together": together.round(4).tolist()}

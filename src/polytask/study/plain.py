@@ -1,0 +1,61 @@
+"""What the arms of plain models, one estimator a column, have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from polytask.bundle import BundledModel, Estimators, Member
+from polytask.bundle.columns import Column, columns_of
+from polytask.study.arm import FoldData
+from polytask.tasks.task import Task
+
+__all__ = ["Rows", "estimators", "rows_of", "served"]
+
+Rows = tuple[np.ndarray, np.ndarray]
+"""Inputs ``[N, D]`` and observed labels ``[N]`` of one column."""
+
+
+def served(fold: FoldData, what: Sequence[str]) -> list[Task]:
+    """Tasks all of whose columns are of these sorts, and have two different labels among the training rows."""
+    found = []
+    for task in fold.tasks:
+        columns = columns_of(task)
+        if columns and all(column.what in what and _varies(fold, column) for column in columns):
+            found.append(task)
+    return found
+
+
+def _varies(fold: FoldData, column: Column) -> bool:
+    labels = fold.labels(column, "train")
+    return len(np.unique(labels[~np.isnan(labels)])) > 1
+
+
+def rows_of(fold: FoldData, matrix: np.ndarray, column: Column, part: str) -> Rows:
+    """The rows of a part in which the column is observed."""
+    labels = fold.labels(column, part)
+    seen = ~np.isnan(labels)
+    return matrix[seen], labels[seen]
+
+
+def known_classes(rows: Rows, classes: np.ndarray) -> Rows:
+    """The rows whose class is among those given."""
+    keep = np.isin(rows[1], classes)
+    return rows[0][keep], rows[1][keep]
+
+
+def estimators(
+    fold: FoldData, tasks: Sequence[Task], members: Sequence[Member], *, one_hot: bool = False
+) -> BundledModel:
+    """The estimators as a model of a bundle."""
+    cardinalities = fold.cardinalities if one_hot else ()
+    return Estimators(fold.source, tasks, members, cardinalities, fold.encoding)
+
+
+def best_of(
+    candidates: Sequence[Mapping[str, float]], error: Callable[[Mapping[str, float]], float]
+) -> tuple[int, list[float]]:
+    """Position of the candidate with the smallest error (NaN is worst), and all errors."""
+    errors = [error(candidate) for candidate in candidates]
+    return int(np.argmin(np.where(np.isnan(errors), np.inf, errors))), errors

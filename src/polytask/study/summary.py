@@ -1,0 +1,251 @@
+"""From trials to the study record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from polytask.records import ArmResult, Interval, Recommendation, StudyFold, StudyTask, Verdict, without_nan
+from polytask.study.arm import make_arm
+from polytask.study.choice import Chosen, FoldScores, name_of
+from polytask.study.pictures import calibration, residuals
+from polytask.study.statistics import gain_of, interval_of, mean_ranks
+from polytask.study.trials import Trial
+from polytask.study.verdicts import Pairs, judge
+from polytask.tasks.task import Task
+
+__all__ = ["FORMULAS", "Outcome", "arm_results", "pictures", "recommendation", "study_tasks", "verdicts"]
+
+FORMULAS: Mapping[str, str] = {
+    "relative error": (
+        "Mean error of the answers on the test rows (squared error, log loss, deviance or pinball loss) over that of "
+        "the best constant of the training labels: 0 is perfect, 1 is no skill."
+    ),
+    "gain": "100 % x (mean relative error alone - mean relative error jointly) / mean relative error alone.",
+    "verdict": (
+        "Corrected resampled t test (Nadeau & Bengio 2003) of the paired differences of the relative errors over folds "
+        "and repetitions, two-sided; p values corrected for the number of tasks (Holm 1979); helped or hurt at 5 %."
+    ),
+    "interval": "95 % interval of the same test, for one task on its own.",
+    "mean rank": "Rank by mean relative error among the arms that serve a task (1 is best), a mean over tasks.",
+    "overall gain": (
+        "Mean over tasks of 100 % x (s - e) / ((s + e) / 2), with the mean relative errors e of the arm and s of the "
+        "single models: between -200 % and 200 %, and defined for errors of zero."
+    ),
+    "recommendation": (
+        "The arm, or mean of two arms, with the smallest mean validation error over all tasks; another one for a task "
+        "where it is better by more than one standard error. Its score comes from making this choice inside each fold."
+    ),
+}
+
+
+@dataclass
+class Outcome:
+    """Everything that was trained.
+
+    Args:
+        tasks: The tasks, fitted on all rows.
+        folds: The folds, in order.
+        trials: Trials by arm, in the order of the folds.
+        scores: Answers and truth of each fold.
+    """
+
+    tasks: Sequence[Task]
+    folds: Sequence[StudyFold]
+    trials: Mapping[str, Sequence[Trial]]
+    scores: Sequence[FoldScores]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tasks."""
+        return [task.name for task in self.tasks]
+
+    @property
+    def test_share(self) -> float:
+        """Test rows over training rows, a mean over the folds."""
+        return float(np.mean([fold.n_test / fold.n_train for fold in self.folds]))
+
+    def errors(self, arm: str, task: str) -> np.ndarray:
+        """Relative error on each fold, NaN where there is none."""
+        found = [trial.error(task) for trial in self.trials[arm]]
+        return np.array([np.nan if error is None else error for error in found], dtype=np.float64)
+
+    def mean_error(self, arm: str, task: str) -> float:
+        """Mean of the errors; NaN if the arm did not serve the task on each fold where it could."""
+        errors = self.errors(arm, task)
+        could = [task not in fold.absent for fold in self.folds]
+        return float(errors[could].mean()) if any(could) else np.nan
+
+
+def study_tasks(
+    tasks: Sequence[Task], observed: Mapping[str, np.ndarray], notes: Mapping[str, str]
+) -> dict[str, StudyTask]:
+    """The tasks as the record has them."""
+    return {
+        task.name: StudyTask(
+            kind=task.kind,
+            metric=task.metrics[0].name,
+            higher_is_better=task.metrics[0].higher_is_better,
+            n_labels=int(observed[task.name].sum()),
+            n_rows=len(observed[task.name]),
+            levels=_levels(task),
+            note=notes.get(task.name, ""),
+        )
+        for task in tasks
+    }
+
+
+def arm_results(outcome: Outcome) -> dict[str, ArmResult]:
+    """What every arm did."""
+    arms, names = list(outcome.trials), outcome.names
+    table = np.array([[outcome.mean_error(arm, task) for task in names] for arm in arms])
+    ranks = mean_ranks(table)
+    baseline = dict(zip(names, table[arms.index("single")], strict=True)) if "single" in arms else {}
+    found = {}
+    for position, arm in enumerate(arms):
+        made, trials = make_arm(arm), [trial for trial in outcome.trials[arm] if not trial.why_not]
+        errors = {task: outcome.errors(arm, task) for task in names}
+        own = dict(zip(names, table[position], strict=True))
+        found[arm] = ArmResult(
+            role=made.role,
+            words=made.words,
+            errors={task: _plain(values) for task, values in errors.items()},
+            error={task: interval_of(values, outcome.test_share) for task, values in errors.items()},
+            metrics={task: _metrics(outcome, arm, task) for task in names},
+            mean_rank=_number(ranks[position]),
+            gain=None if arm == "single" else gain_of(_known(own), _known(baseline)),
+            seconds=_mean([trial.seconds for trial in trials]),
+            predict_seconds=_mean([trial.predict_seconds for trial in trials]),
+            parameters=_mean([trial.parameters for trial in trials]),
+            notes=_notes(outcome, arm),
+        )
+    return found
+
+
+def verdicts(outcome: Outcome, recommended: Mapping[str, str]) -> dict[str, Verdict]:
+    """The joint arm against the single one, task by task; nothing if one of them did not run."""
+    if not {"joint", "single"} <= set(outcome.trials):
+        return {}
+    pairs = {
+        task: Pairs(outcome.errors("joint", task), outcome.errors("single", task), outcome.test_share)
+        for task in outcome.names
+    }
+    return judge(pairs, "joint", "single", recommended)
+
+
+def recommendation(outcome: Outcome, chosen: Chosen, results: Mapping[str, ArmResult]) -> Recommendation:
+    """Which arm for which task, and its honest score."""
+    names = outcome.names
+    own = {task: _mean_there(chosen.errors[task]) for task in names}
+    table = np.array(
+        [[outcome.mean_error(arm, task) for task in names] for arm in outcome.trials] + [[own[task] for task in names]]
+    )
+    baseline = {task: outcome.mean_error("single", task) for task in names} if "single" in outcome.trials else {}
+    outsiders = {
+        arm: np.array([outcome.mean_error(arm, task) for task in names])
+        for arm, result in results.items()
+        if result.role == "outsider"
+    }
+    best = min(outsiders, key=lambda arm: (np.isnan(outsiders[arm]).sum(), _mean_there(outsiders[arm])), default=None)
+    arms = {task: name_of(chosen.final[task]) for task in names if task in chosen.final}
+    return Recommendation(
+        arms=arms,
+        words=_words(arms),
+        errors={task: _plain(np.array(values)) for task, values in chosen.errors.items()},
+        error={task: interval_of(chosen.errors[task], outcome.test_share) for task in names},
+        mean_rank=_number(mean_ranks(table)[-1]),
+        gain=gain_of(_known(own), _known(baseline)),
+        chosen=chosen.counts,
+        best_outsider=best,
+    )
+
+
+def pictures(outcome: Outcome, chosen: Chosen, seed: int) -> dict[str, Any]:
+    """Learning curves, weights, conflict, gates of the first fold; reliability and residuals of what is recommended."""
+    first = {arm: trials[0] for arm, trials in outcome.trials.items()}
+    once = [scores for scores in outcome.scores if scores.kept.record.repeat == 0]
+    drawn: dict[str, Any] = {"calibration": {}, "residuals": {}}
+    for task in outcome.tasks:
+        if task.name not in chosen.final:
+            continue
+        if task.has_probabilities:
+            drawn["calibration"][task.name] = calibration(once, chosen.final[task.name], task.name)
+        else:
+            drawn["residuals"][task.name] = residuals(once, chosen.final[task.name], task.name, seed)
+    for what in ("curves", "weights", "conflict", "gates"):
+        drawn[what] = {arm: getattr(trial, what) for arm, trial in first.items() if getattr(trial, what)}
+    return drawn
+
+
+def _words(arms: Mapping[str, str]) -> str:
+    groups: dict[str, list[str]] = {}
+    for task, arm in arms.items():
+        groups.setdefault(arm, []).append(task)
+    parts = []
+    for arm, tasks in groups.items():
+        who = _listed(tasks) if len(groups) > 1 or len(tasks) <= 6 else f"all {len(tasks)} tasks"
+        parts.append(f"{arm} for {who}")
+    return "Use " + "; ".join(parts) + "." if parts else "Nothing can be recommended."
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _metrics(outcome: Outcome, arm: str, task: str) -> dict[str, Interval]:
+    measured = [trial.metrics.get(task) for trial in outcome.trials[arm]]
+    names = dict.fromkeys(name for metrics in measured if metrics for name in metrics)
+    return {
+        name: interval_of([metrics.get(name) if metrics else None for metrics in measured], outcome.test_share)
+        for name in names
+    }
+
+
+def _notes(outcome: Outcome, arm: str) -> tuple[str, ...]:
+    notes = dict.fromkeys(note for trial in outcome.trials[arm] for note in trial.notes)
+    for fold, trial in zip(outcome.folds, outcome.trials[arm], strict=True):
+        if trial.why_not:
+            notes[f"Repetition {fold.repeat}, fold {fold.fold}: not trained; {trial.why_not}."] = None
+    trained = [(f, trial) for f, trial in zip(outcome.folds, outcome.trials[arm], strict=True) if not trial.why_not]
+    unserved = [
+        task
+        for task in outcome.names
+        if any(task not in fold.absent and trial.error(task) is None for fold, trial in trained)
+    ]
+    if unserved:
+        notes[f"Does not serve {_listed(unserved)} on every fold."] = None
+    return tuple(notes)
+
+
+def _levels(task: Task) -> tuple[Any, ...]:
+    if not task.has_probabilities:
+        return ()
+    labels: tuple[Any, ...] = task.decode(task.initial_bias()[None]).labels
+    return labels
+
+
+def _plain(values: np.ndarray) -> tuple[float | None, ...]:
+    return tuple(without_nan([float(value) for value in values]))
+
+
+def _known(errors: Mapping[str, float]) -> dict[str, float | None]:
+    return {task: _number(error) for task, error in errors.items()}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0
+
+
+def _mean_there(values: Sequence[float] | np.ndarray) -> float:
+    there = np.asarray(values, dtype=np.float64)
+    there = there[~np.isnan(there)]
+    return float(there.mean()) if len(there) else np.nan
