@@ -20,14 +20,15 @@ class Heads(nn.Module):
         width: Width D of the representations.
         n_outputs: Width O of each task's outputs.
         hidden: Widths of hidden layers in every head.
+        n_members: Number of members of an ensemble whose rows lie together; each has a last layer of its own.
 
     Shape:
         per task ``[B, D]`` -> per task ``[B, O]``
     """
 
-    def __init__(self, width: int, n_outputs: Mapping[str, int], hidden: Sequence[int] = ()):
+    def __init__(self, width: int, n_outputs: Mapping[str, int], hidden: Sequence[int] = (), n_members: int = 1):
         super().__init__()
-        self.by_task = ByName({task: _head(width, n, hidden) for task, n in n_outputs.items()})
+        self.by_task = ByName({task: _head(width, n, hidden, n_members) for task, n in n_outputs.items()})
 
     def forward(self, representations: Mapping[str, Float[Tensor, "B D"]]) -> dict[str, Float[Tensor, "B O"]]:
         """Each given task's outputs."""
@@ -46,11 +47,35 @@ class Heads(nn.Module):
                 last.bias.copy_(bias)  # type: ignore[operator, union-attr]
 
 
-def _head(width: int, n_outputs: int, hidden: Sequence[int]) -> nn.Module:
+class _MemberLinear(nn.Module):
+    """A dense layer of its own for each member: ``[B * k, D]`` to ``[B * k, O]``."""
+
+    without_decay = ("bias",)
+
+    def __init__(self, width: int, n_outputs: int, n_members: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_members, width, n_outputs))
+        self.bias = nn.Parameter(torch.empty(n_members, n_outputs))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        bound = self.weight.shape[1] ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Float[Tensor, "Bk D"]) -> Float[Tensor, "Bk O"]:
+        members = x.unflatten(0, (-1, len(self.weight)))
+        return torch.einsum("bkd,kdo->bko", members, self.weight).add(self.bias).flatten(0, 1)
+
+
+def _head(width: int, n_outputs: int, hidden: Sequence[int], n_members: int) -> nn.Module:
+    def last(before: int) -> nn.Module:
+        return nn.Linear(before, n_outputs) if n_members == 1 else _MemberLinear(before, n_outputs, n_members)
+
     if not hidden:
-        return nn.Linear(width, n_outputs)
+        return last(width)
     layers: list[nn.Module] = []
     for after in hidden:
         layers += [nn.Linear(width, after), nn.ReLU()]
         width = after
-    return nn.Sequential(*layers, nn.Linear(width, n_outputs))
+    return nn.Sequential(*layers, last(width))

@@ -19,6 +19,7 @@ from polytask.models.inputs import Field, InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.models.sharing.sharing import Features, Sharing
 from polytask.shapes import Float, Inputs, Tensor
+from polytask.tasks.members import mean_answer
 
 __all__ = ["ModelSpec", "MultiTaskModel", "View", "build_model"]
 
@@ -38,6 +39,8 @@ class ModelSpec:
         encoder_options: Options of the encoder.
         sharing_options: Options of the sharing.
         head_hidden: Widths of hidden layers in every head.
+        links: What each task's outputs stand for, so that the members of an ensemble are averaged rightly, see
+            :func:`polytask.tasks.members.mean_answer`; ``identity`` for tasks that are not named.
         views: For tasks that read only part of the inputs: per task and source, the columns of each field.
     """
 
@@ -48,6 +51,7 @@ class ModelSpec:
     encoder_options: Mapping[str, Any] = field(default_factory=dict)
     sharing_options: Mapping[str, Any] = field(default_factory=dict)
     head_hidden: tuple[int, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
     views: Mapping[str, Mapping[str, View]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +64,7 @@ class ModelSpec:
             "encoder_options": {k: v for k, v in self.encoder_options.items() if k != "module"},
             "sharing_options": dict(self.sharing_options),
             "head_hidden": list(self.head_hidden),
+            "links": dict(self.links),
             "views": {
                 task: {source: {k: list(v) for k, v in view.items()} for source, view in by_source.items()}
                 for task, by_source in self.views.items()
@@ -85,9 +90,11 @@ class MultiTaskModel(nn.Module):
         heads: The heads.
         views: For tasks that read part of the inputs only, see :class:`ModelSpec`.
         inputs: Shape of each source's inputs, to check each batch against; not checked if not given.
+        links: What each task's outputs stand for, see :class:`ModelSpec`.
 
     Shape:
-        inputs ``[B, ...]`` -> per task ``[B, O]``
+        inputs ``[B, ...]`` -> per task ``[B, O]``; in training, with an encoder that is an ensemble of k members,
+        ``[B, k, O]``
 
     Raises:
         InputError: If a batch does not have the shape that the network was built for, or its source is not known.
@@ -99,6 +106,7 @@ class MultiTaskModel(nn.Module):
         heads: Heads,
         views: Mapping[str, Mapping[str, View]] | None = None,
         inputs: Mapping[str, InputShape] | None = None,
+        links: Mapping[str, str] | None = None,
     ):
         super().__init__()
         self.sharing = sharing
@@ -106,6 +114,8 @@ class MultiTaskModel(nn.Module):
         self.tasks = sharing.tasks
         self.views = dict(views or {})
         self.inputs = dict(inputs or {})
+        self.links = dict(links or {})
+        self.n_members = sharing.n_members
 
     def forward(
         self, inputs: Inputs, tasks: Sequence[str] | None = None, source: str | None = None
@@ -127,7 +137,14 @@ class MultiTaskModel(nn.Module):
         needed = tuple(dict.fromkeys(other for task in asked for other in self.sharing.combined_from(task)))
         features, representations = self._run(inputs, needed, source)
         outputs = self.sharing.combine(self.heads(representations))
-        return features, {task: outputs[task] for task in asked}
+        return features, {task: self._answer(task, outputs[task]) for task in asked}
+
+    def _answer(self, task: str, outputs: Float[Tensor, "Bk O"]) -> Tensor:
+        """The members of each row side by side in training, and their mean answer in evaluation."""
+        if self.n_members == 1:
+            return outputs
+        members = outputs.unflatten(0, (-1, self.n_members))
+        return members if self.training else mean_answer(members, self.links.get(task, "identity"))
 
     def _run(self, inputs: Inputs, tasks: Sequence[str], source: str | None) -> tuple[Features, dict[str, Tensor]]:
         if not self.views:
@@ -227,7 +244,7 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
     encoder: Encoder = encoders.create(spec.encoder, _adapter_inputs(spec), **options)
     sharing: Sharing = sharings.create(spec.sharing, encoder, list(spec.n_outputs), **spec.sharing_options)
     heads = sharing.make_heads(spec.n_outputs, spec.head_hidden)
-    return MultiTaskModel(sharing, heads, spec.views, spec.inputs)
+    return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links)
 
 
 def adapter_name(source: str | None, view: View | None) -> str | None:

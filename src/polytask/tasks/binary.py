@@ -75,6 +75,7 @@ class Binary(Task):
     class_weights_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "binary"
+    link: ClassVar[str] = "logit"
     has_probabilities: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("auroc", higher_is_better=True),

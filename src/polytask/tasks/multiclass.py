@@ -83,6 +83,7 @@ class Multiclass(Task):
     class_weights_: np.ndarray = field(default_factory=lambda: np.ones(0), init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "multiclass"
+    link: ClassVar[str] = "softmax"
     has_probabilities: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("accuracy", higher_is_better=True),

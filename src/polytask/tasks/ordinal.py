@@ -85,6 +85,7 @@ class Ordinal(Task):
     class_weights_: np.ndarray = field(default_factory=lambda: np.ones(0), init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "ordinal"
+    link: ClassVar[str] = "steps"
     has_probabilities: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("mae", higher_is_better=False, baseline_free=False),

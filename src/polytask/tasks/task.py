@@ -89,6 +89,8 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     """The first is the one that early stopping and verdicts use."""
     has_probabilities: ClassVar[bool] = False
+    link: ClassVar[str] = "identity"
+    """What the outputs stand for, so that members of an ensemble can be averaged, see :mod:`polytask.tasks.members`."""
 
     def __post_init__(self) -> None:
         if not self.name:

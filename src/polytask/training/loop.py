@@ -16,7 +16,7 @@ from polytask.balancing.backward import balanced_backward
 from polytask.balancing.balancer import Balancer
 from polytask.balancing.outcome import Outcome
 from polytask.data.batch import Batch, Source
-from polytask.data.sampler import BatchPlan
+from polytask.data.plan import BatchPlan
 from polytask.errors import NonFiniteError, UnknownNameError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
@@ -91,7 +91,7 @@ class Training:
         self.device = torch.device(settings.device)
         self.model.to(self.device)
         self.balancer.bind([task.name for task in tasks])
-        self.objective = Objective(tasks, train)
+        self.objective = Objective(tasks, train, model.n_members)
         self.penalty = penalty_of(model, settings.regularisers)
         self.shared = model.shared_parameters()
         self.extra = ExtraBatches(balancer, model, self.objective, train, validation, settings.seed)

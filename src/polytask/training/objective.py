@@ -31,9 +31,11 @@ class Objective:
     Args:
         tasks: The tasks, fitted.
         sources: The training sources, for the shares :math:`c_t`.
+        n_members: Members of an ensemble, whose outputs ``[B, k, O]`` have losses of their own; the mean counts.
     """
 
-    def __init__(self, tasks: Sequence[Task], sources: Mapping[str, Source]):
+    def __init__(self, tasks: Sequence[Task], sources: Mapping[str, Source], n_members: int = 1):
+        self.n_members = n_members
         self.tasks = {task.name: task for task in tasks}
         self.by_source = {name: [t for t in source.tasks if t in self.tasks] for name, source in sources.items()}
         self.coverage = {
@@ -48,17 +50,20 @@ class Objective:
         for name in self.by_source[batch.source]:
             task = self.tasks[name]
             coverage = self.coverage[batch.source, name]
-            targets, observed = batch.targets[name], batch.observed[name]
+            outs, targets, observed = outputs[name], batch.targets[name], batch.observed[name]
+            row_weights = batch.row_weights
+            if self.n_members > 1:  # each member's loss is its own: members are further rows with the same labels
+                outs = outs.flatten(0, 1)
+                targets, observed = (t.repeat_interleave(self.n_members, 0) for t in (targets, observed))
+                if row_weights is not None:
+                    row_weights = row_weights.repeat_interleave(self.n_members, 0)
             complete = coverage == 1.0
             if not complete and not bool(observed.any()):
                 losses[name] = None
                 continue
-            if complete:
-                labels = task.label_losses(outputs[name], targets).flatten()
-            else:
-                labels = task.loss(outputs[name], targets, observed)
-            if batch.row_weights is not None:
-                labels = labels * _per_label(batch.row_weights, observed)
+            labels = task.label_losses(outs, targets).flatten() if complete else task.loss(outs, targets, observed)
+            if row_weights is not None:
+                labels = labels * _per_label(row_weights, observed)
             loss = labels.mean() if complete else labels.sum() / max(coverage * observed.numel(), 1.0)
             losses[name] = loss if task.weight == 1.0 else loss * task.weight
         return losses

@@ -102,4 +102,6 @@ def _optimiser(settings: Settings, groups: list[dict[str, Any]]) -> torch.optim.
 def _without_decay(model: nn.Module) -> set[int]:
     """Biases, norms and embedding tables: shrinking them does not regularise."""
     ids = {id(p) for p in model.parameters() if p.ndim < 2}
+    # A module may name parameters of more dimensions that are biases or factors all the same.
+    ids |= {id(getattr(m, name)) for m in model.modules() for name in getattr(m, "without_decay", ())}
     return ids | {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}

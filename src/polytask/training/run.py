@@ -120,6 +120,7 @@ def fit(
             encoder_options=plan.encoder_options,
             sharing_options=plan.sharing_options,
             head_hidden=plan.head_hidden,
+            links={task.name: task.link for task in prepared.tasks},
             views=prepared.views,
         )
         model = build_model(spec, module)

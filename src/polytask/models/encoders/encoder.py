@@ -25,6 +25,8 @@ class Encoder(nn.Module, ABC):
     stages: nn.ModuleList
     width: int
     """Width D of the last stage's output."""
+    n_members: int = 1
+    """Number of members k of an ensemble; the rows that come out are then ``B * k``, each row's members together."""
 
     def __init__(self, inputs: Mapping[str, InputShape]):
         super().__init__()

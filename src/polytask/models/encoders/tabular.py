@@ -14,7 +14,7 @@ from polytask.models.encoders.encoder import Encoder
 from polytask.models.inputs import InputShape
 from polytask.shapes import Float, Inputs, Int, Tensor
 
-__all__ = ["Tabular"]
+__all__ = ["FieldsEmbedding", "Tabular"]
 
 
 class Tabular(Encoder):
@@ -64,10 +64,23 @@ class Tabular(Encoder):
         self.width = width
 
 
-class _Embedding(nn.Module):
-    """Fields of one source to ``[B, width]``."""
+class FieldsEmbedding(nn.Module):
+    """Fields of one source, each column embedded, side by side.
 
-    def __init__(self, shape: InputShape, width: int, numeric: str, numeric_width: int):
+    Args:
+        shape: The source's inputs: ``numeric``, ``categorical`` or both, or one field of numbers.
+        numeric: How numbers are embedded, see :class:`Tabular`.
+        numeric_width: Width of one embedded number.
+
+    Shape:
+        fields -> ``[B, width]``, where :attr:`widths` are those of the columns
+
+    Raises:
+        InputError: If there are other fields.
+        RecipeError: If there is no such embedding.
+    """
+
+    def __init__(self, shape: InputShape, numeric: str, numeric_width: int):
         super().__init__()
         unknown = set(shape.fields) - {"numeric", "categorical"}
         fields = dict(shape.fields)
@@ -81,17 +94,35 @@ class _Embedding(nn.Module):
             _numeric_embedding(numeric, fields["numeric"].shape[0], numeric_width) if "numeric" in fields else None
         )
         self.categorical = _CodeEmbedding(fields["categorical"].cardinalities) if "categorical" in fields else None
-        before = sum(part.width for part in (self.numeric, self.categorical) if part is not None)
-        self.mix = nn.Linear(before, width)
+        self.widths: tuple[int, ...] = ()
+        if self.numeric is not None:
+            each = 1 if numeric == "none" else numeric_width
+            self.widths += (each,) * fields["numeric"].shape[0]
+        if self.categorical is not None:
+            self.widths += self.categorical.widths
+        self.width = sum(self.widths)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: Inputs) -> Float[Tensor, "B width"]:
+        """All columns."""
         fields = {"numeric": inputs} if isinstance(inputs, Tensor) else inputs
         parts = []
         if self.numeric is not None:
             parts.append(self.numeric(fields["numeric"]))
         if self.categorical is not None:
             parts.append(self.categorical(fields["categorical"]))
-        mixed: Tensor = self.mix(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+class _Embedding(nn.Module):
+    """Fields of one source to ``[B, width]``."""
+
+    def __init__(self, shape: InputShape, width: int, numeric: str, numeric_width: int):
+        super().__init__()
+        self.columns = FieldsEmbedding(shape, numeric, numeric_width)
+        self.mix = nn.Linear(self.columns.width, width)
+
+    def forward(self, inputs: Inputs) -> Float[Tensor, "B width"]:
+        mixed: Tensor = self.mix(self.columns(inputs))
         return mixed
 
 
@@ -101,9 +132,9 @@ class _CodeEmbedding(nn.Module):
     def __init__(self, cardinalities: tuple[int, ...]):
         super().__init__()
         # Rule of thumb for the width of an embedding: 1.6 n^0.56, at most 32.
-        widths = [min(32, max(1, round(1.6 * n**0.56))) for n in cardinalities]
-        self.tables = nn.ModuleList(nn.Embedding(n, w) for n, w in zip(cardinalities, widths, strict=True))
-        self.width = sum(widths)
+        self.widths = tuple(min(32, max(1, round(1.6 * n**0.56))) for n in cardinalities)
+        self.tables = nn.ModuleList(nn.Embedding(n, w) for n, w in zip(cardinalities, self.widths, strict=True))
+        self.width = sum(self.widths)
 
     def forward(self, codes: Int[Tensor, "B Dc"]) -> Float[Tensor, "B width"]:
         return torch.cat([table(column) for table, column in zip(self.tables, codes.unbind(1), strict=True)], dim=1)

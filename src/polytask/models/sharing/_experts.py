@@ -93,6 +93,11 @@ class GateReader(nn.Module):
             self.axes = (2, 3) if len(extents) == 3 else tuple(range(1, len(extents)))
             self.width = extents[0] if len(extents) == 3 else extents[-1]
             return
+        if encoder.n_members > 1:
+            raise RecipeError(
+                f"With nothing in the trunk the gates of {who} read the raw inputs, which an ensemble's members do not "
+                "have one by one. Raise the ratio, or take an encoder of one member."
+            )
         self.raw, self.width = _raw_reader(who, encoder.inputs)
 
     def forward(self, inputs: Inputs, below: Inputs, source: str | None = None) -> Float[Tensor, "B G"]:

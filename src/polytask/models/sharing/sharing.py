@@ -50,6 +50,7 @@ class Sharing(nn.Module, ABC):
             raise RecipeError("Sharing needs at least one task, got none.")
         self.tasks = tuple(tasks)
         self.width = encoder.width
+        self.n_members = encoder.n_members
         self._gate_use: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -75,7 +76,7 @@ class Sharing(nn.Module, ABC):
 
     def make_heads(self, n_outputs: Mapping[str, int], hidden: Sequence[int] = ()) -> Heads:
         """The heads that belong on top; a sharing in which tasks meet in the output layer has its own."""
-        return Heads(self.width, n_outputs, hidden)
+        return Heads(self.width, n_outputs, hidden, self.n_members)
 
     def combine(self, outputs: Mapping[str, Float[Tensor, "B O"]]) -> dict[str, Float[Tensor, "B O"]]:
         """Turn the heads' outputs into the tasks' outputs; the same unless tasks are chained by their outputs."""
