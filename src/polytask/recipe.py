@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from polytask.errors import RecipeError
 from polytask.storage import write_text
@@ -25,7 +25,7 @@ class _Strict(BaseModel):
 
 
 class Choice(_Strict):
-    """A method by name, with its options: ``mmoe``, or ``{name: hard, ratio: 0.5}``."""
+    """A method by name, with its options: ``mmoe``, or ``{name: hard, ratio: 0.5}``; the default's if without a name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -160,6 +160,14 @@ class Recipe(_Strict):
             return {
                 name: {"kind": entry} if isinstance(entry, str) else dict(entry or {}) for name, entry in value.items()
             }
+        return value
+
+    @field_validator("encoder", "sharing", "balancer", "sampler", mode="before")
+    @classmethod
+    def _choice(cls, value: Any, info: ValidationInfo) -> Any:
+        """Options without a name are those of the default."""
+        if isinstance(value, Mapping) and "name" not in value:
+            return {"name": cls.model_fields[str(info.field_name)].default.name, **value}
         return value
 
     @field_validator("data", mode="before")

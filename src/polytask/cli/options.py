@@ -37,7 +37,7 @@ def method_options(settings: dict[str, Any], overrides: Iterable[str]) -> dict[s
     """Settings with ``path.to.setting=value`` put in; values are read as YAML.
 
     Raises:
-        RecipeError: If an override has no ``=``, or goes through something that holds no settings.
+        RecipeError: If an override has no ``=``, goes through something that holds no settings, or is no YAML.
 
     Example:
         >>> method_options({"sharing": "hard"}, ["sharing.ratio=0.5", "training.epochs=3"])
@@ -59,5 +59,8 @@ def method_options(settings: dict[str, Any], overrides: Iterable[str]) -> dict[s
             if not isinstance(below, dict):
                 raise RecipeError(f"--set {override}: {parent!r} holds no settings.")
             node = below
-        node[last] = yaml.safe_load(value)
+        try:
+            node[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {override}: the value is no YAML: {error}") from error
     return changed

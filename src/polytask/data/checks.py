@@ -123,6 +123,8 @@ def _is_affine(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
     if x is None or y is None or len(x) <= _FEW_VALUES:
         as_texts = values.astype(str).str.strip().to_numpy() == label.astype(str).str.strip().to_numpy()
         return bool(as_texts.all())
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):  # the transform and the task's codec say so
+        return False
     x, y = x - x.mean(), y - y.mean()
     spread = float(x @ x)
     if spread == 0 or not np.isfinite(spread):

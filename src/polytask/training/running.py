@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from polytask.balancing import registry as balancers
@@ -114,11 +115,17 @@ def run(
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Raise if a method is not known.
+    """Raise if a method is not known, or the device is not there.
 
     Raises:
         UnknownNameError: Naming the nearest one.
+        RecipeError: If PyTorch cannot use the device.
     """
+    device = recipe.training.get("device", "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA says so by an assertion
+        raise RecipeError(f"The device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     for registry, name in (
         (encoders, recipe.encoder.name),
         (sharings, recipe.sharing.name),
