@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from polytask.shapes import Tensor
 __all__ = ["CostRow", "step_cost"]
 
 PLAIN = "plain summation"
-_PEERS = ("Mean", "UPGrad", "PCGrad", "AlignedMTL")
+_PEERS = ("Mean", "AlignedMTL", "PCGrad")  # its other methods need solvers that are not installed with it
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class CostRow:
 
     Args:
         method: Name of the balancer, or of the peer.
-        mode: Mode of the engine; ``exact+ghost`` with a ghost, ``torchjd`` for a peer.
+        mode: Mode of the engine; ``+ghost`` with a ghost, ``torchjd`` for a peer.
         threads: Threads of the run.
         seconds: Median seconds a step: forward and backward, no optimiser.
         ratio: Median over the rounds of a step's time over that of plain summation in the same round.
@@ -62,8 +63,8 @@ def step_cost(
     Args:
         work: A built-in workload's name, or a :class:`Workload` of one's own.
         methods: Names of balancers.
-        modes: Modes of the engine; a mode that a method cannot run is left out of its lines. The mode ``exact`` has a
-            second line with a :class:`Ghost` where one pays.
+        modes: Modes of the engine; a mode that a method cannot run is left out of its lines. Where a :class:`Ghost`
+            pays, the mode ``exact`` has a second line with it and ``every_k`` uses it.
         peers: Whether to measure TorchJD beside us.
         rounds: How often each is measured, after one round of warming up.
         threads: Numbers of threads, each a run of its own.
@@ -121,38 +122,41 @@ def _arms(work: Workload, methods: Sequence[str], modes: Sequence[str], peers: b
 
 def _ours(work: Workload, name: str, mode: str) -> Iterator[_Arm]:
     own_graphs = isinstance(work.inputs, list)
-    if mode == "features" and own_graphs:
-        return
+    if mode == "features" and isinstance(work.forward()[1], dict):
+        return  # representations of their own have no common gradient
     balancer: Balancer = registry.create(name)
-    shared = list(work.trunk.parameters())
+    shared = work.shared
 
-    def step(ghost: Ghost | None = None, with_balancer: Balancer = balancer) -> str:
+    scratch: dict[tuple[object, ...], Tensor] = {}
+
+    def step() -> str:
         losses, z = work.forward()
-        outcome = balanced_backward(losses, shared, z, balancer=with_balancer, mode=mode, every=10, ghost=ghost)
-        return outcome.report.route
+        return balanced_backward(losses, shared, z, balancer=balancer, mode=mode).report.route
 
-    def period() -> None:
-        for _ in range(10):
-            _clear(work)
-            step()
+    def ghost_step() -> str:
+        with Ghost(work.trunk) as ghost:
+            ghost.scratch = scratch  # memory that a ghost of a whole run would have kept
+            losses, z = work.forward()
+            route = balanced_backward(losses, shared, z, balancer=balancer, mode=mode, ghost=ghost).report.route
+            ghost.scratch = {}
+        return route
 
+    sees = bool(balancer.needs & SEES_GRADIENTS) and not own_graphs
     if mode == "every_k":
-        yield _Arm(name, "every_k", period, steps=10)
+        pays = sees and ghost_step() == "ghost"
+        balancer.keep().known.fill_(False)
+        one = ghost_step if pays else step
+
+        def period() -> None:
+            for _ in range(10):
+                _clear(work)
+                one()
+
+        yield _Arm(name, "every_k+ghost" if pays else mode, period, steps=10)
         return
     yield _Arm(name, mode, step)
-    if mode == "exact" and balancer.needs & SEES_GRADIENTS and not own_graphs:
-        ghosted = registry.create(name)
-        scratch: dict[tuple[object, ...], Tensor] = {}
-
-        def with_ghost() -> str:
-            with Ghost(work.trunk) as ghost:
-                ghost.scratch = scratch
-                route = step(ghost, ghosted)
-                ghost.scratch = {}
-            return route
-
-        if with_ghost() == "ghost":
-            yield _Arm(name, "exact+ghost", with_ghost)
+    if mode == "exact" and sees and ghost_step() == "ghost":
+        yield _Arm(name, "exact+ghost", ghost_step)
 
 
 def _peer(work: Workload, name: str) -> _Arm:
@@ -161,14 +165,14 @@ def _peer(work: Workload, name: str) -> _Arm:
     from torchjd import aggregation, autojac
 
     aggregator = getattr(aggregation, name)()
-    shared = list(work.trunk.parameters())
+    shared = work.shared
 
     def step() -> None:
         losses, z = work.forward()
         if isinstance(z, dict):
             autojac.backward(losses)
             for parameter in work.heads.parameters():
-                parameter.jac = None  # type: ignore[attr-defined]
+                del parameter.jac  # type: ignore[attr-defined]
         else:
             autojac.mtl_backward(losses, features=z)
         autojac.jac_to_grad(shared, aggregator)
@@ -205,7 +209,7 @@ def _peak(work: Workload, arm: _Arm) -> int:
 
     forget_buffers()
     _clear(work)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with _quiet_profiler(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         arm.run()
     changes = [
         (event.start_ns(), event.nbytes())
@@ -217,6 +221,19 @@ def _peak(work: Workload, arm: _Arm) -> int:
         live += size
         peak = max(peak, live)
     return peak
+
+
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """The profiler's library writes two lines to the process's standard error at each start, whatever it is told."""
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(sink)
+        os.close(kept)
 
 
 @contextmanager

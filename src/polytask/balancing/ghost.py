@@ -231,6 +231,11 @@ class GhostLayer:
         else:
             self.inputs = torch.cat([_unfolded(use) for use in self.uses]).to(self.dtype)
             self.square = self.inputs @ self.inputs.T
+            for one in self.parts:
+                for other in self.parts:
+                    if one.bias is not None and one.bias == other.bias:
+                        # A bias is the weight of one more input that is always one.
+                        self.square[one.start : one.stop, other.start : other.stop] += 1.0
             self.cotangents = self._memory("D", n=start, width=weight.shape[0])
             self.products = self._memory("KD", n=start, width=weight.shape[0])
 
@@ -247,9 +252,8 @@ class GhostLayer:
         """Where autograd is to leave the cotangents."""
         return [use.edge for use in self.uses]
 
-    def take(self, row: int, cotangents: Sequence[Tensor | None]) -> dict[int, Tensor]:
-        """Keep one task's cotangents; returns the gradients of the biases, by position."""
-        biases: dict[int, Tensor] = {}
+    def take(self, row: int, cotangents: Sequence[Tensor | None]) -> None:
+        """Keep one task's cotangents, and their products with those of the inputs."""
         into = self.cotangents[row]
         if self.products is None:
             into.zero_()
@@ -257,20 +261,14 @@ class GhostLayer:
             if given is None:
                 if self.products is not None:
                     into[part.start : part.stop] = 0
-                continue
-            flat = _flat(use.module, given)
-            if self.products is None:
-                into.index_add_(0, self.inverse[part.start : part.stop], flat.to(self.dtype))
-                continue
-            into[part.start : part.stop] = flat
-            if part.bias is not None:
-                total = into[part.start : part.stop].sum(0)
-                biases[part.bias] = biases[part.bias] + total if part.bias in biases else total
+            elif self.products is None:
+                into.index_add_(0, self.inverse[part.start : part.stop], _flat(use.module, given).to(self.dtype))
+            else:
+                into[part.start : part.stop] = _flat(use.module, given)
         if self.products is not None:
             torch.mm(self.square, into, out=self.products[row])
         elif self.ignored is not None:
             into[self.ignored] = 0
-        return biases
 
     def gramian(self) -> Float[Tensor, "T T"]:
         """Inner products of the weight gradients that were never computed."""
@@ -285,13 +283,28 @@ class GhostLayer:
             total = inner_products(left / size, right / size) * outer.outer(outer)
         return (total + total.T) / 2
 
-    def combined(self, weights: Float[Tensor, " T"]) -> Tensor:
-        """The weighted sum of the weight gradients: one product with the weighted cotangent."""
+    def combined(self, weights: Float[Tensor, " T"]) -> dict[int, Tensor]:
+        """The weighted sums of the gradients of the weight and the biases, by position."""
         mixed = (weights.to(self.cotangents) @ self.cotangents.flatten(1)).view(self.cotangents.shape[1:])
         if self.products is None:
             out = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-            return out.index_add_(0, self.rows, mixed)
-        return (mixed.T @ self.inputs).view(self.shape)
+            return {self.weight: out.index_add_(0, self.rows, mixed)}
+        found = {self.weight: (mixed.T @ self.inputs).view(self.shape)}
+        for part in self.parts:
+            if part.bias is not None:
+                total = mixed[part.start : part.stop].sum(0)
+                found[part.bias] = found[part.bias] + total if part.bias in found else total
+        return found
+
+    def reached_by(self, cotangents: Sequence[Tensor | None]) -> set[int]:
+        """Where the parameters stand that a task with these cotangents reaches."""
+        parts = [part for part, given in zip(self.parts, cotangents, strict=True) if given is not None]
+        return {self.weight, *(part.bias for part in parts if part.bias is not None)} if parts else set()
+
+    @property
+    def positions(self) -> set[int]:
+        """Where the parameters stand whose gradients are not taken: the weight's and the biases'."""
+        return {self.weight, *(part.bias for part in self.parts if part.bias is not None)}
 
 
 def _unfolded(use: _Call) -> Float[Tensor, "R K"]:

@@ -34,11 +34,9 @@ class Rows:
         self.decided: Mapping[str, str] = {}
         if ghost is not None:
             self.layers, self.decided = ghost.plan(_below(step), step.shared, len(step.losses))
-        ghosts = {layer.weight for layer in self.layers}
-        biases = {part.bias for layer in self.layers for part in layer.parts if part.bias is not None}
+        ghosts = {position for layer in self.layers for position in layer.positions}
         self.stored = [i for i in range(self.n_parameters) if i not in ghosts]
-        self.asked = [i for i in self.stored if i not in biases]
-        self.inputs: list[Tensor | GradientEdge] = [step.shared[i] for i in self.asked]
+        self.inputs: list[Tensor | GradientEdge] = [step.shared[i] for i in self.stored]
         for layer in self.layers:
             self.inputs += layer.edges
         self.buffer = row_buffer(balancer, len(step.losses), [step.shared[i] for i in self.stored])
@@ -47,17 +45,16 @@ class Rows:
 
     def take(self, row: int, gradients: Sequence[Tensor | None]) -> None:
         """Keep one task's gradients; they come in the order of ``inputs``."""
-        by_position: dict[int, Tensor | None] = dict(zip(self.asked, gradients, strict=False))
-        at = len(self.asked)
+        at = len(self.stored)
+        self.buffer.write(row, gradients[:at])
+        for position, gradient in zip(self.stored, gradients, strict=False):
+            self.reached[position] = self.reached[position] or gradient is not None
         for layer in self.layers:
             own = gradients[at : at + len(layer.uses)]
             at += len(own)
-            by_position.update(layer.take(row, own))
-            if any(g is not None for g in own):
-                self.reached[layer.weight] = True
-        self.buffer.write(row, [by_position.get(i) for i in self.stored])
-        for position, gradient in by_position.items():
-            self.reached[position] = self.reached[position] or gradient is not None
+            layer.take(row, own)
+            for position in layer.reached_by(own):
+                self.reached[position] = True
 
     def sum_over(self, group: ProcessGroup) -> None:
         """Make the rows those of the joined batch."""
@@ -86,8 +83,7 @@ class Rows:
         """The weighted sum, one tensor a parameter; ``None`` where no task reaches."""
         found = dict(zip(self.stored, self.buffer.combined(weights), strict=True))
         for layer in self.layers:
-            if self.reached[layer.weight]:
-                found[layer.weight] = layer.combined(weights)
+            found.update(layer.combined(weights))
         return [found[i] if self.reached[i] else None for i in range(self.n_parameters)]
 
     def split(self, vector: Float[Tensor, " P"]) -> list[Tensor | None]:

@@ -199,7 +199,7 @@ def test_frozen_and_unreached_parameters_are_left_alone() -> None:
 def test_everything_frozen_is_refused() -> None:
     net = Net()
     net.trunk.requires_grad_(False)
-    losses, z = net.losses()
+    losses, _ = net.losses()
     with pytest.raises(RecipeError, match="none of them can be trained"):
         balanced_backward(losses, net.trunk.parameters(), balancer=ByNorm())
 
