@@ -40,6 +40,11 @@ class Workload:
         """Number of tasks."""
         return len(self.heads)
 
+    @property
+    def shared(self) -> list[nn.Parameter]:
+        """The parameters on which the tasks meet."""
+        return list(self.trunk.parameters())
+
     def forward(self) -> tuple[list[Tensor], Tensor | dict[str, Tensor]]:
         """The losses and the features of one forward pass."""
         if isinstance(self.inputs, list):
