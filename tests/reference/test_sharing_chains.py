@@ -92,7 +92,7 @@ def test_esmm_refuses_what_has_no_probability():
     with pytest.raises(RecipeError, match="different tasks"):
         model("esmm", ["click", "buy"], chain=["click", "sale"])
     net = model("esmm", ["click", "price"])
-    with pytest.raises(RecipeError, match="price.*regression"):
+    with pytest.raises(RecipeError, match=r"price.*regression"):
         net.sharing.check_kinds({"click": "binary", "price": "regression"})
     net.sharing.check_kinds({"click": "binary", "price": "binary"})
 

@@ -15,7 +15,7 @@ from polytask.models.sharing._copies import Copies
 from polytask.models.stages import BySource, fresh_copy, shapes_after
 from polytask.shapes import Float, Inputs, Tensor
 
-__all__ = ["ExpertPlan", "Gate", "GateReader", "mix"]
+__all__ = ["ExpertPlan", "Gate", "GateReader", "mix", "mix_for_each"]
 
 _RAW_WIDTH = 64
 """Width to which gates project the raw inputs when sources differ in width."""
@@ -127,8 +127,6 @@ def _raw_reader(who: str, inputs: Mapping[str, InputShape]) -> tuple[BySource, i
 class Gate(nn.Module):
     """One softmax gate: ``softmax(W x + b)``.
 
-    Each task has a gate of its own, and the gates run one by one: so no task's backward pass goes through another's.
-
     Args:
         width: Width of what the gate reads.
         n_experts: Number of experts among which it chooses.
@@ -145,6 +143,14 @@ class Gate(nn.Module):
         """Weights that sum to one."""
         logits: Tensor = self.linear(read)
         return logits.softmax(1)
+
+
+def mix_for_each(
+    weights: Mapping[str, Float[Tensor, "B E"]], experts: Float[Tensor, "B E D"]
+) -> dict[str, Float[Tensor, "B D"]]:
+    """Each task's weighted sum of the same experts, in one product that reads them once."""
+    mixed = torch.bmm(torch.stack(tuple(weights.values()), 1), experts)
+    return dict(zip(weights, mixed.unbind(1), strict=True))
 
 
 def mix(weights: Float[Tensor, "B E"], experts: Float[Tensor, "B E D"]) -> Float[Tensor, "B D"]:

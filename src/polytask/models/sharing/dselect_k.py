@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.sharing._experts import ExpertPlan, GateReader, mix
+from polytask.models.sharing._experts import ExpertPlan, GateReader, mix_for_each
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import ByName, run_stages
 from polytask.shapes import Float, Inputs, Tensor
@@ -69,6 +70,8 @@ class DSelectK(Sharing):
         Learning", NeurIPS 2021, equations 3 to 6.
     """
 
+    interleaved: ClassVar[bool] = True
+
     def __init__(
         self,
         encoder: Encoder,
@@ -95,20 +98,14 @@ class DSelectK(Sharing):
         self._read: tuple[tuple[str, ...], Tensor] | None = None
 
     def shared(self, inputs: Inputs, tasks: Sequence[str], source: str | None = None) -> Features:
-        """What the gates read, and all experts' outputs, side by side: ``[B, G + E D]``."""
+        """All experts once, and the asked tasks' mixtures of them."""
         below = run_stages(self.trunk, inputs, source)
-        experts = self.experts.spread(below, source)
-        return torch.cat([self.reader(inputs, below, source), experts.transpose(0, 1).flatten(1)], 1)
-
-    def private(self, features: Features, tasks: Sequence[str], source: str | None = None) -> dict[str, Tensor]:
-        """Each task's own mixture."""
-        read, experts = features.tensor_split((self.reader.width,), 1)  # type: ignore[union-attr]
+        read = self.reader(inputs, below, source)
         if self.training:
             self._read = tuple(tasks), read.detach()
-        experts = experts.unflatten(1, (self.n_experts, self.width))
         weights = {task: self.gates[task](read) for task in tasks}
         self._note_gates(weights)
-        return {task: mix(w, experts) for task, w in weights.items()}
+        return mix_for_each(weights, self.experts.spread(below, source).transpose(0, 1))
 
     def penalty(self) -> Tensor | None:
         """Entropy of the last batch's choices, a mean over its rows."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-import torch
 from torch import nn
 
 from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.sharing._experts import ExpertPlan, Gate, GateReader, mix
+from polytask.models.sharing._experts import ExpertPlan, Gate, GateReader, mix_for_each
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import ByName, run_stages
-from polytask.shapes import Inputs, Tensor
+from polytask.shapes import Inputs
 
 __all__ = ["MMoE"]
 
@@ -40,6 +40,7 @@ class MMoE(Sharing):
         RecipeError: If there is no expert, or an expert has no layer.
 
     Example:
+        >>> import torch
         >>> from polytask.models.encoders import registry
         >>> from polytask.models.inputs import InputShape
         >>> encoder = registry.create("mlp", {"main": InputShape.of(torch.zeros(1, 4))}, widths=(8,))
@@ -57,6 +58,8 @@ class MMoE(Sharing):
         Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018,
         equations 5 to 7.
     """
+
+    interleaved: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -79,18 +82,12 @@ class MMoE(Sharing):
         self.gates = ByName({task: Gate(self.reader.width, n_experts) for task in self.tasks})
 
     def shared(self, inputs: Inputs, tasks: Sequence[str], source: str | None = None) -> Features:
-        """What the gates read, and all experts' outputs, side by side: ``[B, G + E D]``."""
+        """All experts once, and the asked tasks' mixtures of them."""
         below = run_stages(self.trunk, inputs, source)
-        experts = self.experts.spread(below, source)
-        return torch.cat([self.reader(inputs, below, source), experts.transpose(0, 1).flatten(1)], 1)
-
-    def private(self, features: Features, tasks: Sequence[str], source: str | None = None) -> dict[str, Tensor]:
-        """Each task's own mixture."""
-        read, experts = features.tensor_split((self.reader.width,), 1)  # type: ignore[union-attr]
-        experts = experts.unflatten(1, (self.n_experts, self.width))
+        read = self.reader(inputs, below, source)
         weights = {task: self.gates[task](read) for task in tasks}
         self._note_gates(weights)
-        return {task: mix(w, experts) for task, w in weights.items()}
+        return mix_for_each(weights, self.experts.spread(below, source).transpose(0, 1))
 
     def reached_by(self, task: str) -> list[nn.Parameter]:
         """Trunk, experts, and the task's own gate."""
