@@ -228,7 +228,9 @@ def test_predict_and_info_on_what_is_no_run(polytask, csv, run, tmp_path):
     assert_refused(polytask("predict", tmp_path, csv, "--out", tmp_path / "p.csv"), "is no bundle")
     assert_refused(polytask("info", tmp_path / "nothing"), "is no bundle")
     assert_refused(polytask("predict", run, csv, "--out", tmp_path / "p.docx"), "the ending must be one of")
-    assert_refused(polytask("predict", run, csv, "--out", tmp_path / "p.csv", "--tasks", "prise"), "Did you mean 'price'")
+    assert_refused(
+        polytask("predict", run, csv, "--out", tmp_path / "p.csv", "--tasks", "prise"), "Did you mean 'price'"
+    )
     assert_refused(polytask("predict", run, csv, "--out", tmp_path / "p.csv", "--source", "x"), "No source named 'x'")
     (tmp_path / "file").write_text("x")
     assert_refused(polytask("predict", run, csv, "--out", tmp_path / "file" / "p.csv"), "Cannot write")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 __all__ = ["Bar", "Progress", "Silent"]
 
@@ -38,58 +41,68 @@ class Silent:
 class Bar:
     """A progress bar on standard error, with each task's loss; redrawn at most ten times a second.
 
-    Where standard error is no terminal, a line every ``seconds`` is written instead.
+    It appears when a training has taken two seconds: before that, it would only flicker. Where standard error is no
+    terminal, a line every ``seconds`` is written instead.
 
     Args:
         seconds: Between lines, without a terminal.
     """
 
+    PATIENCE = 2.0
+
     def __init__(self, seconds: float = 10.0):
         from rich.console import Console
 
         self._console = Console(stderr=True)
-        self._seconds = seconds if not self._console.is_terminal else 0.1
-        self._shown = 0.0
+        self._is_terminal = self._console.is_terminal
+        self._seconds = seconds
+        self._bar: RichProgress | None = None
 
     def start(self, title: str, n_steps: int, done: int) -> None:
-        """Draw the empty bar."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}"),
-        )
-        self._bar = RichProgress(*columns, console=self._console, auto_refresh=False, transient=True)
-        self._id = self._bar.add_task(title, total=n_steps, completed=done, losses="")
+        """Begin to count."""
         self._title, self._total, self._done = title, n_steps, done
-        self._shown = time.monotonic()
-        if self._console.is_terminal:
-            self._bar.start()
+        self._next = time.monotonic() + (self.PATIENCE if self._is_terminal else self._seconds)
 
     def step(self, losses: Callable[[], Mapping[str, float]], epoch: int) -> None:
         """Count a step; draw if it is time."""
         self._done += 1
-        now = time.monotonic()
-        if now - self._shown < self._seconds:
+        if time.monotonic() < self._next:
             return
-        self._shown = now
+        self._next = time.monotonic() + (0.1 if self._is_terminal else self._seconds)
         found = losses()
         named = [f"{name} {value:.3f}" for name, value in list(found.items())[:6]]
         text = "  ".join([*named, "..."] if len(found) > 6 else named)
-        if self._console.is_terminal:
-            self._bar.update(self._id, completed=self._done, losses=text, refresh=True)
-        else:
-            self._console.print(
-                f"{self._title}: step {self._done} of {self._total}, epoch {epoch}  {text}", highlight=False
-            )
+        if not self._is_terminal:
+            line = f"{self._title}: step {self._done} of {self._total}, epoch {epoch}  {text}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            return
+        if self._bar is None:
+            self._bar = self._drawn()
+        self._bar.update(self._bar.task_ids[0], completed=self._done, losses=text, refresh=True)
 
     def stop(self, message: str) -> None:
         """Remove the bar, leave one line."""
-        if self._console.is_terminal:
+        if self._bar is not None:
             self._bar.stop()
+            self._bar = None
         if message:
-            self._console.print(message, highlight=False)
+            self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def _drawn(self) -> RichProgress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            # As much of the losses as the line has room for.
+            TextColumn(
+                "{task.fields[losses]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
+        )
+        bar = Progress(*columns, console=self._console, auto_refresh=False, transient=True, expand=True)
+        bar.add_task(self._title, total=self._total, completed=self._done, losses="")
+        bar.start()
+        return bar
