@@ -1,0 +1,198 @@
+"""What the page of a study shows, worked out from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from polytask.records import Interval, StudyRecord
+from polytask.report import answer_figures, training_figures
+from polytask.report.gallery import Gallery
+from polytask.report.provenance import flat
+from polytask.report.strips import scale_of
+from polytask.report.words import finite, listed, sureness
+
+__all__ = ["headline", "study_view"]
+
+MARKS = {"helped": "▲", "hurt": "▼", "no evidence": "○"}
+_RANK = {"helped": 0, "hurt": 1, "no evidence": 2}
+_PAIRS = 5
+"""So many of the most and the least agreeing pairs are named in words."""
+
+
+def study_view(record: StudyRecord) -> dict[str, Any]:
+    """Everything that the template of a study's page needs."""
+    tasks = _in_order(record)
+    arms = sorted(record.arms, key=lambda arm: _last(record.arms[arm].mean_rank))
+    best = {task: _best(record, task) for task in tasks}
+    return {
+        "record": record,
+        "headline": headline(record),
+        "tasks": tasks,
+        "numbers": {task: index for index, task in enumerate(tasks)},
+        "verdicts": _verdicts(record, tasks),
+        "choices": _choices(record, tasks),
+        "arms": arms,
+        "best": best,
+        "metrics": _metric_rows(record, tasks),
+        "gates": {arm: _gates(found, tasks) for arm, found in record.gates.items() if found},
+        "pairs": _pairs(record),
+        "warnings": record.warnings,
+        "curve_arms": _curve_arms(record),
+        "kinds": {task: record.tasks[task].kind for task in tasks},
+        "provenance": {
+            "Data": flat(record.data),
+            "Settings": flat(record.settings),
+            "Environment": flat(record.environment),
+        },
+        "gallery": _gallery(record, tasks, best),
+        "filter_tasks": [{"name": t, "verdict": v.verdict if (v := record.verdicts.get(t)) else ""} for t in tasks],
+    }
+
+
+def headline(record: StudyRecord) -> str:
+    """The finding in a sentence.
+
+    Args:
+        record: The study.
+    """
+    if not record.verdicts:
+        return "No verdict: joint or single models were not run."
+    by: dict[str, list[str]] = {"helped": [], "hurt": [], "no evidence": []}
+    for task, verdict in record.verdicts.items():
+        by.setdefault(verdict.verdict, []).append(task)
+    total = len(record.verdicts)
+    if not by["helped"] and not by["hurt"]:
+        where = f"any of the {total} tasks" if total > 1 else f"the task {next(iter(record.verdicts))}"
+        return f"No evidence that learning together helped or hurt {where}."
+    of = f" of {total} tasks" if total > 1 else " task"
+    parts = [f"{word} {len(by[word])}{of} ({listed(by[word])})" for word in ("helped", "hurt") if by[word]]
+    rest = len(by["no evidence"])
+    tail = f"; for {rest} there is no evidence either way" if rest else ""
+    return f"Learning together {' and '.join(parts)}{tail}."
+
+
+def _in_order(record: StudyRecord) -> list[str]:
+    """Tasks with a finding first, then by the size of the gain; in the record's order where that is the same."""
+
+    def place(task: str) -> tuple[int, float]:
+        verdict = record.verdicts.get(task)
+        return (3, 0.0) if verdict is None else (_RANK.get(verdict.verdict, 2), -abs(finite(verdict.gain) or 0.0))
+
+    return sorted(record.tasks, key=place)
+
+
+def _last(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
+def _best(record: StudyRecord, task: str) -> str | None:
+    means = {
+        name: mean
+        for name, arm in record.arms.items()
+        if task in arm.error and (mean := finite(arm.error[task].mean)) is not None
+    }
+    return min(means, key=lambda name: means[name]) if means else None
+
+
+def _verdicts(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    found = {task: record.verdicts[task] for task in tasks if task in record.verdicts}
+    scale = scale_of((v.gain, *v.interval) for v in found.values())
+    return [
+        {
+            "task": task,
+            "verdict": v.verdict,
+            "mark": MARKS.get(v.verdict, "○"),
+            "gain": v.gain,
+            "low": v.interval[0],
+            "high": v.interval[1],
+            "strip": scale.strip(v.gain, *v.interval, v.verdict.replace(" ", "-")),
+            "limit": scale.limit,
+            "sure": sureness(v.verdict, v.p_corrected, *v.interval, len(found)),
+            "words": v.words,
+            "pairs": v.n_pairs,
+            "use": v.recommendation,
+        }
+        for task, v in found.items()
+    ]
+
+
+def _choices(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    advice = record.recommendation
+    outsider = record.arms.get(advice.best_outsider or "")
+    rows = []
+    for task in tasks:
+        counts = advice.chosen.get(task, {})
+        rows.append(
+            {
+                "task": task,
+                "use": advice.arms.get(task),
+                "error": advice.error.get(task, Interval(None)),
+                "outsider": (outsider.error if outsider else {}).get(task, Interval(None)),
+                "chosen": sorted(counts.items(), key=lambda item: -item[1]),
+                "folds": sum(counts.values()),
+            }
+        )
+    return rows
+
+
+def _metric_rows(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a task and metric; of many tasks only the metric that counts."""
+    rows = []
+    for task in tasks:
+        about = record.tasks[task]
+        names = dict.fromkeys([about.metric, *(m for arm in record.arms.values() for m in arm.metrics.get(task, {}))])
+        for name in names if len(tasks) <= 24 else [about.metric]:
+            if name != "relative_error":
+                cells = {a: arm.metrics.get(task, {}).get(name, Interval(None)) for a, arm in record.arms.items()}
+                arrow = ("↑" if about.higher_is_better else "↓") if name == about.metric else ""
+                rows.append({"task": task, "metric": name, "arrow": arrow, "cells": cells})
+    return rows
+
+
+def _gates(found: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[float | None]]:
+    shares = {task: found[task] for task in tasks if task in found}
+    return {task: [finite(v) for v in (s.values() if isinstance(s, Mapping) else s)] for task, s in shares.items()}
+
+
+def _pairs(record: StudyRecord) -> dict[str, dict[str, list[tuple[str, str, float]]]]:
+    """Per arm, the pairs of tasks whose gradients disagree most and agree most."""
+    found = {}
+    for arm, conflict in record.conflict.items():
+        means = [
+            (a, b, sum(seen) / len(seen))
+            for (a, b), values in training_figures.cosines(conflict, list(record.tasks)).items()
+            if (seen := [v for v in values if v is not None])
+        ]
+        means.sort(key=lambda row: row[2])
+        if means:
+            found[arm] = {"against": means[:_PAIRS], "together": means[::-1][:_PAIRS], "all": means}
+    return found
+
+
+def _curve_arms(record: StudyRecord) -> list[str]:
+    """Joint beside single, as the verdicts compare them, and further joint arms that are recommended for a task."""
+    compared = [arm for v in record.verdicts.values() for arm in (v.joint, v.single)]
+    wanted = dict.fromkeys([*compared, *record.recommendation.arms.values(), *record.curves])
+    return [arm for arm in wanted if record.curves.get(arm)][:3]
+
+
+def _gallery(record: StudyRecord, tasks: Sequence[str], best: Mapping[str, str | None]) -> Gallery:
+    gallery = Gallery()
+    shown = _curve_arms(record)
+    for task in tasks:
+        found = {name: arm.error[task] for name, arm in record.arms.items() if task in arm.error}
+        gallery.add("errors", answer_figures.errors(task, found, best[task]))
+        gallery.add("curves", training_figures.curve(task, record.curves, shown))
+        gallery.add("calibration", answer_figures.calibration(task, record.calibration.get(task, ())))
+        gallery.add("residuals", answer_figures.residuals(task, record.residuals.get(task, {})))
+    for arm, weights in record.weights.items():
+        gallery.add("weights", training_figures.weights(arm, weights))
+    for arm, conflict in record.conflict.items():
+        pairs = training_figures.cosines(conflict, list(record.tasks))
+        if pairs:
+            gallery.add("conflict", training_figures.matrix(arm, pairs))
+            gallery.add("conflict", training_figures.over_time(arm, conflict["epoch"], pairs))
+    if record.coverage:
+        gallery.add("coverage", answer_figures.coverage(record.coverage["tasks"], record.coverage.get("together", ())))
+    return gallery

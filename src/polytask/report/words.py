@@ -1,0 +1,162 @@
+"""Numbers and findings as a person reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["amount", "duration", "finite", "listed", "number", "percent", "share", "span", "sureness", "when"]
+
+DASH = "–"
+MINUS = "−"
+
+
+def finite(value: Any) -> float | None:
+    """A number, or ``None`` for what is none: missing, NaN, infinite, text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number in so many significant digits, with a true minus; a dash for what is not there.
+
+    Example:
+        >>> number(0.12345), number(-1234.5), number(float("nan")), number(None), number(1e-7)
+        ('0.123', '−1,234', '–', '–', '1e-07')
+    """
+    found = finite(value)
+    if found is None:
+        return DASH
+    if found and not 1e-4 <= abs(found) < 1e6:
+        text = f"{found:.{digits}g}"
+    else:
+        exponent = math.floor(math.log10(abs(found))) if found else digits - 1
+        text = f"{found:,.{max(digits - 1 - exponent, 0)}f}"
+    return f"{MINUS}{text[1:]}" if text.startswith("-") else text
+
+
+def amount(value: Any) -> str:
+    """A count, shortened where only its size matters.
+
+    Example:
+        >>> amount(52), amount(12400), amount(3_200_000)
+        ('52', '12,400', '3.2 M')
+    """
+    found = finite(value)
+    if found is None:
+        return DASH
+    return f"{found:,.0f}" if abs(found) < 1e6 else f"{number(found / 1e6, 2 if found < 1e7 else 3)} M"
+
+
+def percent(value: Any) -> str:
+    """A signed percentage that is in percent already.
+
+    Example:
+        >>> percent(8.6), percent(-5.52), percent(0.0), percent(None), percent(0.04), percent(123.4)
+        ('+8.6%', '−5.5%', '0.0%', '–', '0.0%', '+123%')
+    """
+    found = finite(value)
+    if found is None:
+        return DASH
+    text = f"{abs(found):.0f}" if abs(found) >= 99.95 else f"{abs(found):.1f}"
+    sign = "" if float(text) == 0 else "+" if found > 0 else MINUS
+    return f"{sign}{text}%"
+
+
+def share(value: Any) -> str:
+    """A share between 0 and 1 as a percentage; never rounded to all or nothing.
+
+    Example:
+        >>> share(0.7115), share(0.9999), share(0.0001), share(1), share(None)
+        ('71%', '>99%', '<1%', '100%', '–')
+    """
+    found = finite(value)
+    if found is None:
+        return DASH
+    rounded = round(100 * found)
+    if rounded == 100 and found < 1:
+        return ">99%"
+    return "<1%" if rounded == 0 and found > 0 else f"{rounded}%"
+
+
+def span(low: Any, high: Any, form: Any = number) -> str:
+    """Both ends of an interval, in a form; a dash if there is none.
+
+    Example:
+        >>> span(0.123, 0.456), span(-2.0, None, percent), span(None, None)
+        ('0.123 to 0.456', '−2.0% to –', '–')
+    """
+    if finite(low) is None and finite(high) is None:
+        return DASH
+    return f"{form(low)} to {form(high)}"
+
+
+def duration(seconds: Any) -> str:
+    """A time.
+
+    Example:
+        >>> duration(0.0213), duration(9.5), duration(512.4), duration(7384), duration(None)
+        ('21 ms', '9.5 s', '8 min 32 s', '2 h 3 min', '–')
+    """
+    found = finite(seconds)
+    if found is None:
+        return DASH
+    if found < 1:
+        return f"{number(1000 * found, 2)} ms"
+    if found < 100:
+        return f"{number(found, 2)} s"
+    minutes, rest = divmod(round(found), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Names in a sentence, the first few of them.
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcdefg"))
+        ('a', 'a, b and c', 'a, b, c, d and 3 more')
+    """
+    shown = list(names[:most])
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def when(made: str) -> str:
+    """A time of ISO 8601 to the minute.
+
+    Example:
+        >>> when("2026-01-01T12:00:00+00:00"), when("")
+        ('2026-01-01 12:00 UTC', '')
+    """
+    day, separator, clock = made.partition("T")
+    zone = " UTC" if clock.endswith(("+00:00", "Z")) else ""
+    return f"{day} {clock[:5]}{zone}" if separator else made
+
+
+def sureness(verdict: str, p: Any, low: Any, high: Any, n_tasks: int) -> str:
+    """How sure a verdict is, in words; ``p`` is corrected for the number of tasks.
+
+    Example:
+        >>> sureness("helped", 0.0028, 4.9, 12.3, 4)
+        'Strong evidence: p = 0.0028, corrected for 4 tasks.'
+        >>> sureness("no evidence", 0.84, -2.0, 2.3, 4)
+        'The gain may as well be −2.0% as +2.3% (p = 0.84).'
+        >>> sureness("no evidence", 0.12, 0.3, 2.3, 40)
+        'Alone it would count; among 40 tasks such a gain also comes by chance (p = 0.12).'
+    """
+    found, below, above = finite(p), finite(low), finite(high)
+    if found is None:
+        return "Too few folds to say."
+    size = "p < 0.0001" if found < 1e-4 else f"p = {number(found, 2)}"
+    if verdict == "no evidence":
+        if below is None or above is None:
+            return f"Too few folds to say ({size})."
+        if below <= 0 <= above:
+            return f"The gain may as well be {percent(below)} as {percent(above)} ({size})."
+        return f"Alone it would count; among {n_tasks} tasks such a gain also comes by chance ({size})."
+    strength = "Very strong evidence" if found < 0.001 else "Strong evidence" if found < 0.01 else "Evidence"
+    corrected = f", corrected for {n_tasks} tasks" if n_tasks > 1 else ""
+    return f"{strength}: {size}{corrected}."
