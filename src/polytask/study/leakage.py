@@ -2,23 +2,225 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from polytask.data.checks import check_targets
+from polytask.data.tables import Table
 from polytask.tasks.task import Task
 from polytask.training.preparation import DataSet, TableData
 
 __all__ = ["leak_warnings"]
 
+_ROWS = 3_000
+"""Rows on which single columns are tried."""
+_MOST_COLUMNS = 300
+"""More columns than this are not tried one by one, but for those that correlate most."""
+_ALMOST = 0.99
+"""Share of the variance, or area under the curve, from which one column alone is suspicious."""
+_COPY = 0.9999
+_ENTITY = re.compile(
+    r"(^|[^a-z])(id|key|code|uuid|patient|subject|person|user|customer|client|household|machine|device|site)s?($|[^a-z])"
+)
 
-def leak_warnings(data: DataSet, tasks: Sequence[Task], group: str | None = None) -> list[dict[str, Any]]:
-    """Look for leaks.
+Warnings = list[dict[str, Any]]
+
+
+def leak_warnings(data: DataSet, tasks: Sequence[Task], group: str | None = None, time: str | None = None) -> Warnings:
+    """Look for the same entity or row on both sides, inputs that give a target away, and targets that are copies.
+
+    Args:
+        data: The data; only tables are looked at.
+        tasks: The tasks.
+        group: Column by which rows are kept together, if any.
+        time: Column of times, if any.
 
     Raises:
         InputError: If an input is certainly a copy of a target.
+
+    Example:
+        >>> from polytask.tasks import Regression
+        >>> from polytask.training.preparation import TableData
+        >>> rng = np.random.default_rng(0)
+        >>> y = rng.normal(size=200)
+        >>> table = {"x": rng.normal(size=200), "echo": y**3, "y": y}
+        >>> found = leak_warnings(TableData("data", table, targets=["y"]), [Regression(name="y")])
+        >>> found[0]["kind"], found[0]["columns"]
+        ('giveaway', ['echo'])
     """
     if not isinstance(data, TableData):
         return []
     check_targets(data.table, tasks, data.inputs)
-    return []
+    found = [*_giveaways(data, tasks), *_copies(data.table, tasks), *_repeated(data, tasks, group)]
+    if group is None and time is None:
+        found += _entities(data)
+    order = ("warning", "note")
+    return sorted(found, key=lambda warning: order.index(warning["severity"]))
+
+
+def _warning(
+    kind: str, severity: str, words: str, task: str | None = None, columns: Sequence[str] = ()
+) -> dict[str, Any]:
+    return {"kind": kind, "severity": severity, "task": task, "columns": list(columns), "words": words}
+
+
+def _giveaways(data: TableData, tasks: Sequence[Task]) -> Warnings:
+    """Inputs that predict a target almost perfectly, each on its own, by a small tree on other rows."""
+    found = []
+    for task in tasks:
+        for target in task.targets:
+            labels = data.table.column(target)
+            rows = _sample(np.flatnonzero(labels.notna().to_numpy()))
+            if len(rows) < 20:
+                continue
+            y, is_number = _as_target(labels.iloc[rows], task)
+            codes = {name: _codes(data.table.column(name).iloc[rows]) for name in data.inputs}
+            for name in _likely(codes, y):
+                score = _alone(codes[name], y, is_number)
+                if score >= _ALMOST:
+                    what = "R2" if is_number else "balanced accuracy"
+                    words = (
+                        f"Column {name!r} alone predicts {target!r} almost perfectly ({what} {score:.3f} on other "
+                        "rows). Is it known before the answer is? If not, drop it."
+                    )
+                    found.append(_warning("giveaway", "warning", words, task.name, [name]))
+    return found
+
+
+def _as_target(labels: pd.Series[Any], task: Task) -> tuple[np.ndarray, bool]:
+    is_number = task.kind in ("regression", "count", "quantile")
+    if is_number:
+        return pd.to_numeric(labels, errors="coerce").to_numpy(dtype=np.float64), True
+    return pd.factorize(labels)[0].astype(np.float64), False
+
+
+def _codes(values: pd.Series[Any]) -> np.ndarray:
+    """A column as numbers: as they are, or positions among the sorted values."""
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_complex_dtype(values):
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    codes = pd.factorize(values.astype(str).where(values.notna()), sort=True)[0].astype(np.float64)
+    return np.where(codes < 0, np.nan, codes)
+
+
+def _likely(codes: dict[str, np.ndarray], y: np.ndarray) -> list[str]:
+    """All columns, or of very many those whose ranks correlate most with the target's."""
+    names = list(codes)
+    if len(names) <= _MOST_COLUMNS:
+        return names
+    matrix = np.column_stack([np.nan_to_num(pd.Series(codes[name]).rank().to_numpy()) for name in names])
+    ranks = pd.Series(y).rank().to_numpy()
+    centred = matrix - matrix.mean(0)
+    spread = np.sqrt((centred**2).sum(0))
+    together = np.abs((ranks - ranks.mean()) @ centred) / np.where(spread > 0, spread, np.inf)
+    return [names[position] for position in np.argsort(-together)[:_MOST_COLUMNS]]
+
+
+def _alone(column: np.ndarray, y: np.ndarray, is_number: bool) -> float:
+    """How well a tree on one column predicts the other half of the rows: R2, or balanced accuracy."""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    x = column[:, None]
+    half = np.arange(len(y)) % 2 == 0
+    # An identifier has a value a row and predicts nothing on other rows; the leaves need several rows.
+    options: dict[str, Any] = {"min_samples_leaf": 2 if len(y) < 200 else 5, "random_state": 0}
+    if is_number:
+        spread = y[~half].var()
+        answers = DecisionTreeRegressor(**options).fit(x[half], y[half]).predict(x[~half])
+        return float(1 - ((answers - y[~half]) ** 2).mean() / spread) if spread > 0 else 0.0
+    if len(np.unique(y[half])) < 2:
+        return 0.0
+    answers = DecisionTreeClassifier(class_weight="balanced", **options).fit(x[half], y[half]).predict(x[~half])
+    truth = y[~half]
+    return float(np.mean([(answers[truth == c] == c).mean() for c in np.unique(truth)]))
+
+
+def _copies(table: Table, tasks: Sequence[Task]) -> Warnings:
+    """Targets that say the same."""
+    columns = {target: _codes(table.column(target)) for task in tasks for target in task.targets}
+    found = []
+    for one, other in combinations(list(columns)[:_MOST_COLUMNS], 2):
+        a, b = columns[one], columns[other]
+        both = ~(np.isnan(a) | np.isnan(b))
+        if both.sum() < 20 or a[both].std() == 0 or b[both].std() == 0:
+            continue
+        if abs(np.corrcoef(a[both], b[both])[0, 1]) >= _COPY:
+            words = (
+                f"Targets {one!r} and {other!r} say the same where both are there; "
+                "what one gains by the other is no merit."
+            )
+            found.append(_warning("copied targets", "warning", words, None, [one, other]))
+    return found
+
+
+def _repeated(data: TableData, tasks: Sequence[Task], group: str | None) -> Warnings:
+    """Rows with the same inputs, which may fall on both sides."""
+    table = data.table
+    inputs = _hashes(table, data.inputs)
+    if inputs is None:
+        return []
+    n_same = int(pd.Series(inputs).duplicated(keep=False).sum())
+    if not n_same:
+        return []
+    targets = [target for task in tasks for target in task.targets]
+    whole = _hashes(table, [*data.inputs, *targets])
+    n_whole = 0 if whole is None else int(pd.Series(whole).duplicated(keep=False).sum())
+    share = n_same / len(table)
+    several = len(np.unique(inputs)) < len(inputs) and group is not None
+    if several and _is_within(inputs, table.column(group)):  # type: ignore[arg-type]
+        return []
+    words = (
+        f"{n_same:,} of {len(table):,} rows have the same inputs as another row ({n_whole:,} the same targets too), "
+        "and may be on both sides. If they are the same thing, drop the copies or give --group."
+    )
+    return [_warning("duplicates", "warning" if share > 0.05 else "note", words)]
+
+
+def _hashes(table: Table, names: Sequence[str]) -> np.ndarray | None:
+    """A hash of each row; ``None`` if a column cannot be hashed."""
+    total = np.zeros(len(table), dtype=np.uint64)
+    for position, name in enumerate(names):
+        try:
+            own = pd.util.hash_pandas_object(table.column(name), index=False).to_numpy()
+        except TypeError:
+            return None
+        total = total * np.uint64(1_000_003) + own * np.uint64(2 * position + 1)
+    return total
+
+
+def _is_within(hashes: np.ndarray, groups: pd.Series[Any]) -> bool:
+    """Whether equal rows always are of one group."""
+    pairs = pd.DataFrame({"row": hashes, "group": groups.to_numpy()}).drop_duplicates()
+    return not pairs["row"].duplicated().any()
+
+
+def _entities(data: TableData) -> Warnings:
+    """Columns that name things which have several rows each."""
+    found = []
+    for name in data.table.names:
+        values = data.table.column(name)
+        if not _ENTITY.search(_words(name)) or pd.api.types.is_float_dtype(values):
+            continue
+        n_values, n_rows = values.nunique(), int(values.notna().sum())
+        if 5 <= n_values <= n_rows / 2:
+            words = (
+                f"Column {name!r} seems to name things that have about {n_rows / n_values:.0f} rows each; rows of the "
+                f"same one will be on both sides. If so, give --group {name}."
+            )
+            found.append(_warning("entity", "warning", words, None, [name]))
+    return found
+
+
+def _words(name: str) -> str:
+    """A column's name in small letters, its words apart: ``patientId`` and ``Subject#`` alike."""
+    return re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()
+
+
+def _sample(rows: np.ndarray) -> np.ndarray:
+    if len(rows) <= _ROWS:
+        return rows
+    return np.sort(np.random.default_rng(0).permutation(rows)[:_ROWS])

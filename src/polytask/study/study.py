@@ -136,7 +136,7 @@ class Study:
             PolytaskError: If data or settings cannot be used, or the folder is in use.
         """
         data, tasks, notes = self._open()
-        warnings = leak_warnings(data, tasks, self.protocol.group)
+        warnings = leak_warnings(data, tasks, self.protocol.group, self.protocol.time)
         outcome = self._train(data, tasks)
         chosen = choose_all(outcome.scores, list(outcome.trials), outcome.names)
         results = arm_results(outcome)
