@@ -28,7 +28,7 @@ class ParetoFront:
     Args:
         tasks: Names of the tasks.
         preferences: One row a training, ``[n, T]``; rows sum to 1.
-        errors: Error of each task on the held-out rows, relative to the best constant: 0 is perfect, 1 no skill; ``[n, T]``.
+        errors: Error of each task on the held-out rows over that of the best constant: 0 is perfect; ``[n, T]``.
         is_dominated: Whether another training is at least as good on every task and better on one; ``[n]``.
     """
 
@@ -95,8 +95,8 @@ def pareto_front(
         recipe: What to train; its balancer is replaced.
         n: Number of trainings.
         data: As for :meth:`polytask.recipe.Recipe.run`.
-        balancer: A method that takes a ``preference``: ``stch`` and ``tchebycheff`` choose a point of the front, also where
-            it is not convex; ``mgda`` bends its path towards the preferred tasks.
+        balancer: A method that takes a ``preference``: ``stch`` and ``tchebycheff`` choose a point of the front, also
+            where it is not convex; ``mgda`` bends its path towards the preferred tasks.
         progress: Told about each step.
 
     Returns:
@@ -119,8 +119,8 @@ def pareto_front(
         a study tells how large that is.
 
     References:
-        Lin et al., "Smooth Tchebycheff Scalarization for Multi-Objective Optimization", ICML 2024 (``stch``). Das and Dennis,
-        "Normal-Boundary Intersection", SIAM Journal on Optimization 1998 (the even spread of preferences).
+        Lin et al., "Smooth Tchebycheff Scalarization for Multi-Objective Optimization", ICML 2024 (``stch``). Das and
+        Dennis, "Normal-Boundary Intersection", SIAM Journal on Optimization 1998 (the even spread of preferences).
     """
     from polytask.balancing import registry
     from polytask.recipe import Choice
@@ -132,7 +132,7 @@ def pareto_front(
     chosen = preferences(len(names), n)
     errors = []
     for preference in chosen:
-        weighed = Choice(name=balancer, preference=dict(zip(names, preference.tolist(), strict=True)))
+        weighed = Choice(**{"name": balancer, "preference": dict(zip(names, preference.tolist(), strict=True))})
         run = recipe.model_copy(update={"balancer": weighed}).run(data, progress=progress)
         results = run.record.tasks
         errors.append([_error(results[name].metrics) for name in names])
@@ -143,7 +143,7 @@ def pareto_front(
 def preferences(n_tasks: int, n: int) -> np.ndarray:
     """``n`` preferences spread evenly over the simplex of ``n_tasks`` tasks, none of them zero; rows sum to 1.
 
-    Two tasks: even steps. More: of the coarsest regular lattice with at least ``n`` points, those that are farthest apart.
+    Two tasks: even steps. More: of the coarsest regular lattice with ``n`` points or more, those farthest apart.
 
     Example:
         >>> preferences(2, 3).round(2).tolist()
@@ -175,8 +175,7 @@ def dominated(errors: np.ndarray) -> np.ndarray:
     values = np.where(np.isnan(errors), np.inf, errors)
     no_worse = (values[:, None] <= values[None]).all(axis=2)
     better = (values[:, None] < values[None]).any(axis=2)
-    result: np.ndarray = (no_worse & better).any(axis=0)
-    return result
+    return np.asarray((no_worse & better).any(axis=0))
 
 
 def _compositions(total: int, parts: int) -> Sequence[tuple[int, ...]]:
