@@ -264,8 +264,10 @@ def _checked_weights(weights: Any, n_rows: int) -> np.ndarray:
     checked = np.asarray(weights, dtype=float)
     if checked.shape != (n_rows,):
         raise InputError(f"sample_weight needs the shape ({n_rows},), got {checked.shape}.")
-    if not np.isfinite(checked).all() or (checked < 0).any() or not checked.any():
-        raise InputError("sample_weight needs finite numbers of at least 0, and one above 0.")
+    if not np.isfinite(checked).all() or (checked < 0).any():
+        raise InputError("sample_weight needs finite numbers of at least 0.")
+    if not checked.any():
+        raise InputError("Every sample_weight is zero: no row has any weight to learn from.")
     return checked
 
 

@@ -1,0 +1,101 @@
+"""Names of methods, and what an error says."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import polytask
+from polytask import errors
+from polytask.balancing import registry as balancers
+from polytask.errors import PolytaskError, RecipeError, UnknownNameError
+from polytask.registry import Registry
+from polytask.tasks import registry as tasks
+
+
+def test_the_tree_of_errors():
+    public = [getattr(errors, name) for name in errors.__all__]
+    assert all(issubclass(error, PolytaskError) for error in public)
+    for error in public:
+        if error is not PolytaskError:
+            assert error.__doc__
+    assert issubclass(errors.DataError, ValueError)
+    assert issubclass(errors.RecipeError, ValueError)
+    assert issubclass(errors.StorageError, OSError)
+    assert issubclass(errors.MissingExtraError, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nash", "Did you mean 'nash_mtl'?"),
+        ("uncertanty", "Did you mean 'uncertainty'?"),
+        ("zzzzzz", "Known: "),
+    ],
+)
+def test_unknown_names_carry_near_ones(name, expected):
+    with pytest.raises(UnknownNameError, match="No balancer named") as caught:
+        balancers.load(name)
+    assert expected in str(caught.value)
+
+
+def test_unknown_options_carry_near_ones():
+    with pytest.raises(RecipeError, match="Did you mean 'label_smoothing'"):
+        tasks.create("binary", name="a", label_smooth=0.1)
+
+
+def test_names_and_summaries_import_nothing():
+    for module in [m for m in sys.modules if m.startswith("polytask.balancing.losses.")]:
+        assert module  # loaded by other tests, perhaps; the count below is what matters
+    before = set(sys.modules)
+    for name in balancers.names():
+        assert balancers.summary(name).endswith((".", ";", ":"))
+    assert set(sys.modules) == before
+
+
+def test_classes_by_name_and_back():
+    for name in tasks.names():
+        loaded = tasks.load(name)
+        assert tasks.name_of(loaded) == name
+        assert tasks.by_class_name(loaded.__name__) is loaded
+    with pytest.raises(AttributeError, match="No task class"):
+        tasks.by_class_name("Nothing")
+    with pytest.raises(UnknownNameError):
+        tasks.name_of(int)
+
+
+def test_plug_ins_of_other_distributions(monkeypatch):
+    from polytask.tasks import Binary
+
+    class Mine(Binary):
+        """Mine alone."""
+
+    Mine.__module__ = "elsewhere"
+    entry = SimpleNamespace(name="mine", value=f"elsewhere:{Mine.__qualname__}", load=lambda: Mine)
+
+    def entry_points(group):
+        assert group == "polytask.task"
+        return [entry]
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    registry = Registry("task", tasks.packages, tasks.base, tasks.besides)
+    assert "mine" in registry.names()
+    assert registry.load("mine") is Mine
+    assert registry.summary("mine") == "Mine alone."
+    assert registry.name_of(Mine) == "mine"
+
+
+def test_a_folder_that_is_no_package_is_an_error():
+    with pytest.raises(ImportError, match="is not a package"):
+        Registry("x", ("polytask.errors",), "polytask.errors:PolytaskError").names()
+
+
+def test_public_names_are_lazy_and_there():
+    assert set(polytask.__all__) <= set(dir(polytask))
+    for name in polytask.__all__:
+        assert getattr(polytask, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        polytask.nothing  # noqa: B018
