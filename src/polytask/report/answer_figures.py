@@ -34,6 +34,8 @@ def errors(task: str, found: Mapping[str, Interval], best: str | None) -> Figure
             "color": [COLOURS[0] if arm == best else COLOURS[4] for arm in arms],
             "symbol": ["star" if arm == best else "circle" for arm in arms],
             "size": [13 if arm == best else 8 for arm in arms],
+            "opacity": 1,
+            "line": {"width": 0},
         },
         "error_x": {
             "type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": COLOURS[4],
@@ -71,6 +73,7 @@ def calibration(task: str, classes: Sequence[Mapping[str, Any]]) -> Figure | Non
         most = max((finite(c) or 0 for c in found.get("count") or []), default=0) or 1
         trace["mode"] = "lines+markers"
         trace["line"]["width"] = 1.5
+        trace["marker"]["opacity"] = 1
         trace["marker"]["size"] = [4 + 8 * ((finite(c) or 0) / most) ** 0.5 for c in found.get("count") or []] or 6
         data.append(trace)
         gaps = [

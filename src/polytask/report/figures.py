@@ -71,7 +71,7 @@ def ticks(names: Sequence[Any], most: int = 32) -> dict[str, Any]:
 
 def heat_height(rows: int) -> int:
     """Height of a heat map of so many rows."""
-    return min(max(120 + 26 * rows, 240), 900)
+    return min(max(120 + 26 * rows, 280), 900)
 
 
 def line(x: Iterable[Any], y: Sequence[Any], name: str, index: int, **options: Any) -> dict[str, Any]:

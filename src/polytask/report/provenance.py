@@ -31,6 +31,8 @@ def _text(value: Any) -> str:
         return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.10g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return listed([_text(item) for item in value], most=40) or DASH
     return str(value)

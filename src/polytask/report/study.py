@@ -17,7 +17,7 @@ __all__ = ["headline", "study_view"]
 MARKS = {"helped": "▲", "hurt": "▼", "no evidence": "○"}
 _RANK = {"helped": 0, "hurt": 1, "no evidence": 2}
 _PAIRS = 5
-"""So many of the most and the least agreeing pairs are named in words."""
+"""So many of the most and the least agreeing pairs have a row, if there are more than twice as many."""
 
 
 def study_view(record: StudyRecord) -> dict[str, Any]:
@@ -67,6 +67,7 @@ def headline(record: StudyRecord) -> str:
         return f"No evidence that learning together helped or hurt {where}."
     of = f" of {total} tasks" if total > 1 else " task"
     parts = [f"{word} {len(by[word])}{of} ({listed(by[word])})" for word in ("helped", "hurt") if by[word]]
+    parts[1:] = [part.replace(of, "", 1) for part in parts[1:]]
     rest = len(by["no evidence"])
     tail = f"; for {rest} there is no evidence either way" if rest else ""
     return f"Learning together {' and '.join(parts)}{tail}."
@@ -109,7 +110,6 @@ def _verdicts(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]
             "strip": scale.strip(v.gain, *v.interval, v.verdict.replace(" ", "-")),
             "limit": scale.limit,
             "sure": sureness(v.verdict, v.p_corrected, *v.interval, len(found)),
-            "words": v.words,
             "pairs": v.n_pairs,
             "use": v.recommendation,
         }
@@ -156,7 +156,7 @@ def _gates(found: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[flo
 
 
 def _pairs(record: StudyRecord) -> dict[str, dict[str, list[tuple[str, str, float]]]]:
-    """Per arm, the pairs of tasks whose gradients disagree most and agree most."""
+    """Per arm and caption, pairs of tasks with the mean cosine of their gradients."""
     found = {}
     for arm, conflict in record.conflict.items():
         means = [
@@ -165,8 +165,11 @@ def _pairs(record: StudyRecord) -> dict[str, dict[str, list[tuple[str, str, floa
             if (seen := [v for v in values if v is not None])
         ]
         means.sort(key=lambda row: row[2])
-        if means:
-            found[arm] = {"against": means[:_PAIRS], "together": means[::-1][:_PAIRS], "all": means}
+        if len(means) > 2 * _PAIRS:
+            lowest = f"the {_PAIRS} of {len(means):,} pairs that agree least"
+            found[arm] = {lowest: means[:_PAIRS], f"the {_PAIRS} that agree most": means[::-1][:_PAIRS]}
+        elif means:
+            found[arm] = {"all pairs, the least agreeing first": means}
     return found
 
 

@@ -119,7 +119,8 @@ def over_time(arm: str, epochs: Sequence[Any], pairs: Mapping[tuple[str, str], S
         data = [line(epochs, v, f"{label(a, 16)} | {label(b, 16)}", i) for i, ((a, b), v) in enumerate(pairs.items())]
         for trace, (a, b) in zip(data, pairs, strict=True):
             trace["name"] = f"{label(a, 16)} | {label(b, 16)}"
-        return Figure(title, f"Cosine of {len(pairs)} pairs of tasks by epoch.", data, layout, 320)
+        alt = f"Cosine of {len(pairs)} pairs of tasks by epoch."
+        return Figure(title, alt, data, layout, 280 + 14 * len(pairs))
     columns = [[c for c in column if c is not None] for column in zip(*pairs.values(), strict=True)]
     bands: dict[str, Callable[[list[float]], float]] = {"highest": max, "median": statistics.median, "lowest": min}
     data = [

@@ -148,12 +148,10 @@ def sureness(verdict: str, p: Any, low: Any, high: Any, n_tasks: int) -> str:
         'Alone it would count; among 40 tasks such a gain also comes by chance (p = 0.12).'
     """
     found, below, above = finite(p), finite(low), finite(high)
-    if found is None:
-        return "Too few folds to say."
+    if found is None or below is None or above is None:
+        return "Too few tests to say."
     size = "p < 0.0001" if found < 1e-4 else f"p = {number(found, 2)}"
     if verdict == "no evidence":
-        if below is None or above is None:
-            return f"Too few folds to say ({size})."
         if below <= 0 <= above:
             return f"The gain may as well be {percent(below)} as {percent(above)} ({size})."
         return f"Alone it would count; among {n_tasks} tasks such a gain also comes by chance ({size})."
