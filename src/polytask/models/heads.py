@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -10,7 +11,15 @@ from torch import nn
 from polytask.models.stages import ByName
 from polytask.shapes import Float, Tensor
 
-__all__ = ["Heads"]
+__all__ = ["Heads", "Hidden", "hidden_of"]
+
+Hidden: TypeAlias = "Sequence[int] | Mapping[str, Sequence[int]]"
+"""Widths of hidden layers: of all heads, or by task."""
+
+
+def hidden_of(hidden: Hidden, task: str) -> Sequence[int]:
+    """Widths of the task's hidden layers; none if it is not named."""
+    return hidden.get(task, ()) if isinstance(hidden, Mapping) else hidden
 
 
 class Heads(nn.Module):
@@ -19,16 +28,17 @@ class Heads(nn.Module):
     Args:
         width: Width D of the representations.
         n_outputs: Width O of each task's outputs.
-        hidden: Widths of hidden layers in every head.
+        hidden: Widths of hidden layers in every head, or of each task's own.
         n_members: Number of members of an ensemble whose rows lie together; each has a last layer of its own.
 
     Shape:
         per task ``[B, D]`` -> per task ``[B, O]``
     """
 
-    def __init__(self, width: int, n_outputs: Mapping[str, int], hidden: Sequence[int] = (), n_members: int = 1):
+    def __init__(self, width: int, n_outputs: Mapping[str, int], hidden: Hidden = (), n_members: int = 1):
         super().__init__()
-        self.by_task = ByName({task: _head(width, n, hidden, n_members) for task, n in n_outputs.items()})
+        each = {task: (n, hidden_of(hidden, task)) for task, n in n_outputs.items()}
+        self.by_task = ByName({task: _head(width, n, own, n_members) for task, (n, own) in each.items()})
 
     def forward(self, representations: Mapping[str, Float[Tensor, "B D"]]) -> dict[str, Float[Tensor, "B O"]]:
         """Each given task's outputs."""

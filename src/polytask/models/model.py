@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from polytask.errors import InputError, RecipeError
+from polytask.models.corruption import Corruption
 from polytask.models.encoders import registry as encoders
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.heads import Heads
@@ -27,6 +28,9 @@ View = Mapping[str, tuple[int, ...]]
 """Part of a source's inputs that a task reads: per field, the columns."""
 
 
+_Group: TypeAlias = "tuple[list[str], View | None, Corruption | None]"
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Everything needed to build the network again, as plain data.
@@ -39,6 +43,8 @@ class ModelSpec:
         encoder_options: Options of the encoder.
         sharing_options: Options of the sharing.
         head_hidden: Widths of hidden layers in every head.
+        head_hidden_of: The same for tasks whose heads have their own, such as decoders.
+        corruptions: For tasks that read spoiled copies of the inputs in training: how they are spoiled.
         links: What each task's outputs stand for, so that the members of an ensemble are averaged rightly, see
             :func:`polytask.tasks.members.mean_answer`; ``identity`` for tasks that are not named.
         views: For tasks that read only part of the inputs: per task and source, the columns of each field.
@@ -53,6 +59,8 @@ class ModelSpec:
     head_hidden: tuple[int, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     views: Mapping[str, Mapping[str, View]] = field(default_factory=dict)
+    head_hidden_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    corruptions: Mapping[str, Corruption] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; a module given as an option is left out and must be given again."""
@@ -69,6 +77,8 @@ class ModelSpec:
                 task: {source: {k: list(v) for k, v in view.items()} for source, view in by_source.items()}
                 for task, by_source in self.views.items()
             },
+            "head_hidden_of": {task: list(widths) for task, widths in self.head_hidden_of.items()},
+            "corruptions": {task: asdict(corruption) for task, corruption in self.corruptions.items()},
         }
 
     @classmethod
@@ -79,7 +89,14 @@ class ModelSpec:
             for task, by_source in data["views"].items()
         }
         inputs = {source: InputShape.from_json(shape) for source, shape in data["inputs"].items()}
-        return cls(**{**data, "inputs": inputs, "views": views, "head_hidden": tuple(data["head_hidden"])})
+        taken = {
+            "inputs": inputs,
+            "views": views,
+            "head_hidden": tuple(data["head_hidden"]),
+            "head_hidden_of": {task: tuple(widths) for task, widths in data.get("head_hidden_of", {}).items()},
+            "corruptions": {task: Corruption(**options) for task, options in data.get("corruptions", {}).items()},
+        }
+        return cls(**{**data, **taken})
 
 
 class MultiTaskModel(nn.Module):
@@ -90,7 +107,8 @@ class MultiTaskModel(nn.Module):
         heads: The heads.
         views: For tasks that read part of the inputs only, see :class:`ModelSpec`.
         inputs: Shape of each source's inputs, to check each batch against; not checked if not given.
-        links: What each task's outputs stand for, see :class:`ModelSpec`.
+        corruptions: For tasks that read spoiled copies of the inputs in training: they run apart from the others then,
+            and with them in prediction.
 
     Shape:
         inputs ``[B, ...]`` -> per task ``[B, O]``; in training, with an encoder that is an ensemble of k members,
@@ -107,6 +125,7 @@ class MultiTaskModel(nn.Module):
         views: Mapping[str, Mapping[str, View]] | None = None,
         inputs: Mapping[str, InputShape] | None = None,
         links: Mapping[str, str] | None = None,
+        corruptions: Mapping[str, Corruption] | None = None,
     ):
         super().__init__()
         self.sharing = sharing
@@ -114,6 +133,7 @@ class MultiTaskModel(nn.Module):
         self.tasks = sharing.tasks
         self.views = dict(views or {})
         self.inputs = dict(inputs or {})
+        self.corruptions = dict(corruptions or {})
         self.links = dict(links or {})
         self.n_members = sharing.n_members
 
@@ -147,13 +167,16 @@ class MultiTaskModel(nn.Module):
         return members if self.training else mean_answer(members, self.links.get(task, "identity"))
 
     def _run(self, inputs: Inputs, tasks: Sequence[str], source: str | None) -> tuple[Features, dict[str, Tensor]]:
-        if not self.views:
+        if not self.views and not (self.training and self.corruptions):
             features = self.sharing.shared(inputs, tasks, source)
             return self._cut(features, tasks), self.sharing.private(features, tasks, source)
         by_task: dict[str, Tensor] = {}
         representations: dict[str, Tensor] = {}
-        for together, view in self._groups(tasks, source):
-            features = self.sharing.shared(_select(inputs, view), together, adapter_name(source, view))
+        for together, view, corruption in self._groups(tasks, source):
+            read = _select(inputs, view)
+            if corruption is not None:
+                read = corruption(read)
+            features = self.sharing.shared(read, together, adapter_name(source, view))
             representations |= self.sharing.private(features, together, adapter_name(source, view))
             cut = self._cut(features, together)
             by_task |= dict.fromkeys(together, cut) if isinstance(cut, Tensor) else cut
@@ -184,17 +207,18 @@ class MultiTaskModel(nn.Module):
             raise InputError(f"The network knows the sources {known}; got rows of {source!r}.")
         self.inputs[source].check(inputs, f"The network (source {source!r})")
 
-    def _groups(self, tasks: Sequence[str], source: str | None) -> list[tuple[list[str], View | None]]:
+    def _groups(self, tasks: Sequence[str], source: str | None) -> list[_Group]:
         """Tasks that read the same inputs, so that the shared part runs once for them."""
-        groups: list[tuple[list[str], View | None]] = []
+        groups: list[_Group] = []
         for task in tasks:
             view = _view(self.views, task, source)
-            for members, known in groups:
-                if known == view:
+            corruption = self.corruptions.get(task) if self.training else None
+            for members, *known in groups:
+                if known == [view, corruption]:
                     members.append(task)
                     break
             else:
-                groups.append(([task], view))
+                groups.append(([task], view, corruption))
         return groups
 
     def start_at(self, biases: Mapping[str, Float[Tensor, " O"]]) -> None:
@@ -243,8 +267,9 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
         options["module"] = module
     encoder: Encoder = encoders.create(spec.encoder, _adapter_inputs(spec), **options)
     sharing: Sharing = sharings.create(spec.sharing, encoder, list(spec.n_outputs), **spec.sharing_options)
-    heads = sharing.make_heads(spec.n_outputs, spec.head_hidden)
-    return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links)
+    hidden = {task: spec.head_hidden_of.get(task, spec.head_hidden) for task in spec.n_outputs}
+    heads = sharing.make_heads(spec.n_outputs, hidden)
+    return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links, spec.corruptions)
 
 
 def adapter_name(source: str | None, view: View | None) -> str | None:

@@ -89,6 +89,8 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     """The first is the one that early stopping and verdicts use."""
     has_probabilities: ClassVar[bool] = False
+    of_inputs: ClassVar[bool] = False
+    """Whether the targets are the inputs themselves, so that every row has them and no column names them."""
     link: ClassVar[str] = "identity"
     """What the outputs stand for, so that members of an ensemble can be averaged, see :mod:`polytask.tasks.members`."""
 

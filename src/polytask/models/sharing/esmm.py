@@ -9,7 +9,7 @@ from torch import nn
 
 from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.heads import Heads
+from polytask.models.heads import Heads, Hidden
 from polytask.models.sharing._towers import dense_layers
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import ByName, run_stages
@@ -92,7 +92,7 @@ class ESMM(Sharing):
         """The trunk and the task's own tower; the earlier towers come in with the outputs."""
         return [*self.trunk.parameters(), *self.towers[task].parameters()]
 
-    def make_heads(self, n_outputs: Mapping[str, int], hidden: Sequence[int] = ()) -> Heads:
+    def make_heads(self, n_outputs: Mapping[str, int], hidden: Hidden = ()) -> Heads:
         """Plain heads, once it is sure that each event has one log-odds."""
         wide = {task: n_outputs[task] for task in self.chain if n_outputs[task] != 1}
         if wide and len(self.chain) > 1:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.heads import Heads
+from polytask.models.heads import Heads, Hidden, hidden_of
 from polytask.models.sharing._towers import dense_layers, make_towers
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import ByName, run_stages
@@ -91,7 +91,7 @@ class OutputSpace(Sharing):
         parts = (self.trunk, self.towers[task], self.projections[task])
         return [parameter for part in parts for parameter in part.parameters()]
 
-    def make_heads(self, n_outputs: Mapping[str, int], hidden: Sequence[int] = ()) -> Heads:
+    def make_heads(self, n_outputs: Mapping[str, int], hidden: Hidden = ()) -> Heads:
         """Heads whose last layer is the labels' embeddings."""
         labels = {task: self.labels.get(task, tuple(f"{n}:{k}" for k in range(n))) for task, n in n_outputs.items()}
         for task, n in n_outputs.items():
@@ -107,7 +107,7 @@ class _LabelHeads(Heads):
     that use it.
     """
 
-    def __init__(self, width: int, labels: Mapping[str, tuple[str, ...]], hidden: Sequence[int]):
+    def __init__(self, width: int, labels: Mapping[str, tuple[str, ...]], hidden: Hidden):
         super().__init__(width, {})
         users = {
             name: tuple(task for task in labels if name in labels[task]) for own in labels.values() for name in own
@@ -115,8 +115,12 @@ class _LabelHeads(Heads):
         blocks: dict[tuple[str, ...], list[str]] = {}
         for name, by in users.items():
             blocks.setdefault(by, []).append(name)
-        last = hidden[-1] if hidden else width
-        self.hidden = ByName({task: dense_layers(width, hidden) for task in labels})
+        widths = {task: tuple(hidden_of(hidden, task)) for task in labels}
+        ends = {own[-1] if own else width for own in widths.values()}
+        if len(ends) > 1:
+            raise RecipeError(f"Heads that meet in the labels' embeddings must end equally wide, got hidden {widths}.")
+        last = ends.pop()
+        self.hidden = ByName({task: dense_layers(width, own) for task, own in widths.items()})
         self.blocks = nn.ParameterList(nn.Parameter(torch.empty(len(names), last)) for names in blocks.values())
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(len(own))) for own in labels.values())
         self._bias_of = {task: i for i, task in enumerate(labels)}

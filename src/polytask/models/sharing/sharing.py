@@ -11,7 +11,7 @@ from torch import nn
 
 from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.heads import Heads
+from polytask.models.heads import Heads, Hidden
 from polytask.shapes import Float, Inputs, Tensor
 
 __all__ = ["Features", "Sharing", "split_stages"]
@@ -74,7 +74,7 @@ class Sharing(nn.Module, ABC):
     def reached_by(self, task: str) -> list[nn.Parameter]:
         """Parameters that the task's representation depends on, heads left out."""
 
-    def make_heads(self, n_outputs: Mapping[str, int], hidden: Sequence[int] = ()) -> Heads:
+    def make_heads(self, n_outputs: Mapping[str, int], hidden: Hidden = ()) -> Heads:
         """The heads that belong on top; a sharing in which tasks meet in the output layer has its own."""
         return Heads(self.width, n_outputs, hidden, self.n_members)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.heads import Heads
+from polytask.models.heads import Heads, Hidden
 from polytask.models.sharing._towers import dense_layers
 from polytask.models.sharing.sharing import Features, Sharing
 from polytask.models.stages import ByName, run_stages
@@ -119,7 +119,7 @@ class TaskGraph(Sharing):
         parts = [self.trunk, *(self.towers[name] for name in (self._leading_to(task) if through else (task,)))]
         return [parameter for part in parts for parameter in part.parameters()]
 
-    def make_heads(self, n_outputs: Mapping[str, int], hidden: Sequence[int] = ()) -> Heads:
+    def make_heads(self, n_outputs: Mapping[str, int], hidden: Hidden = ()) -> Heads:
         """Plain heads; the networks that read outputs are made here, as they need the outputs' widths."""
         if self.reads == "output":
             readers = {t: (sum(n_outputs[p] for p in ps), n_outputs[t]) for t, ps in self.parents.items()}
