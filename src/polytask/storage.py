@@ -154,7 +154,7 @@ def _from_array(array: np.ndarray) -> Tensor:
 
     if array.dtype.kind not in "biuf":
         raise TypeError(f"An array of {array.dtype} cannot be saved; only numbers can.")
-    return torch.from_numpy(np.array(array))
+    return torch.from_numpy(np.array(array, order="C"))
 
 
 def _unpack(node: Any, tensors: Mapping[str, Tensor]) -> Any:

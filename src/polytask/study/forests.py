@@ -38,7 +38,11 @@ def kind_of(what: str, n_classes: int) -> str:
 
 
 def stripped(forest: JointForest) -> JointForest:
-    """The forest without its out-of-bag answers, which are about training rows and as many."""
+    """The forest without its out-of-bag answers, which are about training rows and as many; it predicts in one thread.
+
+    Several threads add up the trees' answers in the order in which they finish, so that the last digit is chance.
+    """
+    forest.n_jobs = forest.forest_.n_jobs = None
     if hasattr(forest, "oob_mean_"):
         del forest.oob_mean_
     return forest

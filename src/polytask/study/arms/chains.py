@@ -16,14 +16,14 @@ from polytask.tasks.task import Task
 __all__ = ["Chains"]
 
 _ROUNDS = (50, 150)
-_FEWEST = 60
+_FEWEST = 30
 """Fewest training rows with all labels of a chain."""
 
 
 class Chains(Arm):
     """Scikit-learn's chains of boosted trees: one of the numeric tasks, one of the binary ones.
 
-    A chain learns from rows that have all its labels; with fewer than 60 of them it is left out.
+    A chain learns from rows that have all its labels; with fewer than 30 of them it is left out.
 
     Args:
         name: See :class:`~polytask.study.arm.Arm`.
