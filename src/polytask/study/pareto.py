@@ -132,7 +132,9 @@ def pareto_front(
     chosen = preferences(len(names), n)
     errors = []
     for preference in chosen:
-        weighed = Choice(**{"name": balancer, "preference": dict(zip(names, preference.tolist(), strict=True))})
+        weighed = Choice.model_validate(
+            {"name": balancer, "preference": dict(zip(names, preference.tolist(), strict=True))}
+        )
         run = recipe.model_copy(update={"balancer": weighed}).run(data, progress=progress)
         results = run.record.tasks
         errors.append([_error(results[name].metrics) for name in names])
