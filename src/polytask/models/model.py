@@ -152,7 +152,9 @@ class MultiTaskModel(nn.Module):
         takes the gradients from the losses.
         """
         asked = self.tasks if tasks is None else tuple(tasks)
-        if not torch.compiler.is_exporting():
+        if source is None and len(self.inputs) == 1:
+            source = next(iter(self.inputs))
+        if self.inputs and not torch.compiler.is_exporting():
             self._check(inputs, source)
         needed = tuple(dict.fromkeys(other for task in asked for other in self.sharing.combined_from(task)))
         features, representations = self._run(inputs, needed, source)
@@ -198,10 +200,6 @@ class MultiTaskModel(nn.Module):
 
     def _check(self, inputs: Inputs, source: str | None) -> None:
         """Compare a batch's shape with the source's, at the price of a few tuples."""
-        if not self.inputs:
-            return
-        if source is None and len(self.inputs) == 1:
-            source = next(iter(self.inputs))
         if source not in self.inputs:
             known = ", ".join(map(repr, self.inputs))
             raise InputError(f"The network knows the sources {known}; got rows of {source!r}.")
