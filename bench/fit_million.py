@@ -1,8 +1,8 @@
 """`polytask fit` on a table of a million rows and thirty columns: seconds, and peak memory over the tensors' size.
 
 The table is generated once: 24 numbers, 4 columns of categories, 2 targets with a third of the labels missing. The fit
-runs in a process of its own; its memory is the peak of the resident set above what the imports take, and the tensors are
-those of all rows as the network reads them, labels and masks included.
+runs in a process of its own; its memory is the peak of the resident set above what the imports take, and the tensors
+are those of all rows as the network reads them, labels and masks included.
 
     python bench/fit_million.py [--rows 1000000] [--epochs 1] [--keep FILE.parquet]
 """
@@ -41,7 +41,7 @@ from polytask.recipe import Recipe
 recipe = Recipe(
     tasks={"price": "regression", "ill": "binary"},
     data=sys.argv[1],
-    training={"epochs": int(sys.argv[2]), "batch_size": 4096},
+    training={"epochs": int(sys.argv[2]), "batch_size": 1024},
 )
 from polytask.training import running, run as run_room
 phases = {}
@@ -114,7 +114,7 @@ def main() -> None:
             [sys.executable, "-c", FIT, str(path), str(asked.epochs)], stdout=subprocess.PIPE, text=True, check=True
         )
     found = json.loads(done.stdout.splitlines()[-1])
-    print(f"{asked.rows:,} rows x 30 columns, {asked.epochs} epochs of batches of 4,096")
+    print(f"{asked.rows:,} rows x 30 columns, {asked.epochs} epochs of batches of 1,024")
     print(f"  {found['seconds']:.1f} s in all, {found['cpu']:.1f} s of CPU")
     for name, (seconds, peak) in found["phases"].items():
         print(f"    {name:<16} {seconds:6.1f} s   peak so far {peak / 1e6:6.0f} MB")

@@ -233,8 +233,12 @@ class Recipe(_Strict):
         write_text(path, self.to_yaml())
 
     def hash(self) -> str:
-        """A short hash of all settings; the same for recipes that say the same."""
-        text = json.dumps(self.plain(), sort_keys=True, ensure_ascii=False, default=str)
+        """A short hash of all settings; the same for recipes that say the same.
+
+        The order of tasks and sources counts, because parameters are drawn in it.
+        """
+        said = [self.plain(), list(self.tasks), list(self.data)]
+        text = json.dumps(said, sort_keys=True, ensure_ascii=False, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def run(

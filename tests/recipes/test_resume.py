@@ -246,11 +246,16 @@ def test_a_folder_in_which_nothing_was_trained_may_be_used(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "data"),
-    [({"seed": 4}, table()), ({"sharing": {"name": "hard", "ratio": 0.5}}, table()), ({}, table(80))],
+    [
+        ({"seed": 4}, table()),
+        ({"tasks": {"size": "regression", "ill": "binary", "price": "regression"}}, table()),
+        ({"sharing": {"name": "hard", "ratio": 0.5}}, table()),
+        ({}, table(80)),
+    ],
 )
 def test_another_recipe_or_other_data_are_refused(tmp_path, changes, data):
     cut_run(tmp_path / "run")
-    with pytest.raises(RunFolderError, match=r"run of another recipe: (recipe|data) differ"):
+    with pytest.raises(RunFolderError, match=r"run of another recipe: (recipe|data|order)"):
         recipe(**changes).run(data, out=tmp_path / "run", resume=True)
 
 

@@ -141,7 +141,7 @@ def test_without_validation_all_epochs_are_trained(data):
 def test_bad_input(data):
     X, Y = data
     model = MultiTaskEstimator(training=QUICK)
-    with pytest.raises(TargetError, match="y1.*missing"):
+    with pytest.raises(TargetError, match=r"y1.*missing"):
         model.fit(X, np.column_stack([Y[:, 0], np.full(80, np.nan)]))
     with pytest.raises(TargetError, match="80 rows and Y has 79"):
         model.fit(X, Y[:79])
@@ -155,7 +155,7 @@ def test_bad_input(data):
         model.fit(X, Y, sample_weight=np.zeros(80))
     with pytest.raises(InputError, match="at least 0"):
         model.fit(X, Y, sample_weight=-np.ones(80))
-    with pytest.raises(TargetError, match="no task|None of the tasks"):
+    with pytest.raises(TargetError, match="None of the tasks"):
         MultiTaskEstimator(training=QUICK, encoder=SMALL).fit(X, X[:, 0] * 1.5).predict_proba(X)
     fitted = MultiTaskEstimator(training=QUICK, encoder=SMALL).fit(X, Y)
     with pytest.raises(ValueError, match="3 features"):

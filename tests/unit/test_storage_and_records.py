@@ -87,7 +87,7 @@ def test_damaged_trees_are_named(tmp_path):
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     path = tmp_path / "file"
     write_text(path, "before")
-    with pytest.raises(RuntimeError, match="in the middle"), whole_file(path) as temporary:
+    with pytest.raises(RuntimeError, match="in the middle"), whole_file(path) as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise RuntimeError("in the middle")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -158,5 +158,5 @@ def test_records_come_back_through_json(tmp_path):
 
 
 def test_a_newer_record_is_refused():
-    with pytest.raises(DataError, match="schema 99.*upgrade"):
+    with pytest.raises(DataError, match=r"schema 99.*upgrade"):
         RunRecord.from_json({**record().to_json(), "schema": 99})

@@ -60,6 +60,11 @@ def _label_array(values: pd.Series[Any]) -> np.ndarray:
             return values.to_numpy(dtype=np.int64)
         if not types.is_integer_dtype(values):
             return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    if isinstance(values.dtype, pd.StringDtype):
+        # One object for each different text, not one a row: a tenth of the memory of the general way below.
+        codes, texts = pd.factorize(values)
+        table = [text if text.strip() else None for text in texts.astype(object)]
+        return np.array([*table, None], dtype=object)[codes]
     # "empty means not observed" holds for frames in memory too, where no reader turned "" into missing.
     objects = values.astype(object)
     blank = objects.map(lambda value: isinstance(value, str) and not value.strip()).to_numpy(dtype=bool)

@@ -92,7 +92,9 @@ def run(
     prepared = prepare_recipe(recipe, data)
     plan = plan_of(recipe, prepared, has_module=module is not None)
     if folder is not None:
-        described = {"recipe": recipe.plain(), "data": prepared.data, "compare": compare}
+        # Parameters are drawn in the order of tasks and sources, which equal mappings need not have in common.
+        order = [list(recipe.tasks), list(prepared.data)]
+        described = {"recipe": recipe.plain(), "order": order, "data": prepared.data, "compare": compare}
         folder.open(without_nan(described), resume=resume)
         if folder.is_finished:
             return Run(load(folder.path, module), RunRecord.load(folder.record_path), folder.history(), folder.path)
