@@ -57,7 +57,7 @@ def _main(
 app.command("demo", short_help="Joint beside single models on data that are at hand.")(demo.demo)
 app.command("fit", short_help="Train one model for several targets of a table.")(fit.fit)
 app.command("study", short_help="Compare ways of learning the tasks, with evidence.")(study.study)
-app.command("report")(report.report)
+app.command("report", short_help="The page of a study or run again, or several compared.")(report.report)
 app.command("predict", short_help="Predict all tasks for new rows.")(predict.predict)
 app.command("info", short_help="Show a trained model and its results.")(info.info)
 app.command("list", short_help="List the methods by name.")(list_methods.list_methods)

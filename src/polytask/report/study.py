@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from polytask.records import Interval, StudyRecord
@@ -28,6 +29,7 @@ def study_view(record: StudyRecord) -> dict[str, Any]:
     return {
         "record": record,
         "headline": headline(record),
+        "data_name": PurePath(str(record.data.get("path") or "–")).name,
         "tasks": tasks,
         "numbers": {task: index for index, task in enumerate(tasks)},
         "verdicts": _verdicts(record, tasks),
@@ -66,7 +68,11 @@ def headline(record: StudyRecord) -> str:
         where = f"any of the {total} tasks" if total > 1 else f"the task {next(iter(record.verdicts))}"
         return f"No evidence that learning together helped or hurt {where}."
     of = f" of {total} tasks" if total > 1 else " task"
-    parts = [f"{word} {len(by[word])}{of} ({listed(by[word])})" for word in ("helped", "hurt") if by[word]]
+    parts = [
+        f"{word} {len(names)}{of}{f' ({listed(names)})' if len(names) <= 3 else ''}"
+        for word in ("helped", "hurt")
+        if (names := by[word])
+    ]
     parts[1:] = [part.replace(of, "", 1) for part in parts[1:]]
     rest = len(by["no evidence"])
     tail = f"; for {rest} there is no evidence either way" if rest else ""

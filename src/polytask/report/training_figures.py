@@ -146,9 +146,10 @@ def _heat(
 ) -> Figure:
     """A heat map; the page puts in the colours, which are others on dark ground."""
     names = list(rows)
+    gap = 1 if len(names) <= 40 else 0
     trace: dict[str, Any] = {
         "type": "heatmap", "x": x, "y": list(range(len(names))), "z": [list(rows[name]) for name in names],
-        "xgap": 1, "ygap": 1, "hoverongaps": False, "colorbar": {"thickness": 10, "len": 0.9}, **scale,
+        "xgap": gap, "ygap": gap, "hoverongaps": False, "colorbar": {"thickness": 10, "len": 0.9}, **scale,
     }  # fmt: skip
     if max(len(x), len(names)) <= _CELLS:
         trace |= {"texttemplate": "%{z:.2f}", "showscale": False}

@@ -57,6 +57,13 @@
     addEventListener("beforeprint", onPaper);
     addEventListener("afterprint", onScreen);
   }
+  // Folded tables are printed; folded charts are not.
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:not([open]):not(.more-cards)")];
+    unfolded.forEach((fold) => { fold.open = true; });
+  });
+  addEventListener("afterprint", () => unfolded.forEach((fold) => { fold.open = false; }));
 
   // ---- long tables
   const long = [...document.querySelectorAll("table")].filter((table) => table.querySelector("tr.more"));
