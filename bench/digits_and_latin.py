@@ -1,6 +1,6 @@
 """Digits of MNIST beside the Latin letters of Omniglot, split by the person who drew: joint and single, several seeds.
 
-    python bench/digits_and_latin.py --data ../shared/data
+python bench/digits_and_latin.py --data ../shared/data
 """
 
 import argparse

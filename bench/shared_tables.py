@@ -2,8 +2,8 @@
 
     python bench/shared_tables.py --data ../shared/data --out tables
 
-adult (three targets made as in the mixture-of-experts literature), enb, jura, oes10, sf2, school (a target column for each
-school, so that each row has one label) and, if rdkit is there, tox21 with 1,024 bits of Morgan fingerprints.
+adult (three targets made as in the mixture-of-experts literature), enb, jura, oes10, sf2, school (a target column for
+each school, so that each row has one label) and, if rdkit is there, tox21 with 1,024 bits of Morgan fingerprints.
 """
 
 import argparse
@@ -14,10 +14,23 @@ import numpy as np
 import pandas as pd
 from scipy.io import arff, loadmat
 
-ADULT = (
-    "age workclass fnlwgt education education-num marital-status occupation relationship race sex "
-    "capital-gain capital-loss hours-per-week native-country income"
-).split()
+ADULT = [
+    "age",
+    "workclass",
+    "fnlwgt",
+    "education",
+    "education-num",
+    "marital-status",
+    "occupation",
+    "relationship",
+    "race",
+    "sex",
+    "capital-gain",
+    "capital-loss",
+    "hours-per-week",
+    "native-country",
+    "income",
+]
 N_TARGETS = {"enb": 2, "jura": 3, "oes10": 16, "sf2": 3}
 
 

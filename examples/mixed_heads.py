@@ -1,7 +1,7 @@
 """Mixed heads: one table, a sigmoid head and a linear head, one weighted loss.
 
-From a survey of 6,366 married women (Fair 1978, as shipped in statsmodels): whether there was an affair (a sigmoid head) and
-the years of education (a linear head), from age, years married, religiosity and occupations.
+From a survey of 6,366 married women (Fair 1978, as shipped in statsmodels): whether there was an affair (a sigmoid
+head) and the years of education (a linear head), from age, years married, religiosity and occupations.
 
     python examples/mixed_heads.py
 """

@@ -1,7 +1,7 @@
 """Two inputs: two different inputs for two tasks, concatenated into a shared layer, two softmax heads.
 
-Each row pairs the picture of a digit (64 pixels) with the chemistry of a wine (13 numbers). One head names the digit, the
-other the grower of the wine. The inputs have nothing to do with each other, so sharing can hardly help here: the
+Each row pairs the picture of a digit (64 pixels) with the chemistry of a wine (13 numbers). One head names the digit,
+the other the grower of the wine. The inputs have nothing to do with each other, so sharing can hardly help here: the
 example shows the wiring, and the table says what it costs.
 
     python examples/two_inputs.py

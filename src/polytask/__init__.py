@@ -1,4 +1,4 @@
-"""polytask: multi-task learning, from data with several targets to one model and the evidence that it is the better one.
+"""Multi-task learning: from data with several targets to one model, and the evidence that it is the better one.
 
 Names are loaded when they are asked for, so that ``import polytask`` costs next to nothing.
 """

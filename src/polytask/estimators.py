@@ -80,7 +80,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on the rows of X and their labels.
 
         Args:
@@ -126,7 +126,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = run.record.epochs
         return self
 
-    def predict(self, X: Any) -> Any:  # noqa: N803
+    def predict(self, X: Any) -> Any:
         """Answers in the user's units.
 
         Returns:
@@ -140,7 +140,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             return next(iter(columns.values()))
         return np.column_stack(list(columns.values()))
 
-    def predict_proba(self, X: Any) -> Any:  # noqa: N803
+    def predict_proba(self, X: Any) -> Any:
         """Probabilities ``[N, K]`` of the classes of ``tasks_``; a dict by task unless Y was ``[N]``.
 
         Raises:
@@ -155,7 +155,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             return answers[names[0]].probabilities
         return {name: answers[name].probabilities for name in names}
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean over the tasks of the coefficient of determination (numbers) or the accuracy (classes).
 
         Only observed labels count; a task without any in Y is left out.
@@ -179,13 +179,13 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             raise TargetError("Y has no observed label, so there is nothing to score.")
         return float(np.mean(scores))
 
-    def _answers(self, X: Any) -> dict[str, Prediction]:  # noqa: N803
+    def _answers(self, X: Any) -> dict[str, Prediction]:
         check_is_fitted(self)
         return self.bundle_.predict(self._inputs(X, reset=False))
 
-    def _inputs(self, X: Any, *, reset: bool) -> pd.DataFrame:  # noqa: N803
+    def _inputs(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """X as a frame whose columns are named as in training."""
-        is_frame = hasattr(X, "columns") and hasattr(X, "__dataframe__") or isinstance(X, pd.DataFrame)
+        is_frame = (hasattr(X, "columns") and hasattr(X, "__dataframe__")) or isinstance(X, pd.DataFrame)
         _check_feature_names(self, X, reset=reset)
         if is_frame:
             from polytask.data.tables import read_table
@@ -207,7 +207,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             frame.columns = pd.Index(self._names)
         return frame
 
-    def _labels(self, Y: Any, n_rows: int | None) -> pd.DataFrame:  # noqa: N803
+    def _labels(self, Y: Any, n_rows: int | None) -> pd.DataFrame:
         """Y as a frame with a column for each target."""
         if Y is None:
             raise TargetError("MultiTaskEstimator requires y to be passed, but the target y is None.")

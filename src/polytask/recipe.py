@@ -25,7 +25,7 @@ class _Strict(BaseModel):
 
 
 class Choice(_Strict):
-    """A method by name, with its options: ``mmoe``, or ``{name: hard, ratio: 0.5}``; the default's if without a name."""
+    """A method by name, with its options: ``mmoe``, or ``{name: hard, ratio: 0.5}``; the default's without a name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str

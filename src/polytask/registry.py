@@ -152,7 +152,8 @@ class Registry:
         ]
         if len(candidates) != 1:
             raise ImportError(
-                f"{module.__name__} must define exactly one public {base_name}, found {[c.__name__ for c in candidates]}."
+                f"{module.__name__} must define exactly one public {base_name}, "
+                f"found {[c.__name__ for c in candidates]}."
             )
         return candidates[0]
 

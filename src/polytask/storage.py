@@ -50,7 +50,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _reason(path: Path, error: OSError) -> str:
-    return f"Cannot write {path}: {error.strerror or error}. What was there before is untouched; free space or rights are needed."
+    why = error.strerror or error
+    return f"Cannot write {path}: {why}. What was there before is untouched; free space or rights are needed."
 
 
 def write_text(path: str | Path, text: str) -> None:

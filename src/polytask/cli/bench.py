@@ -75,6 +75,6 @@ def step_cost(
             for r in rows
         ],
     )
-    left_out = sorted({name for name in names} - {row.method for row in rows})
+    left_out = sorted(set(names) - {row.method for row in rows})
     if left_out:
         say(f"Left out, because they need a second or a validation batch, or cannot run so: {', '.join(left_out)}.")
