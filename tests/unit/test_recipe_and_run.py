@@ -210,7 +210,7 @@ def test_splits(method):
     assert sorted([*found.train, *found.validation, *found.test]) == list(range(80))
     if method == "grouped":
         groups = [set(frame["group"].iloc[rows]) for rows in (found.train, found.validation, found.test)]
-        assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+        assert sum(map(len, groups)) == len(set.union(*groups)) == 20
     if method == "time":
         assert found.train.max() < found.validation.min() < found.test.min()
 

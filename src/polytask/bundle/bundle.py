@@ -195,7 +195,16 @@ def load(path: str | Path, module: nn.Module | None = None) -> Bundle:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{folder / 'bundle.json'} is damaged: {error}.") from error
-    return _read(folder, data, module)
+    except OSError as error:
+        raise BundleError(f"{folder / 'bundle.json'} cannot be read: {error.strerror}.") from error
+    try:
+        return _read(folder, data, module)
+    except BundleError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
+        # Whoever can write a bundle can compute its checksums, so what is inside may be anything at all.
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise BundleError(f"{folder} cannot be read: {what}") from error
 
 
 def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
