@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -114,13 +114,13 @@ def _record(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
     if not torch.is_grad_enabled() or not isinstance(output, Tensor) or output.grad_fn is None or len(given) != 1:
         return
     x = given[0].detach()
-    output.grad_fn.metadata[_KEY] = (module, x, x._version, output.output_nr)
+    cast(dict[str, Any], output.grad_fn.metadata)[_KEY] = (module, x, x._version, output.output_nr)
 
 
 def _calls(found: Reach) -> dict[nn.Module, list[_Call]]:
     calls: dict[nn.Module, list[_Call]] = {}
     for node in found.nodes:
-        note = node.metadata.get(_KEY)
+        note = cast(dict[str, Any], node.metadata).get(_KEY)
         if note is not None:
             module, x, version, number = note
             calls.setdefault(module, []).append(_Call(module, x, version, GradientEdge(node, number)))
@@ -176,7 +176,7 @@ def _n_rows(use: _Call) -> int:
         spans = zip(x.shape[-2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
         positions = 1
         for size, kernel, stride, padding, dilation in spans:
-            positions *= (size + 2 * int(padding) - dilation * (kernel - 1) - 1) // stride + 1
+            positions *= (size + 2 * cast(int, padding) - dilation * (kernel - 1) - 1) // stride + 1
         return batch * positions
     return x.numel() // x.shape[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -77,7 +78,9 @@ def row_passes(step: Step, found: Cotangents, rows: Rows, keep_graph: bool = Fal
             outputs, cotangents, inputs = [step.features[j] for j in used], found.at_features[i], rows.inputs
         else:
             outputs, cotangents, inputs = [loss], [_unit(step, i)], [*rows.inputs, *([] if keep_graph else heads)]
-        grads = torch.autograd.grad(outputs, inputs, cotangents, retain_graph=keep, allow_unused=True)
+        grads = torch.autograd.grad(
+            outputs, cast(list[Tensor], inputs), cotangents, retain_graph=keep, allow_unused=True
+        )
         rows.take(i, grads[:n_shared])
         if not used and not keep_graph:
             found.heads[i] = list(grads[n_shared:])
@@ -156,7 +159,7 @@ def _refuse_once_differentiable(outputs: Sequence[Tensor]) -> None:
     """Such a function cuts the graph of its backward without a word, so the product would be wrong."""
     for node in reach(outputs).nodes:
         function = getattr(node, "_forward_cls", None)
-        if hasattr(getattr(function, "backward", None), "__wrapped__"):
+        if function is not None and hasattr(function.backward, "__wrapped__"):
             raise RuntimeError(f"the derivative of {function.__name__}'s backward is not implemented")
 
 

@@ -128,14 +128,14 @@ def _allowed_ghost(step: Step, balancer: Balancer, needs: frozenset[str], extras
 
 def _further(
     step: Step, balancer: Balancer, rows: Rows, gramian: Float[Tensor, "T T"], extras: Extras
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Products with gradients of a second batch or of a validation loss, for the methods that need them.
 
     Raises:
         RecipeError: If what the method needs was not given.
     """
     name, needs = type(balancer).__name__, balancer.needs
-    found: dict[str, Tensor] = {}
+    found: dict[str, Any] = {}
     if "cross_gramian" in needs:
         if extras.second is None:
             raise RecipeError(f"{name} needs second=: the losses of a second, independent batch.")
