@@ -80,6 +80,8 @@ class Step:
 
     def spread(self, values: Float[Tensor, " T"], fill: float = 0.0) -> Float[Tensor, " N"]:
         """Values of the present tasks, put at their places among all tasks."""
+        if len(self.index) == len(self.tasks):
+            return values.detach().to("cpu", torch.float64, copy=True)
         out = torch.full((len(self.tasks),), fill, dtype=torch.float64)
         out[self.index] = values.detach().to("cpu", torch.float64)
         return out
