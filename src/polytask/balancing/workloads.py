@@ -91,7 +91,8 @@ class _Block(nn.Module):
         )
         attention = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1)
         x = x + self.out((attention @ v).transpose(1, 2).flatten(-2))
-        return x + self.narrow(F.gelu(self.widen(self.between(x))))
+        out: Tensor = x + self.narrow(F.gelu(self.widen(self.between(x))))
+        return out
 
 
 class _Mean(nn.Module):
