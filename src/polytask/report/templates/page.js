@@ -47,6 +47,16 @@
       }
     }, { rootMargin: "400px" });
     boxes.forEach((box) => watch.observe(box));
+    // The others that are not folded away follow one by one, so that scrolling finds them drawn.
+    const waiting = boxes.filter((box) => !box.closest("details"));
+    const next = () => {
+      const box = waiting.find((one) => !("drawn" in one.dataset));
+      if (!box) return;
+      watch.unobserve(box);
+      draw(box);
+      setTimeout(next, 20);
+    };
+    setTimeout(next, 100);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     // Paper is white, and has two columns of this width.
     const onPaper = () => {
