@@ -51,7 +51,7 @@ class Network(BundledModel):
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @torch.inference_mode()
-    def outputs(self, inputs: ArraySource, tasks: Sequence[str], piece: int = 8192) -> dict[str, Tensor]:
+    def outputs(self, inputs: ArraySource, tasks: Sequence[str], piece: int = 1024) -> dict[str, Tensor]:
         """Outputs of the heads for all rows, the shared part run once for all the tasks asked.
 
         Raises:

@@ -16,7 +16,7 @@ __all__ = ["constant_losses", "evaluate", "mean_losses", "outputs_of"]
 
 @torch.no_grad()
 def outputs_of(
-    model: MultiTaskModel, source: Source, tasks: Sequence[str], piece: int = 8192
+    model: MultiTaskModel, source: Source, tasks: Sequence[str], piece: int = 1024
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     """Outputs, targets and ``observed`` of all rows of a source, on the CPU.
 

@@ -25,6 +25,9 @@ from polytask.tasks.task import Task
 
 __all__ = ["ArrayData", "DataSet", "Prepared", "Splitter", "TableData", "prepare"]
 
+_PIECE = 1 << 16
+"""Rows that are hashed at once, so that the hashes of a whole column are never held."""
+
 Splitter = Callable[["DataSet", Sequence[Task]], Split]
 """Divides the rows of a data set into training, validation and test rows."""
 
@@ -468,5 +471,7 @@ def _hash_of_columns(columns: Any) -> str:
     digest = hashlib.sha256()
     for column in columns:
         digest.update(str(column.name).encode())
-        digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+        for start in range(0, len(column), _PIECE):
+            piece = column.iloc[start : start + _PIECE]
+            digest.update(pd.util.hash_pandas_object(piece, index=False).to_numpy().tobytes())
     return digest.hexdigest()
