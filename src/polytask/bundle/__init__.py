@@ -11,5 +11,6 @@ from polytask.bundle.estimators import Estimators, Member
 from polytask.bundle.lines import Lines
 from polytask.bundle.model import BundledModel
 from polytask.bundle.network import Network
+from polytask.bundle.pooled import Pooled
 
-__all__ = ["SCHEMA", "Bundle", "BundledModel", "Estimators", "Lines", "Member", "Network", "load", "shape_of"]
+__all__ = ["SCHEMA", "Bundle", "BundledModel", "Estimators", "Lines", "Member", "Network", "Pooled", "load", "shape_of"]

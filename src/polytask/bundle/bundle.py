@@ -18,6 +18,7 @@ from polytask.bundle.estimators import Estimators
 from polytask.bundle.lines import Lines
 from polytask.bundle.model import BundledModel, Reading
 from polytask.bundle.network import Network
+from polytask.bundle.pooled import Pooled
 from polytask.data.batch import ArraySource
 from polytask.data.sources import array_source
 from polytask.data.tables import open_table
@@ -31,7 +32,7 @@ from polytask.tasks.task import Prediction, Task, task_from_options
 
 __all__ = ["SCHEMA", "Bundle", "load", "shape_of"]
 
-_KINDS: Mapping[str, type[BundledModel]] = {model.kind: model for model in (Network, Estimators, Lines)}
+_KINDS: Mapping[str, type[BundledModel]] = {model.kind: model for model in (Network, Pooled, Estimators, Lines)}
 
 SCHEMA = 1
 """Version of the form in which bundles are written; older ones load, newer ones are refused."""

@@ -1,0 +1,150 @@
+"""How often a study's verdict is wrong where there is nothing to find, and how often it finds what there is.
+
+Every data set goes through the whole protocol: real trainings of the joint and the single networks on the same folds.
+
+- ``unrelated``: two targets from different inputs; the tasks have nothing in common. Any verdict but "no evidence"
+  counts as wrong, also if sharing the network truly costs a little.
+- ``nothing shared``: the same with a joint network that shares no parameter (ratio 0), so that the truth is zero up
+  to chance in the trainings.
+- ``planted``: targets of the same function of the inputs, the first of which has few labels; the joint network can
+  learn it from the others. The fewer labels, the larger the gain; the share of "helped" is the power.
+- ``scores``: made-up scores with the correlation of overlapping training sets, for many more repetitions.
+
+    python bench/study_verdicts.py --sets 100 --jobs 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+ROWS, INPUTS, FOLDS = 160, 6, 5
+TRAINING = {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3, "patience": 4}
+NETWORK = {"encoder": {"name": "mlp", "widths": [16]}, "training": TRAINING}
+
+
+def unrelated(seed: int) -> tuple[pd.DataFrame, dict]:
+    rng = np.random.default_rng([1, seed])
+    X = rng.normal(size=(ROWS, INPUTS))
+    Y = np.stack([X[:, :3] @ rng.normal(size=3), X[:, 3:] @ rng.normal(size=3)], 1)
+    return frame(X, Y / Y.std(0) + 0.7 * rng.normal(size=Y.shape)), {}
+
+
+def nothing_shared(seed: int) -> tuple[pd.DataFrame, dict]:
+    return unrelated(seed)[0], {"sharing": {"name": "hard", "ratio": 0.0}}
+
+
+def planted(seed: int, share: float) -> tuple[pd.DataFrame, dict]:
+    rng = np.random.default_rng([2, seed])
+    X = rng.normal(size=(ROWS, INPUTS))
+    signal = X @ rng.normal(size=INPUTS)
+    Y = (signal / signal.std())[:, None] + 0.3 * rng.normal(size=(ROWS, 4))
+    Y[rng.permutation(ROWS)[round(share * ROWS) :], 0] = np.nan
+    return frame(X, Y), {}
+
+
+def frame(X: np.ndarray, Y: np.ndarray) -> pd.DataFrame:
+    names = [f"x{i}" for i in range(X.shape[1])] + [f"y{t}" for t in range(Y.shape[1])]
+    return pd.DataFrame(np.hstack([X, Y]), columns=names)
+
+
+def run(job: tuple[str, int, float]) -> list[tuple[str, float, float]]:
+    """Verdict, gain in percent and difference of the errors for each task of one data set."""
+    import torch
+
+    torch.set_num_threads(1)
+    from polytask.study import Protocol, Study
+
+    what, seed, share = job
+    made, options = (
+        {"unrelated": unrelated, "nothing shared": nothing_shared}[what](seed)
+        if what != "planted"
+        else planted(seed, share)
+    )
+    targets = [name for name in made if name.startswith("y")]
+    protocol = Protocol(folds=FOLDS, seed=seed)
+    study = Study(made, targets, arms=["single", "joint"], protocol=protocol, **{**NETWORK, **options})
+    record = study.run()
+    asked = targets[:1] if what == "planted" else targets
+    return [
+        (
+            record.verdicts[t].verdict,
+            record.verdicts[t].gain or 0.0,
+            record.arms["single"].error[t].mean - record.arms["joint"].error[t].mean,
+        )
+        for t in asked
+    ]
+
+
+def report(title: str, found: list[list[tuple[str, float, float]]], seconds: float) -> None:
+    flat = [entry for entries in found for entry in entries]
+    counts = Counter(verdict for verdict, _, _ in flat)
+    gains = np.array([gain for _, gain, _ in flat])
+    any_wrong = np.mean([any(verdict != "no evidence" for verdict, _, _ in entries) for entries in found])
+    differences = np.array([difference for _, _, difference in flat])
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    print(
+        f"{title:<28} sets {len(found):>4}  tasks {len(flat):>4}  helped {counts['helped'] / len(flat):6.1%}  "
+        f"hurt {counts['hurt'] / len(flat):6.1%}  sets with a verdict {any_wrong:6.1%}  "
+        f"median gain {np.median(gains):+6.1f} %  "
+        f"mean difference {differences.mean():+.4f} ± {1.96 * error:.4f}  ({seconds:.0f} s)",
+        flush=True,
+    )  # fmt: skip
+
+
+def scores(sets: int) -> None:
+    """Made-up scores: correlation between folds as of overlapping training sets."""
+    from polytask.study.verdicts import Pairs, judge
+
+    rng = np.random.default_rng(3)
+    for n_folds, tasks in ((5, 2), (5, 12), (20, 12)):
+        share = 0.25
+        rho = share / (1 + share)
+        for gain in (0.0, 0.5, 1.0, 2.0):
+            wrong, right = 0, 0
+            for _ in range(sets):
+                pairs = {}
+                for t in range(tasks):
+                    d = (
+                        np.sqrt(rho) * rng.normal()
+                        + np.sqrt(1 - rho) * rng.normal(size=n_folds)
+                        + (gain if t == 0 else 0)
+                    )
+                    base = rng.uniform(4, 6, n_folds)
+                    pairs[f"y{t}"] = Pairs(base - d, base, share)
+                found = judge(pairs, "joint", "single")
+                wrong += any(v.verdict != "no evidence" for name, v in found.items() if name != "y0" or gain == 0)
+                right += found["y0"].verdict == "helped"
+            power = f"  power {right / sets:6.1%}" if gain else ""
+            print(
+                f"scores: {n_folds:>2} folds, {tasks:>2} tasks, gain {gain:.1f} sd of a fold: "
+                f"sets with a wrong verdict {wrong / sets:6.1%}{power}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=int, default=100)
+    parser.add_argument("--power-sets", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=1)
+    asked = parser.parse_args()
+    scores(1000)
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        for what in ("unrelated", "nothing shared"):
+            began = time.perf_counter()
+            found = list(pool.map(run, [(what, seed, 0.0) for seed in range(asked.sets)]))
+            report(what, found, time.perf_counter() - began)
+        for share in (0.1, 0.2, 0.4, 1.0):
+            began = time.perf_counter()
+            found = list(pool.map(run, [("planted", seed, share) for seed in range(asked.power_sets)]))
+            report(f"planted, {share:.0%} of the labels", found, time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

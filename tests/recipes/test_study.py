@@ -1,0 +1,230 @@
+"""A whole study: from a file to verdicts, a record and a bundle; killed and gone on with; on the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polytask import Study, load
+from polytask.errors import InputError, RecipeError, RunFolderError
+from polytask.records import StudyRecord
+from polytask.study import Protocol
+
+TARGETS = ["y", "z", "ill"]
+QUICK = {
+    "training": {"epochs": 3, "batch_size": 64},
+    "encoder": {"name": "tabular", "width": 8, "n_blocks": 1, "embedding_width": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(180, 3)), columns=["a", "b", "c"])
+    frame["town"] = rng.choice(["x", "y"], 180)
+    frame["who"] = np.arange(180) // 3
+    signal = frame["a"] + frame["b"]
+    frame["y"] = (signal + 0.3 * rng.normal(size=180)).where(rng.random(180) > 0.3)
+    frame["z"] = signal - 0.3 * rng.normal(size=180)
+    frame["ill"] = pd.Series(np.where(signal > 0.3 * rng.normal(size=180), "yes", "no")).where(rng.random(180) > 0.2)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def done(table, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "run"
+    study = Study(
+        table,
+        TARGETS,
+        arms=["single", "joint", "boosting", "linear"],
+        protocol=Protocol(folds=3, group="who"),
+        out=out,
+        **QUICK,
+    )
+    study.run()
+    return study, out
+
+
+def test_the_record_holds_what_a_page_needs(done, table):
+    study, out = done
+    record = StudyRecord.load(out)
+    assert record == StudyRecord.from_json(json.loads(json.dumps(study.record.to_json())))
+    assert list(record.tasks) == TARGETS
+    assert len(record.folds) == 3
+    assert sum(fold.n_test for fold in record.folds) == len(table)
+    assert set(record.verdicts) == set(TARGETS)
+    for task in TARGETS:
+        for arm in record.arms.values():
+            assert len(arm.errors[task]) == 3
+            assert arm.error[task].mean == pytest.approx(np.mean(arm.errors[task]))
+        assert record.verdicts[task].verdict in ("helped", "hurt", "no evidence")
+        assert record.recommendation.arms[task] == record.verdicts[task].recommendation
+        assert sum(record.recommendation.chosen[task].values()) == 3
+    assert set(record.curves) == {"joint", "single"}
+    assert set(record.curves["single"]) == set(TARGETS)
+    assert set(record.residuals) == {"y", "z"}
+    counts = record.calibration["ill"][0]["count"]
+    assert sum(counts) == table["ill"].notna().sum()
+    assert record.coverage["share"][0] == pytest.approx(table["y"].notna().mean(), abs=1e-4)
+    assert record.coverage["together"][0][1] == pytest.approx(
+        (table["y"].notna() & table["z"].notna()).mean(), abs=1e-4
+    )
+    assert record.data["rows"] == 180
+    assert record.data["sha256"]
+    assert "who" not in record.data["inputs"]
+
+
+def test_the_choice_inside_the_folds_is_scored_on_test_rows_of_those_folds(done):
+    study, _ = done
+    record = study.record
+    for task in TARGETS:
+        chosen = record.recommendation.errors[task]
+        only = {arm for arm in record.recommendation.chosen[task] if " + " not in arm}
+        for fold in range(3):
+            if len(record.recommendation.chosen[task]) == 1 and only:
+                assert chosen[fold] == record.arms[next(iter(only))].errors[task][fold]
+            assert chosen[fold] is not None
+
+
+def test_groups_stay_on_one_side(done, table):
+    study, _ = done
+    data, tasks, _ = Study(table, TARGETS, protocol=Protocol(folds=3, group="who"), **QUICK)._open()
+    for _, _, split in study.protocol.splits(data, tasks):
+        parts = [set(table["who"].iloc[rows]) for rows in (split.train, split.validation, split.test)]
+        assert not parts[0] & (parts[1] | parts[2])
+        assert not parts[1] & parts[2]
+
+
+def test_one_bundle_predicts_all_tasks_and_can_be_loaded(done, table):
+    study, out = done
+    loaded = load(out)
+    mine, theirs = study.bundle.predict_frame(table), loaded.predict_frame(table)
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert set(TARGETS) <= set(theirs.columns)
+    labels = table["z"].to_numpy()
+    error = ((theirs["z"].to_numpy() - labels) ** 2).mean() / labels.var()
+    assert error < 0.5
+
+
+def test_a_folder_is_not_overwritten_nor_mixed(done, table):
+    _, out = done
+    with pytest.raises(RunFolderError, match="resume"):
+        Study(table, TARGETS, out=out, **QUICK).run()
+    with pytest.raises(RunFolderError):
+        Study(table, TARGETS, arms=["linear"], out=out, resume=True, **QUICK).run()
+
+
+def test_a_copy_of_a_target_is_refused_before_anything_is_trained(table, tmp_path):
+    leaky = table.assign(echo=3 * table["z"] + 1)
+    with pytest.raises(InputError, match="echo"):
+        Study(leaky, TARGETS, arms=["linear"], out=tmp_path / "x", **QUICK).run()
+    assert not list((tmp_path / "x").glob("trials/*"))
+
+
+def test_one_task_has_no_verdict_but_a_recommendation(table):
+    study = Study(table, ["y"], arms=["single", "joint", "linear"], protocol=Protocol(folds=2), **QUICK)
+    record = study.run()
+    assert record.verdicts == {}
+    assert "one task only" in record.left_out["joint"]
+    assert set(record.arms) == {"single", "linear"}
+    assert study.bundle.predict(table)["y"].values.shape == (180,)
+
+
+def test_without_any_arm_that_can_run(table):
+    with pytest.raises(RecipeError, match="No arm could be run"):
+        Study(table, ["y"], arms=["joint"], protocol=Protocol(folds=2), **QUICK).run()
+
+
+def test_by_time_every_block_is_tested_by_the_past(table):
+    dated = table.assign(day=np.arange(180))
+    protocol = Protocol(folds=3, time="day")
+    study = Study(dated, ["y", "z"], arms=["linear"], protocol=protocol, **QUICK)
+    record = study.run()
+    assert [fold.repeat for fold in record.folds] == [0, 0, 0]
+    assert [fold.n_train for fold in record.folds] == sorted(fold.n_train for fold in record.folds)
+
+
+def test_before_it_ran(table):
+    study = Study(table, ["y"], **QUICK)
+    with pytest.raises(RecipeError, match="run"):
+        study.record  # noqa: B018
+    with pytest.raises(RecipeError, match="run"):
+        study.bundle  # noqa: B018
+
+
+def command(path, out, *more):
+    return [sys.executable, "-m", "polytask.cli", "study", str(path), "--targets", "y,z,ill", "--arms", "single,joint,boosting", "--folds", "3",
+            "--drop", "who", "--budget", "none", "--set", "training.epochs=3", "--set", "encoder=tabular", "--set", "encoder.width=8", "--out", str(out), *more]  # fmt: skip
+
+
+def ENV():
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def timeless(record: dict) -> dict:
+    """The record without times and dates."""
+    arms = {
+        name: {key: value for key, value in arm.items() if key not in ("seconds", "predict_seconds")}
+        for name, arm in record["arms"].items()
+    }
+    rest = {key: value for key, value in record.items() if key not in ("seconds", "made")}
+    return {**rest, "arms": arms}
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with_it_ends_with_the_same_record(table, tmp_path):
+    path = tmp_path / "t.csv"
+    table.to_csv(path, index=False)
+    whole = subprocess.run(
+        command(path, tmp_path / "whole", "--json"), env=ENV(), capture_output=True, text=True, check=True
+    )
+    expected = json.loads(whole.stdout)
+    process = subprocess.Popen(
+        command(path, tmp_path / "killed"), env=ENV(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list((tmp_path / "killed").glob("trials/*/*.json"))) < 4:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("trials/*/*.json")}
+    assert 4 <= len(before) < 9
+    resumed = subprocess.run(
+        command(path, tmp_path / "killed", "--resume", "--json"), env=ENV(), capture_output=True, text=True, check=True
+    )
+    assert timeless(json.loads(resumed.stdout)) == timeless(expected)
+    assert timeless(json.loads((tmp_path / "killed" / "study.json").read_text())) == timeless(expected)
+    assert {file: file.stat().st_mtime_ns for file in before} == before, "a finished trial was run again"
+    assert (tmp_path / "killed" / "page.html").exists()
+
+
+@pytest.mark.slow
+def test_the_command_line_says_the_verdicts_and_predicts(table, tmp_path):
+    path, out = tmp_path / "t.csv", tmp_path / "run"
+    table.to_csv(path, index=False)
+    ran = subprocess.run(command(path, out), env=ENV(), capture_output=True, text=True, check=True)
+    first = ran.stdout.splitlines()[:3]
+    assert all(
+        (task in line and "no evidence" in line) or "jointly" in line for task, line in zip(TARGETS, first, strict=True)
+    )
+    assert "Relative error on test rows" in ran.stdout
+    assert str(out / "bundle") in ran.stdout
+    answers = tmp_path / "answers.csv"
+    subprocess.run(
+        [sys.executable, "-m", "polytask.cli", "predict", str(out), str(path), "--out", str(answers)],
+        env=ENV(),
+        check=True,
+    )
+    assert set(TARGETS) <= set(pd.read_csv(answers).columns)
+    wrong = subprocess.run(
+        command(path, tmp_path / "x", "--arms", "boostin"), env=ENV(), capture_output=True, text=True
+    )
+    assert wrong.returncode != 0
+    assert "Did you mean 'boosting'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
