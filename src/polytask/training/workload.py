@@ -41,7 +41,7 @@ class RecipeWorkload(Workload):
             views=prepared.views,
         )
         self.model = build_model(spec)
-        self.objective = Objective(prepared.tasks, prepared.train)
+        self.objective = Objective(prepared.tasks, prepared.train, self.model.n_members)
         rows = {name: len(source) for name, source in prepared.train.items()}
         batches = [
             prepared.train[draw.source].batch(draw.rows)
