@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +15,12 @@ from polytask.bundle import BundledModel
 from polytask.bundle.columns import Column, columns_of, input_matrix, labels_of_column
 from polytask.data.batch import ArraySource
 from polytask.data.transform import TableTransform
-from polytask.errors import RecipeError
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
 
-__all__ = ["Arm", "FittedArm", "FoldData", "make_arm"]
+__all__ = ["Arm", "FittedArm", "FoldData", "outputs_of"]
 
 PLAIN = "plain"
 """Name of the encoding that plain models read: numbers centred and scaled, but not bent."""
@@ -166,37 +164,6 @@ class Arm(ABC):
             fold: Its rows.
             settled: What earlier folds settled, for a training without validation rows.
         """
-
-
-_NAME = re.compile(r"^(?P<arm>[a-z_0-9]+)(:(?P<kind>[a-z_0-9]+))?(@(?P<ratio>[0-9.]+))?(\+(?P<balancer>[a-z_0-9]+))?$")
-
-
-def make_arm(name: str) -> Arm:
-    """An arm by its name on the command line: ``boosting``, ``joint:hard@0.5+pcgrad``.
-
-    Raises:
-        UnknownNameError: If there is no such arm.
-        RecipeError: If the name cannot be read, or the arm does not take what it says.
-
-    Example:
-        >>> make_arm("joint:hard@0.5").words
-        'One network for all tasks, hard sharing (ratio 0.5), equal weights.'
-    """
-    from polytask.study.arms import registry
-
-    found = _NAME.match(name)
-    if found is None:
-        raise RecipeError(
-            f"{name!r} names no arm. Write ARM, ARM:KIND, ARM:KIND@RATIO, ARM+BALANCER; for example joint:mmoe, "
-            f"joint:hard@0.5, joint+pcgrad. Arms: {', '.join(registry.names())}."
-        )
-    arm: type[Arm] = registry.load(found["arm"])
-    options = {key: found[key] for key in ("kind", "ratio", "balancer") if found[key] is not None}
-    if extra := [key for key in options if key not in arm.takes]:
-        takes = f"it takes {', '.join(arm.takes)}" if arm.takes else "it takes none"
-        raise RecipeError(f"Arm {found['arm']!r} has no {extra[0]} ({name!r}); {takes}.")
-    made: Arm = arm(name, **options)
-    return made
 
 
 def outputs_of(models: Sequence[BundledModel], sources: Mapping[str, ArraySource]) -> dict[str, Tensor]:

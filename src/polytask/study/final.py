@@ -10,8 +10,9 @@ import numpy as np
 
 from polytask.bundle import Bundle, BundledModel
 from polytask.data.transform import TableTransform
-from polytask.study.arm import PLAIN, FoldData, make_arm
+from polytask.study.arm import PLAIN, FoldData
 from polytask.study.choice import Candidate
+from polytask.study.naming import make_arm
 from polytask.study.trials import Trial
 
 __all__ = ["final_bundle", "settle"]

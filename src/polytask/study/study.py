@@ -16,12 +16,13 @@ from polytask.errors import RecipeError
 from polytask.recipe import Recipe
 from polytask.records import StudyRecord, Verdict, without_nan
 from polytask.storage import write_json
-from polytask.study.arm import Arm, make_arm
+from polytask.study.arm import Arm
 from polytask.study.budget import DEFAULT_ARMS, NEEDED, Budget, seconds_of
 from polytask.study.choice import FoldScores, choose_all
 from polytask.study.final import final_bundle
 from polytask.study.folds import JudgedFold, Protocol, make_fold, whole_fold
 from polytask.study.leakage import leak_warnings
+from polytask.study.naming import make_arm
 from polytask.study.pictures import coverage
 from polytask.study.summary import FORMULAS, Outcome, arm_results, pictures, recommendation, study_tasks, verdicts
 from polytask.study.trials import KeptFold, Store, Trial, keep_fold, load_answers, load_fold, run_trial

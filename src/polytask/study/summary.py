@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from polytask.records import ArmResult, Interval, Recommendation, StudyFold, StudyTask, Verdict, without_nan
-from polytask.study.arm import make_arm
 from polytask.study.choice import Chosen, FoldScores, name_of
+from polytask.study.naming import make_arm
 from polytask.study.pictures import calibration, residuals
 from polytask.study.statistics import gain_of, interval_of, mean_ranks
 from polytask.study.trials import Trial

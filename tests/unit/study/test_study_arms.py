@@ -9,9 +9,10 @@ from study_data import TASKS, mixed_table
 from polytask.bundle import Bundle, load
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.recipe import Recipe
-from polytask.study.arm import PLAIN, make_arm, outputs_of
+from polytask.study.arm import PLAIN, outputs_of
 from polytask.study.arms import registry
 from polytask.study.folds import Protocol, make_fold, whole_fold
+from polytask.study.naming import make_arm
 from polytask.study.trials import Store, keep_fold, run_trial
 from polytask.training.running import make_tasks, open_data, plan_of
 

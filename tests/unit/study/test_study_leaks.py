@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from polytask.errors import InputError
+from polytask.study.leakage import leak_warnings
+from polytask.tasks import Binary, Regression
+from polytask.training.preparation import ArrayData, TableData
+
+
+def clean(n: int = 300) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(n, 4)), columns=["a", "b", "c", "d"])
+    frame["kind"] = rng.choice(["p", "q", "r"], n)
+    frame["y"] = frame["a"] + rng.normal(size=n)
+    frame["ill"] = np.where(frame["b"] + rng.normal(size=n) > 0, "yes", "no")
+    return frame
+
+
+TASKS = [Regression(name="y"), Binary(name="ill")]
+
+
+def found(frame, group=None, tasks=TASKS, drop=()):
+    data = TableData("data", frame, targets=[t for task in tasks for t in task.targets], drop=drop)
+    return leak_warnings(data, tasks, group)
+
+
+def test_clean_data_has_no_sign_of_a_leak():
+    assert found(clean()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "task"),
+    [
+        ("echo", lambda f: f["y"] ** 3, "y"),
+        ("rounded", lambda f: f["y"].round(2), "y"),
+        ("diagnosis", lambda f: f["ill"].map({"yes": "A12", "no": "B7"}).where(np.arange(len(f)) % 7 > 0, "C1"), "ill"),
+        ("score", lambda f: np.where(f["ill"] == "yes", 1.0, -1.0) + 0.2 * f["c"], "ill"),
+    ],
+)
+def test_a_column_that_gives_a_target_away(name, make, task):
+    frame = clean()
+    frame[name] = make(frame)
+    warnings = found(frame)
+    # The third diagnosis hides a seventh of the answers, which is no giveaway.
+    expected = [] if name == "diagnosis" else [(name, task)]
+    assert [(w["columns"][0], w["task"]) for w in warnings if w["kind"] == "giveaway"] == expected
+
+
+def test_a_certain_copy_is_an_error():
+    with pytest.raises(InputError, match="twice"):
+        found(clean().assign(twice=lambda f: 2 * f["y"]))
+
+
+def test_an_identifier_gives_nothing_away():
+    frame = clean().assign(number=np.arange(300)).sort_values("a")
+    assert not [w for w in found(frame) if w["kind"] == "giveaway"]
+
+
+def test_targets_that_say_the_same():
+    frame = clean().assign(z=lambda f: 5 - 2 * f["y"])
+    tasks = [*TASKS, Regression(name="z")]
+    warnings = [w for w in found(frame, tasks=tasks) if w["kind"] == "copied targets"]
+    assert [w["columns"] for w in warnings] == [["y", "z"]]
+
+
+def test_rows_that_come_twice():
+    frame = clean()
+    few = pd.concat([frame, frame[:5]], ignore_index=True)
+    many = pd.concat([frame, frame[:50]], ignore_index=True)
+    assert [(w["kind"], w["severity"]) for w in found(few)] == [("duplicates", "note")]
+    assert [(w["kind"], w["severity"]) for w in found(many)] == [("duplicates", "warning")]
+    assert "100 of 350" in found(many)[0]["words"]
+
+
+def test_rows_that_come_twice_within_a_group_are_on_one_side():
+    frame = clean().assign(who=np.arange(300))
+    twice = pd.concat([frame, frame[:50]], ignore_index=True)
+    assert found(twice, group="who", drop=["who"]) == []
+
+
+@pytest.mark.parametrize("name", ["patient", "patientId", "Subject#", "user_id"])
+def test_things_with_several_rows_ask_for_a_group(name):
+    frame = clean()
+    frame[name] = np.arange(300) // 6
+    kinds = [(w["kind"], w["columns"]) for w in found(frame)]
+    assert ("entity", [name]) in kinds
+    assert ("entity", [name]) not in [(w["kind"], w["columns"]) for w in found(frame, group=name, drop=[name])]
+
+
+def test_arrays_are_not_looked_at():
+    data = ArrayData("images", np.zeros((4, 1, 2, 2)), {"y": np.arange(4.0)})
+    assert leak_warnings(data, [Regression(name="y")]) == []
