@@ -14,6 +14,7 @@ import torch
 
 from polytask.balancing.backward import balanced_backward
 from polytask.balancing.balancer import Balancer
+from polytask.balancing.ghost import Ghost
 from polytask.balancing.outcome import Outcome
 from polytask.data.batch import Batch, Source
 from polytask.data.plan import BatchPlan
@@ -102,6 +103,7 @@ class Training:
         self.best_state: dict[str, Tensor] | None = None
         self._clear_sums()
         self._stop_asked = threading.Event()
+        self._ghost: Ghost | None = None
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint; tells whether there was one."""
@@ -131,7 +133,7 @@ class Training:
         message = ""
         saved = time.monotonic()
         try:
-            with self._signals():
+            with self._signals(), self._ghosts():
                 while not self.at.is_done:
                     history.append(self.epoch())
                     if self.at.is_done or time.monotonic() - saved >= self.settings.checkpoint_seconds:
@@ -187,6 +189,7 @@ class Training:
                 mode=self.settings.mode,
                 step=self.at.step,
                 epoch=self.at.epoch,
+                ghost=self._ghost,
                 **(self.extra.losses(batch, self.at.step) if self.extra.needs else {}),
             )
         except NonFiniteError as error:
@@ -298,6 +301,19 @@ class Training:
     def _save(self) -> None:
         if self.folder:
             self.folder.save_checkpoint(self.state_dict())
+
+    @contextmanager
+    def _ghosts(self) -> Iterator[None]:
+        """Inner products without weight gradients, where the balancer needs no more and it is cheaper."""
+        needs = self.balancer.needs
+        if "gramian" not in needs or "rows" in needs or self.settings.mode not in ("exact", "every_k"):
+            yield
+            return
+        with Ghost(self.model.sharing) as self._ghost:
+            try:
+                yield
+            finally:
+                self._ghost = None
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
