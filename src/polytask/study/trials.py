@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from polytask.data.batch import ArraySource
-from polytask.errors import RunFolderError, StorageError
+from polytask.errors import NonFiniteError, RunFolderError, StorageError
 from polytask.records import StudyFold, without_nan
 from polytask.shapes import Tensor
 from polytask.storage import load_tree, save_tree, write_json
@@ -199,7 +199,11 @@ def run_trial(store: Store, arm: Arm, kept: KeptFold, make: Callable[[], JudgedF
         return known
     tested = make()
     why_not = arm.why_not(tested.data)
-    trial, answers = (Trial(arm.name, why_not), {}) if why_not else _train(arm, kept, tested)
+    try:
+        trial, answers = (Trial(arm.name, why_not), {}) if why_not else _train(arm, kept, tested)
+    except NonFiniteError as error:
+        # A training that diverges is a result too, and no reason to lose the others.
+        trial, answers = Trial(arm.name, str(error)), {}
     store.save(trial_key(arm.name, repeat, fold), asdict(trial), answers)
     return load_trial(store, arm.name, repeat, fold) or trial
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+import torch
+
+from polytask.bundle import BundledModel, Network
 from polytask.errors import RecipeError
 from polytask.study.arm import Arm, FittedArm, FoldData
 from polytask.study.networks import best_epochs, conflict_of, curves_of, train, weights_of
@@ -74,5 +77,22 @@ class Joint(Arm):
             curves=curves_of(fitted.history, names),
             weights=weights_of(fitted.history, names) if plan.balancer != "equal" else {},
             conflict=conflict_of(fitted.history),
+            gates=_gates(fold, fitted.bundle.models),
             notes=fitted.notes,
         )
+
+
+def _gates(fold: FoldData, models: Sequence[BundledModel]) -> dict[str, list[float]]:
+    """The share of each expert for each task, a mean over some rows; empty for sharing without gates."""
+    source = (fold.prepared.validation or fold.prepared.train)[fold.source]
+    rows = source.take(torch.arange(min(len(source), _GATE_ROWS)))
+    used: dict[str, list[float]] = {}
+    for model in models:
+        if isinstance(model, Network):
+            model.outputs(rows, model.tasks)
+            shares = model.model.sharing.gate_use()
+            used |= {task: [round(share, 4) for share in by_expert.values()] for task, by_expert in shares.items()}
+    return used
+
+
+_GATE_ROWS = 2_000
