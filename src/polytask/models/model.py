@@ -175,7 +175,7 @@ class MultiTaskModel(nn.Module):
         by_task: dict[str, Tensor] = {}
         representations: dict[str, Tensor] = {}
         for together, view, corruption in self._groups(tasks, source):
-            read = _select(inputs, view)
+            read = select_view(inputs, view)
             if corruption is not None:
                 read = corruption(read)
             features = self.sharing.shared(read, together, adapter_name(source, view))
@@ -308,7 +308,8 @@ def _selected_shape(shape: InputShape, view: View, task: str) -> InputShape:
     return InputShape(fields)
 
 
-def _select(inputs: Inputs, view: View | None) -> Inputs:
+def select_view(inputs: Inputs, view: View | None) -> Inputs:
+    """The part of the inputs that a view names; all of them if there is none."""
     if view is None:
         return inputs
     named = {"x": inputs} if isinstance(inputs, Tensor) else inputs

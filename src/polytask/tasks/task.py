@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from polytask.errors import TargetError
-from polytask.shapes import Bool, Float, Shaped, Tensor
+from polytask.shapes import Bool, Float, Inputs, Shaped, Tensor
 
 __all__ = ["Metric", "Prediction", "Task", "task_from_options"]
 
@@ -221,6 +221,14 @@ class Task(ABC):
     def initial_bias(self) -> Float[Tensor, " O"]:
         """Outputs that are right on average, for the head's bias; a head that starts there needs no warm-up."""
         return torch.zeros(self.n_outputs)
+
+    def fit_inputs(self, inputs: Inputs) -> None:
+        """Learn from the training inputs; only of kinds whose targets are the inputs (``of_inputs``)."""
+        raise TargetError(f"{self.who} learns from labels, not from inputs.")
+
+    def encode_inputs(self, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and ``observed`` of rows of inputs; only of kinds whose targets are the inputs."""
+        raise TargetError(f"{self.who} learns from labels, not from inputs.")
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.checks import check_targets
@@ -20,7 +21,8 @@ from polytask.data.tables import Table, open_table
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, InputError, TargetError, UnknownNameError
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import View
+from polytask.models.model import View, select_view
+from polytask.shapes import Inputs
 from polytask.tasks.task import Task
 
 __all__ = ["ArrayData", "DataSet", "Prepared", "Splitter", "TableData", "prepare"]
@@ -371,9 +373,11 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     if not tasks:
         raise TargetError("There is no task: name at least one target.")
     notes: list[str] = []
+    every, tasks = list(tasks), [task for task in tasks if not task.of_inputs]
+    rebuilding = [task for task in every if task.of_inputs]
     holders = {task.name: _holders(task, data) for task in tasks}
     for d in data:
-        if not any(d in holders[task.name] for task in tasks):
+        if not any(d in holders[task.name] for task in tasks) and not any(_reads(task, d) for task in rebuilding):
             raise DataError(f"{d.name!r} has labels of no task; leave it out, or name its targets.")
         d.check([task for task in tasks if d in holders[task.name]])
     splits = {d.name: splitter(d, [task for task in tasks if d in holders[task.name]]) for d in data}
@@ -397,12 +401,14 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         notes.extend(_unheld(tasks, parts[part], part))
 
     views: dict[str, dict[str, View]] = {}
-    for task in tasks:
+    for task in every:
         for d in data:
-            if d.has(task) and (view := d.view(task)) is not None:
+            if (_reads(task, d) if task.of_inputs else d.has(task)) and (view := d.view(task)) is not None:
                 views.setdefault(task.name, {})[d.name] = view
+    for task in rebuilding:
+        parts = _with_inputs_as_targets(task, parts, [d for d in data if _reads(task, d)], views.get(task.name, {}))
     return Prepared(
-        tasks=list(tasks),
+        tasks=every,
         **parts,
         shapes={d.name: d.shape() for d in data},
         transforms={d.name: d.transform for d in data if d.transform is not None},
@@ -411,6 +417,51 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         data={d.name: d.describe() for d in data},
         notes=notes,
     )
+
+
+def _reads(task: Task, data: DataSet) -> bool:
+    """Whether a task whose targets are the inputs learns from this data set."""
+    return task.source in (None, data.name)
+
+
+def _with_inputs_as_targets(
+    task: Task, parts: Mapping[str, dict[str, ArraySource]], data: Sequence[DataSet], views: Mapping[str, View]
+) -> dict[str, dict[str, ArraySource]]:
+    """The sources with the inputs as targets of one more task, fitted on the training rows; every row is observed.
+
+    Raises:
+        TargetError: If no data set is read, or their inputs differ.
+    """
+    names = [d.name for d in data]
+    if not names:
+        raise TargetError(f"{task.who}: no data set is named {task.source!r}.")
+    if len({str(d.shape().to_json()) for d in data}) > 1:
+        raise TargetError(
+            f"{task.who} rebuilds inputs of one shape, and those of {', '.join(names)} differ: "
+            "give one such task for each source, with `source`."
+        )
+
+    def rows_of(source: ArraySource) -> Inputs:
+        # A batch's inputs, because that is how the network reads them: images as numbers in 0 to 1.
+        return select_view(source.batch(torch.arange(len(source))).inputs, views.get(source.name))
+
+    train = [rows_of(parts["train"][name]) for name in names]
+    named = [rows if isinstance(rows, dict) else {"": rows} for rows in train]
+    joined = {key: torch.cat([rows[key] for rows in named]) for key in named[0]}
+    task.fit_inputs(joined if isinstance(train[0], dict) else joined[""])
+    changed: dict[str, dict[str, ArraySource]] = {}
+    for part, sources in parts.items():
+        changed[part] = dict(sources)
+        for name in names:
+            if name in sources:
+                source = sources[name]
+                targets, observed = (torch.from_numpy(array) for array in task.encode_inputs(rows_of(source)))
+                changed[part][name] = replace(
+                    source,
+                    targets={**source.targets, task.name: targets},
+                    observed={**source.observed, task.name: observed},
+                )
+    return changed
 
 
 def _holders(task: Task, data: Sequence[DataSet]) -> list[DataSet]:

@@ -13,7 +13,9 @@ from polytask.balancing import registry as balancers
 from polytask.bundle import Bundle, Network
 from polytask.data.plan import BatchPlan
 from polytask.data.samplers import registry as samplers
+from polytask.models.corruption import Corruption
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.tasks.reconstruction import Reconstruction
 from polytask.training.evaluation import evaluate
 from polytask.training.loop import Training
 from polytask.training.preparation import Prepared
@@ -120,10 +122,17 @@ def fit(
             encoder_options=plan.encoder_options,
             sharing_options=plan.sharing_options,
             head_hidden=plan.head_hidden,
+            head_hidden_of={task.name: task.hidden for task in prepared.tasks if isinstance(task, Reconstruction)},
+            corruptions={
+                task.name: Corruption(task.corruption, task.share)
+                for task in prepared.tasks
+                if isinstance(task, Reconstruction)
+            },
             links={task.name: task.link for task in prepared.tasks},
             views=prepared.views,
         )
         model = build_model(spec, module)
+        model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
         model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
         rows = {name: len(source) for name, source in prepared.train.items()}
         sampler = samplers.create(plan.sampler, **plan.sampler_options)
