@@ -169,7 +169,8 @@ class Classes:
     def is_known(self, who: str, labels: np.ndarray) -> np.ndarray:
         """Which rows are missing or of one of the classes."""
         codes, values = distinct(who, labels)
-        return np.array([value in self._code for value in values] + [True])[codes]
+        known: np.ndarray = np.array([value in self._code for value in values] + [True])[codes]
+        return known
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The names of the classes with these codes."""
