@@ -23,7 +23,7 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
     Args:
         tasks: Kind, or options, of each target: ``{"visits": "count", "ill": {"kind": "binary", "weight": 2}}``; a list
             in the order of Y's columns; inferred from the labels where left out.
-        encoder: Name or ``{"name": ..., options}``; ``auto`` takes ``tabular``. See ``polytask list encoders``.
+        encoder: Name or ``{"name": ..., options}``; ``auto`` takes ``tabm``. See ``polytask list encoders``.
         sharing: Likewise; see ``polytask list sharing``.
         balancer: Likewise; see ``polytask list balancers``.
         training: Further settings, see :class:`polytask.training.settings.Settings`.

@@ -103,13 +103,14 @@ class Recipe(_Strict):
     Args:
         tasks: Options of each task by name, ``kind`` among them (inferred if left out); a list of names is enough.
         data: The data sets by name; a path if there is only one.
-        encoder: How inputs become a representation; ``auto`` takes ``tabular`` for tables and ``cnn`` for images.
+        encoder: How inputs become a representation; ``auto`` takes ``tabm`` for tables and ``cnn`` for images.
         sharing: Which parts serve which tasks.
         balancer: How losses become one gradient.
         sampler: How several sources are mixed.
         head_hidden: Widths of hidden layers in every head.
         split: How rows are divided.
-        training: Settings of the training, see :class:`polytask.training.settings.Settings`.
+        training: Settings of the training, see :class:`polytask.training.settings.Settings`; for tables batch size,
+            learning rate, weight decay and stop rule follow the number of rows where they are not given.
         seed: Of everything random.
 
     Raises:
@@ -255,7 +256,7 @@ class Recipe(_Strict):
 
         Args:
             data: The data, if the recipe names no files: a table, or by source name a table or a
-                :class:`~polytask.training.preparation.DataSet`.
+                :class:`~polytask.training.data_sets.DataSet`.
             out: Run folder; nothing is written if ``None``.
             resume: Go on in a run folder that exists.
             compare: Also train one model a task, with the same budget.

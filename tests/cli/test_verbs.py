@@ -90,7 +90,7 @@ def test_fit_predict_info(polytask, csv, frame, tmp_path):
     assert list(pd.read_parquet(tmp_path / "p.parquet")) == ["ill", "P(ill=no)", "P(ill=yes)"]
     answer = polytask("info", tmp_path / "run")
     assert "Inputs of table: length, width, colour." in answer.out
-    assert "tabular encoder, hard sharing" in answer.out
+    assert "tabm encoder, hard sharing" in answer.out
     told = json.loads(polytask("info", tmp_path / "run", "--json").out)
     assert set(told["metrics"]) == {"price", "ill"}
 

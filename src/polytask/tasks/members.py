@@ -34,7 +34,7 @@ def mean_answer(outputs: Float[Tensor, "*N k O"], link: str) -> Float[Tensor, "*
         UnknownNameError: If there is no such link.
 
     Example:
-        >>> torch.sigmoid(mean_answer(torch.tensor([[0.0], [100.0]]), "logit")).tolist()
+        >>> torch.sigmoid(mean_answer(torch.tensor([[0.0], [100.0]]), "logit")).numpy().round(4).tolist()
         [0.75]
 
     References:

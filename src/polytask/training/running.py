@@ -26,7 +26,9 @@ from polytask.storage import write_json
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
 from polytask.tasks.task import Prediction, Task
-from polytask.training.preparation import DataSet, Prepared, TableData, prepare
+from polytask.training.data_sets import DataSet, TableData
+from polytask.training.defaults import for_tables
+from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
 from polytask.training.run import Fitted, Plan, fit
 from polytask.training.run_folder import RunFolder, environment
@@ -177,6 +179,8 @@ def _table(name: str, data: Any, spec: SourceSpec, targets: list[str]) -> TableD
 
 
 def _targets(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    if "kind" in options and kinds.load(options["kind"]).of_inputs:
+        return ()
     target = options.get("target") or name
     return (target,) if isinstance(target, str) else tuple(target)
 
@@ -242,6 +246,7 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
     encoder = recipe.encoder.name
     if encoder == "auto":
         encoder = "module" if has_module else _encoder_for(prepared)
+    usual = for_tables(max(map(len, prepared.train.values()))) if encoder in ("tabm", "tabular") else {}
     return Plan(
         encoder=encoder,
         sharing=recipe.sharing.name,
@@ -252,14 +257,14 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
         balancer_options=recipe.balancer.options,
         sampler_options=recipe.sampler.options,
         head_hidden=tuple(recipe.head_hidden),
-        settings=Settings.from_options({**recipe.training, "seed": recipe.seed}),
+        settings=Settings.from_options({**usual, **recipe.training, "seed": recipe.seed}),
     )
 
 
 def _encoder_for(prepared: Prepared) -> str:
     shapes = list(prepared.shapes.values())
     if all({"numeric", "categorical"} & set(shape.fields) for shape in shapes):
-        return "tabular"
+        return "tabm"
     if all(len(shape.fields) == 1 and len(next(iter(shape.fields.values())).shape) in (2, 3) for shape in shapes):
         return "cnn"
     return "mlp"

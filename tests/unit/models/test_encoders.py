@@ -34,6 +34,7 @@ def images(n=5, *extents):
 ONE_SOURCE = {
     "mlp": {"main": vectors()},
     "tabular": {"main": table()},
+    "tabm": {"main": table()},
     "cnn": {"main": images(5, 12, 12)},
     "resnet18": {"main": images(5, 3, 16, 16)},
 }
@@ -44,12 +45,14 @@ SEVERAL = {
         "b": {"numeric": vectors(4, 8)},
         "c": {"categorical": torch.zeros(3, 2, dtype=torch.int64)},
     },
+    "tabm": {"a": table(5, 3), "b": {"numeric": vectors(4, 8)}, "c": table(3, 2)},
     "cnn": {"a": images(5, 12, 12), "b": images(4, 3, 20, 16), "c": images(3, 12, 12)},
     "resnet18": {"a": images(5, 3, 16, 16), "b": images(4, 24, 24)},
 }
 OPTIONS = {
     "mlp": {"widths": (8, 7, 6)},
     "tabular": {"width": 8, "dropout": 0.0},
+    "tabm": {"k": 1, "width": 8, "dropout": 0.0},
     "cnn": {"channels": (3, 4), "width": 9},
     "resnet18": {"base": 2},
 }
@@ -191,7 +194,7 @@ def test_module_takes_a_sequence_apart_and_is_checked():
         registry.create("module", {**shape, "b": InputShape.of(vectors(1, 2))}, module=layers)
 
 
-@pytest.mark.parametrize("embedding", ["periodic", "linear", "none"])
+@pytest.mark.parametrize("embedding", ["periodic", "linear", "mixed", "none"])
 def test_tabular_embeds_numbers_each_way(embedding):
     encoder = build("tabular", ONE_SOURCE["tabular"], numeric_embedding=embedding)
     assert encoder(ONE_SOURCE["tabular"]["main"]).shape == (5, 8)

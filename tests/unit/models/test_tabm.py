@@ -85,7 +85,7 @@ def test_each_member_is_a_network_of_its_own_with_the_factors_multiplied_in(mini
 
 
 def test_members_differ_from_the_start_by_one_factor_a_column():
-    encoder = TabM({"main": SHAPE}, k=5, embedding_width=7)
+    encoder = TabM({"main": SHAPE}, k=5, numeric_embedding="periodic", embedding_width=7)
     layer = next(part for part in encoder.modules() if isinstance(part, EnsembleLinear))
     assert layer.chunks == (7, 7, 7, 3, 5)
     for piece in layer.r.split(layer.chunks, dim=1):

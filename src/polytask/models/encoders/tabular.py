@@ -29,7 +29,8 @@ class Tabular(Encoder):
         n_blocks: Number of residual blocks.
         dropout: Probability of dropping a unit inside a block.
         numeric_embedding: ``periodic`` (sines and cosines of learned frequencies, a dense layer, ReLU), ``linear``
-            (one learned vector a column), or ``none`` (the number as it is).
+            (one learned vector a column), ``mixed`` (periodic beside the number as it is), or ``none`` (the number
+            as it is).
         embedding_width: Width of one embedded number.
 
     Shape:
@@ -96,7 +97,7 @@ class FieldsEmbedding(nn.Module):
         self.categorical = _CodeEmbedding(fields["categorical"].cardinalities) if "categorical" in fields else None
         self.widths: tuple[int, ...] = ()
         if self.numeric is not None:
-            each = 1 if numeric == "none" else numeric_width
+            each = {"none": 1, "mixed": 1 + numeric_width}.get(numeric, numeric_width)
             self.widths += (each,) * fields["numeric"].shape[0]
         if self.categorical is not None:
             self.widths += self.categorical.widths
@@ -147,7 +148,9 @@ def _numeric_embedding(name: str, n_columns: int, width: int) -> nn.Module:
         return _PerColumn(n_columns, 1, width)
     if name == "none":
         return _Plain(n_columns)
-    raise RecipeError(f"numeric_embedding must be 'periodic', 'linear' or 'none', got {name!r}.")
+    if name == "mixed":
+        return _Mixed(n_columns, width)
+    raise RecipeError(f"numeric_embedding must be 'periodic', 'linear', 'mixed' or 'none', got {name!r}.")
 
 
 class _Plain(nn.Module):
@@ -157,6 +160,19 @@ class _Plain(nn.Module):
 
     def forward(self, x: Float[Tensor, "B Dn"]) -> Float[Tensor, "B Dn"]:
         return x
+
+
+class _Mixed(nn.Module):
+    """Each number as it is and its periodic embedding, column by column."""
+
+    def __init__(self, n_columns: int, width: int):
+        super().__init__()
+        self.periodic = _Periodic(n_columns, width)
+        self.width = n_columns * (1 + width)
+
+    def forward(self, x: Float[Tensor, "B Dn"]) -> Float[Tensor, "B width"]:
+        embedded = self.periodic(x).unflatten(1, (x.shape[1], -1))
+        return torch.cat([x.unsqueeze(-1), embedded], dim=-1).flatten(1)
 
 
 class _PerColumn(nn.Module):

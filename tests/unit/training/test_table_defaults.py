@@ -1,0 +1,36 @@
+"""What a table is trained with when the recipe does not say."""
+
+import numpy as np
+import pytest
+
+from polytask import Recipe
+from polytask.training.defaults import for_tables
+from polytask.training.running import plan_of, prepare_recipe
+
+
+def table(n):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=n)
+    return {"x": x, "y": x + rng.normal(size=n)}
+
+
+@pytest.mark.parametrize(("n", "size"), [(100, 64), (4_000, 128)])
+def test_auto_is_the_ensemble_with_settings_by_the_number_of_training_rows(n, size):
+    recipe = Recipe(tasks={"y": {"kind": "regression"}})
+    plan = plan_of(recipe, prepare_recipe(recipe, table(n)))
+    assert plan.encoder == "tabm"
+    assert plan.settings.batch_size == size
+    assert plan.settings.stop_rule == "mean"
+
+
+def test_what_the_recipe_says_counts():
+    recipe = Recipe(tasks={"y": {"kind": "regression"}}, training={"batch_size": 17, "stop_rule": "worst"}, seed=3)
+    settings = plan_of(recipe, prepare_recipe(recipe, table(100))).settings
+    assert (settings.batch_size, settings.stop_rule, settings.seed) == (17, "worst", 3)
+    assert settings.learning_rate == for_tables(100)["learning_rate"]
+
+
+def test_other_encoders_keep_the_common_settings():
+    recipe = Recipe(tasks={"y": {"kind": "regression"}}, encoder="mlp")
+    settings = plan_of(recipe, prepare_recipe(recipe, table(100))).settings
+    assert (settings.batch_size, settings.learning_rate) == (256, 1e-3)
