@@ -265,7 +265,7 @@ class StudyRecord:
         arms: The arms, in the order in which they were run.
         verdicts: A verdict for each task; empty if joint or single models were left out.
         recommendation: Which arm for which task.
-        left_out: Arms that were not run to the end, and why.
+        left_out: Arms that were not run to the end, or folds that were not run, and why.
         warnings: Signs of leaks and the like, worst first: ``{"kind", "severity", "task", "columns", "words"}``.
         curves: Per arm and task, losses ``{"epoch", "train", "validation"}`` of the first fold, as lists.
         weights: Per arm, ``{"epoch": [...], "tasks": {task: [...]}}`` of the first fold: weights of the losses.

@@ -10,10 +10,10 @@ from polytask.errors import RecipeError
 __all__ = ["DEFAULT_ARMS", "NEEDED", "Budget", "seconds_of"]
 
 DEFAULT_ARMS = (
-    "single",
-    "joint",
-    "boosting",
     "linear",
+    "boosting",
+    "joint",
+    "single",
     "joint_forest",
     "forest",
     "joint:mmoe",
@@ -22,12 +22,13 @@ DEFAULT_ARMS = (
     "chains",
     "pooled",
 )
-"""Tried in this order, the most telling first, for as long as the budget lasts."""
+"""Tried in this order, for as long as the budget lasts: what is cheap and strong, what a verdict takes, the rest."""
 
 NEEDED = ("single", "joint")
 """Without these there is no verdict; they run whatever the budget is."""
 
 _MOST_REPEATS = 4
+_FEWEST_FOLDS = 3
 
 
 def seconds_of(text: str | float | None) -> float | None:
@@ -82,6 +83,13 @@ class Budget:
             return ""
         self._wasted += cost
         return f"would take about {cost * (self.n_folds + 1):.0f} s of the {max(left, 0):.0f} s that are left"
+
+    def folds(self) -> int:
+        """How many of the folds can be gone through: all of them, or at least 3 if even those take too long."""
+        cost = sum(self.costs.values())
+        if self.seconds is None or self.planned <= self.seconds or cost <= 0:
+            return self.n_folds
+        return min(self.n_folds, max(_FEWEST_FOLDS, int((self.seconds - self._wasted) / cost) - 1))
 
     def repeats(self, spent: float) -> int:
         """How often the folds can be gone through in all, after the first time took this long."""

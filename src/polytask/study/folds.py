@@ -16,7 +16,8 @@ from polytask.errors import DataError, TargetError
 from polytask.records import StudyFold
 from polytask.study.arm import PLAIN, FoldData
 from polytask.tasks.task import Task, task_from_options
-from polytask.training.preparation import DataSet, Prepared, TableData, prepare
+from polytask.training.data_sets import DataSet, TableData
+from polytask.training.preparation import Prepared, prepare
 from polytask.training.run import Plan
 
 __all__ = ["JudgedFold", "Planner", "Protocol", "make_fold", "whole_fold"]

@@ -13,7 +13,7 @@ import pandas as pd
 from polytask.data.checks import check_targets
 from polytask.data.tables import Table
 from polytask.tasks.task import Task
-from polytask.training.preparation import DataSet, TableData
+from polytask.training.data_sets import DataSet, TableData
 
 __all__ = ["leak_warnings"]
 
@@ -45,7 +45,7 @@ def leak_warnings(data: DataSet, tasks: Sequence[Task], group: str | None = None
 
     Example:
         >>> from polytask.tasks import Regression
-        >>> from polytask.training.preparation import TableData
+        >>> from polytask.training.data_sets import TableData
         >>> rng = np.random.default_rng(0)
         >>> y = rng.normal(size=200)
         >>> table = {"x": rng.normal(size=200), "echo": y**3, "y": y}

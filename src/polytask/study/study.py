@@ -27,7 +27,8 @@ from polytask.study.pictures import coverage
 from polytask.study.summary import FORMULAS, Outcome, arm_results, pictures, recommendation, study_tasks, verdicts
 from polytask.study.trials import KeptFold, Store, Trial, keep_fold, load_answers, load_fold, run_trial
 from polytask.tasks.task import Task
-from polytask.training.preparation import DataSet, Prepared
+from polytask.training.data_sets import DataSet
+from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.running import make_tasks, open_data, plan_of
@@ -203,9 +204,15 @@ class Study:
                 trials[arm.name] = [trial]
         if not trials:
             raise RecipeError("No arm could be run: " + "; ".join(f"{a}: {why}" for a, why in self.left_out.items()))
-        self._go_through(data, tasks, splits[1:], trials, kept)
+        n_folds = budget.folds()
+        self._go_through(data, tasks, splits[1:n_folds], trials, kept)
+        if n_folds < len(splits):
+            self.left_out[f"{len(splits) - n_folds} of {len(splits)} folds"] = (
+                f"all of them would take about {budget.planned:.0f} s of the budget of {self.seconds:.0f} s"
+            )
         spent = sum(trial.seconds for found in trials.values() for trial in found)
-        repeats = budget.repeats(spent) if self.protocol.repeats == 1 and not self.protocol.time else 1
+        may_repeat = self.protocol.repeats == 1 and not self.protocol.time and n_folds == len(splits)
+        repeats = budget.repeats(spent) if may_repeat else 1
         if repeats > 1:
             more = replace(self.protocol, repeats=repeats).splits(data, tasks)[len(splits) :]
             self._go_through(data, tasks, more, trials, kept)

@@ -5,7 +5,7 @@ import pytest
 from polytask.errors import InputError
 from polytask.study.leakage import leak_warnings
 from polytask.tasks import Binary, Regression
-from polytask.training.preparation import ArrayData, TableData
+from polytask.training.data_sets import ArrayData, TableData
 
 
 def clean(n: int = 300) -> pd.DataFrame:

@@ -102,3 +102,16 @@ def test_time_left_becomes_repetitions():
     assert not budget.why_not_keep("joint", 10.0)
     assert budget.repeats(spent=50.0) == 4
     assert Budget(None, 5).repeats(spent=50.0) == 1
+
+
+def test_folds_are_left_out_before_a_budget_is_blown():
+    budget = Budget(60.0, n_folds=5)
+    assert not budget.why_not_keep("joint", 9.0)
+    assert not budget.why_not_keep("single", 3.0)  # 72 s planned
+    assert budget.folds() == 4
+    assert not budget.why_not_keep("single", 30.0)
+    assert budget.folds() == 3
+    assert Budget(None, 5).folds() == 5
+    two = Budget(1.0, n_folds=2)
+    assert not two.why_not_keep("joint", 100.0)
+    assert two.folds() == 2
