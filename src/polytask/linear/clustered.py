@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,7 +24,7 @@ class ClusterNorm:
 
     ``M`` has the singular vectors of ``W``, so that only its eigenvalues ``m`` are sought; with ``theta = eta + m``
     this is a box norm of the singular values (McDonald, Pontil and Stamos, "New Perspectives on k-Support and Cluster
-    Norms", JMLR 2016, section 3), and the best ``theta`` is a clipped multiple of them.
+    Norms", JMLR 2016), and the best ``theta`` is a clipped multiple of them.
     """
 
     strength: float
@@ -82,7 +84,7 @@ class Clustered(ProximalModel):
 
     Args:
         alpha: Strength, above zero.
-        n_clusters: Number of clusters ``k``.
+        n_clusters: Number of clusters ``k``; with as many as tasks or features, a ridge alone is left.
         ratio: Strength ``eta`` of the ridge relative to the pull within clusters.
         intercept: ``own``: each task its own, free of penalty; ``joint``: inputs and labels are centred at their
             means over all tasks, and a constant feature, penalised like the others, sets tasks apart; ``none``.
@@ -108,8 +110,8 @@ class Clustered(ProximalModel):
         The relaxation draws to ``k`` directions through zero, not to the tasks' mean.
 
     References:
-        Zhou, Chen and Ye, "Clustered Multi-Task Learning via Alternating Structure Optimization", NeurIPS 2011,
-        equation 7; Jacob, Bach and Vert, "Clustered Multi-Task Learning: A Convex Formulation", NeurIPS 2008.
+        Zhou, Chen and Ye, "Clustered Multi-Task Learning via Alternating Structure Optimization", NeurIPS 2011;
+        Jacob, Bach and Vert, "Clustered Multi-Task Learning: A Convex Formulation", NeurIPS 2008.
     """
 
     searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"n_clusters": (1, 3), "ratio": (1e-3, 1e-2, 1e-1)}
@@ -126,19 +128,15 @@ class Clustered(ProximalModel):
         tol: float = 1e-6,
         max_iter: int = 5000,
     ):
-        self.alpha = alpha
+        super().__init__(alpha, intercept=intercept, scale=scale, tol=tol, max_iter=max_iter)
         self.n_clusters = n_clusters
         self.ratio = ratio
-        self.intercept = intercept
-        self.scale = scale
-        self.tol = tol
-        self.max_iter = max_iter
 
     def check_settings(self) -> None:
         """Raise if a setting is out of its range."""
         super().check_settings()
-        self._require("n_clusters", self.n_clusters >= 1, "one or more")
-        self._require("ratio", self.ratio > 0, "above zero")
+        self._require("n_clusters", lambda n: operator.index(n) >= 1, "a whole number, one or more")
+        self._require("ratio", lambda ratio: ratio > 0 and math.isfinite(ratio), "a finite number above zero")
 
     def penalties(self, alpha: float, shape: tuple[int, int]) -> tuple[Penalty, ...]:
         """The relaxed clustering of the whole."""

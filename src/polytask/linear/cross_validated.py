@@ -32,9 +32,10 @@ class CrossValidated(LinearPredictor):
 
     Args:
         alphas: Strengths to try, or how many to place evenly on a logarithmic scale below the largest that matters.
-        cv: Number of folds, or a scikit-learn splitter, or pairs of row numbers (not for a list of tables). With a
-            list of tables the rows of every task are split; a number of folds makes folds of neighbouring rows,
-            begun at another fold in each task, so that tasks of few rows do not all lose theirs to the same fold.
+        cv: Number of folds (``None`` is five), or a scikit-learn splitter, or pairs of row numbers (not for a list
+            of tables). With a list of tables the rows of every task are split; a number of folds makes folds of
+            neighbouring rows, begun at another fold in each task, so that tasks of few rows do not all lose theirs
+            to the same fold.
         n_jobs: Processes for the paths of the folds; ``None`` is one.
         **settings: Those of the model. One that the model lists in ``searched`` may be a sequence, and every
             value is tried.
@@ -132,21 +133,33 @@ class CrossValidated(LinearPredictor):
             # Constant targets have no largest strength that matters: any will do.
             largest = model.largest_alpha(problem) or 1.0
             return np.geomspace(largest, largest * model.path_span, self.alphas)
-        strengths = np.sort(np.asarray(self.alphas, dtype=np.float64))[::-1]
-        if strengths.ndim != 1 or len(strengths) == 0 or not np.isfinite(strengths).all() or strengths[-1] <= 0:
-            raise RecipeError(f"{type(self).__name__} needs alphas above zero, got {self.alphas!r}.")
-        return strengths
+        try:
+            strengths = np.asarray(self.alphas, dtype=np.float64)
+        except (TypeError, ValueError):
+            strengths = np.zeros(0)
+        if strengths.ndim != 1 or len(strengths) == 0 or not (np.isfinite(strengths) & (strengths > 0)).all():
+            raise RecipeError(
+                f"{type(self).__name__} needs alphas to be a number of strengths, or a sequence of strengths above "
+                f"zero, got {self.alphas!r}."
+            )
+        return np.sort(strengths)[::-1]
 
     def _folds(self, rows: TaskRows) -> list[Fold]:
         """Training and held-out rows of each fold."""
-        if isinstance(self.cv, int | np.integer) and rows.form == "tables":
-            splits = _split_tables(rows, int(self.cv), type(self).__name__)
+        who, cv = type(self).__name__, 5 if self.cv is None else self.cv
+        if isinstance(cv, int | np.integer) and rows.form == "tables":
+            splits = _split_tables(rows, int(cv), who)
         else:
-            splitter = check_cv(self.cv)
+            try:
+                splitter = check_cv(cv)
+            except ValueError as error:
+                raise RecipeError(f"{who} cannot use cv: {error}") from error
+            if rows.form == "tables" and splitter is not cv:
+                raise RecipeError(f"{who} needs cv to be a number or a splitter for a list of tables, got {cv!r}.")
             try:
                 per_table = [list(splitter.split(x)) for x in rows.inputs]
             except ValueError as error:
-                raise TargetError(f"{type(self).__name__} cannot split the rows: {error}") from error
+                raise TargetError(f"{who} cannot split the rows: {error}") from error
             splits = [tuple(zip(*fold, strict=True)) for fold in zip(*per_table, strict=True)]
         return [(rows.take(train), rows.take(test)) for train, test in splits]
 

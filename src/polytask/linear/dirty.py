@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from polytask.linear.moments import Intercept, Scale
 from polytask.linear.penalties import Entries, LargestPerFeature, Penalty
-from polytask.linear.proximal import ProximalModel
+from polytask.linear.proximal import TwoParts
 
 __all__ = ["Dirty"]
 
 
-class Dirty(ProximalModel):
+class Dirty(TwoParts):
     r"""Some features serve all tasks, others a single one: coefficients are a shared part plus a private part.
 
     .. math:: \min_{W = P + Q} \tfrac{1}{2 n} \sum_t \|y_t - X_t w_t\|^2
@@ -49,33 +48,11 @@ class Dirty(ProximalModel):
         not be unique even where their sum is. Columns of the paper are rows here.
 
     References:
-        Jalali, Ravikumar, Sanghavi and Ruan, "A Dirty Model for Multi-task Learning", NeurIPS 2010, equation 1.
+        Jalali, Ravikumar, Sanghavi and Ruan, "A Dirty Model for Multi-task Learning", NeurIPS 2010.
     """
 
     searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"ratio": (0.1, 0.3, 0.7)}
     part_names = ("shared_", "private_")
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        ratio: float = 0.5,
-        intercept: Intercept = "own",
-        scale: Scale = "none",
-        tol: float = 1e-6,
-        max_iter: int = 5000,
-    ):
-        self.alpha = alpha
-        self.ratio = ratio
-        self.intercept = intercept
-        self.scale = scale
-        self.tol = tol
-        self.max_iter = max_iter
-
-    def check_settings(self) -> None:
-        """Raise if a setting is out of its range."""
-        super().check_settings()
-        self._require("ratio", self.ratio > 0, "above zero")
 
     def penalties(self, alpha: float, shape: tuple[int, int]) -> tuple[Penalty, ...]:
         """Largest entry per feature for the shared part, all entries for the private part."""

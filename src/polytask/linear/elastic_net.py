@@ -48,7 +48,7 @@ class ElasticNet(ProximalModel):
 
     References:
         Zou and Hastie, "Regularization and Variable Selection via the Elastic Net", Journal of the Royal Statistical
-        Society B 2005, section 2; for several tasks see :class:`~polytask.linear.l21.L21`.
+        Society B 2005; for several tasks see :class:`~polytask.linear.l21.L21`.
     """
 
     searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"l1_ratio": (0.1, 0.5, 0.9)}
@@ -63,17 +63,15 @@ class ElasticNet(ProximalModel):
         tol: float = 1e-6,
         max_iter: int = 5000,
     ):
-        self.alpha = alpha
+        super().__init__(alpha, intercept=intercept, scale=scale, tol=tol, max_iter=max_iter)
         self.l1_ratio = l1_ratio
-        self.intercept = intercept
-        self.scale = scale
-        self.tol = tol
-        self.max_iter = max_iter
 
     def check_settings(self) -> None:
         """Raise if a setting is out of its range."""
         super().check_settings()
-        self._require("l1_ratio", 0 < self.l1_ratio <= 1, "above zero and at most one (Independent is ridge alone)")
+        self._require(
+            "l1_ratio", lambda share: 0 < share <= 1, "above zero and at most one (Independent is ridge alone)"
+        )
 
     def solve(self, problem: Problem, alpha: float, start: Array | None = None) -> Solution:
         """Minimise, with the ridge as part of the loss."""

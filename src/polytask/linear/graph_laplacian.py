@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -51,7 +52,7 @@ class GraphLaplacian(LinearModel):
         where ``Q`` is the matrix of the penalty, and that bound stops the iteration.
 
     References:
-        Evgeniou, Micchelli and Pontil, "Learning Multiple Tasks with Kernel Methods", JMLR 2005, section 3.1.3.
+        Evgeniou, Micchelli and Pontil, "Learning Multiple Tasks with Kernel Methods", JMLR 2005.
     """
 
     searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"ridge": (1e-4, 1e-2)}
@@ -79,9 +80,9 @@ class GraphLaplacian(LinearModel):
     def check_settings(self) -> None:
         """Raise if a setting is out of its range."""
         super().check_settings()
-        self._require("ridge", self.ridge > 0 and np.isfinite(self.ridge), "a finite number above zero")
-        self._require("tol", self.tol > 0, "above zero")
-        self._require("max_iter", self.max_iter >= 1, "one or more")
+        self._require("ridge", lambda ridge: ridge > 0 and math.isfinite(ridge), "a finite number above zero")
+        self._require("tol", lambda tol: tol > 0, "above zero")
+        self._require("max_iter", lambda most: most >= 1, "one or more")
 
     def solve(self, problem: Problem, alpha: float, start: Array | None = None) -> Solution:
         """Closed form for shared rows, conjugate gradients otherwise."""

@@ -54,7 +54,3 @@ class Independent(LinearModel):
         turned = np.matmul(problem.cross[:, None, :], vectors)
         W = np.matmul(turned * inverse[:, None, :], vectors.transpose(0, 2, 1))[:, 0, :]
         return Solution(W[None], problem.loss(W) + alpha / 2 * float((W**2).sum()))
-
-    def largest_alpha(self, problem: Problem) -> float:
-        """A thousand times the mean eigenvalue, where the coefficients are all but zero."""
-        return 1e3 * problem.mean_eigenvalue

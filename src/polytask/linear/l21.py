@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from polytask.linear.moments import Intercept, Scale
 from polytask.linear.penalties import Features, Penalty
 from polytask.linear.proximal import ProximalModel
 
@@ -40,24 +39,9 @@ class L21(ProximalModel):
 
     References:
         Obozinski, Taskar and Jordan, "Joint Covariate Selection and Joint Subspace Selection for Multiple
-        Classification Problems", Statistics and Computing 2010, equation 2; Liu, Ji and Ye, "Multi-Task Feature
+        Classification Problems", Statistics and Computing 2010; Liu, Ji and Ye, "Multi-Task Feature
         Learning via Efficient L2,1-Norm Minimization", UAI 2009.
     """
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        intercept: Intercept = "own",
-        scale: Scale = "none",
-        tol: float = 1e-6,
-        max_iter: int = 5000,
-    ):
-        self.alpha = alpha
-        self.intercept = intercept
-        self.scale = scale
-        self.tol = tol
-        self.max_iter = max_iter
 
     def penalties(self, alpha: float, shape: tuple[int, int]) -> tuple[Penalty, ...]:
         """The norm across tasks, summed over features."""

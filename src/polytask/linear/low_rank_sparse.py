@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from polytask.linear.moments import Intercept, Scale
 from polytask.linear.penalties import Entries, Penalty, SingularValues
-from polytask.linear.proximal import ProximalModel
+from polytask.linear.proximal import TwoParts
 
 __all__ = ["LowRankSparse"]
 
 
-class LowRankSparse(ProximalModel):
+class LowRankSparse(TwoParts):
     r"""The tasks share a subspace, but for single coefficients: a low-rank part plus a sparse part.
 
     .. math:: \min_{W = L + S} \tfrac{1}{2 n} \sum_t \|y_t - X_t w_t\|^2
@@ -50,34 +49,11 @@ class LowRankSparse(ProximalModel):
         where their sum is.
 
     References:
-        Chen, Liu and Ye, "Learning Incoherent Sparse and Low-Rank Patterns from Multiple Tasks", KDD 2010,
-        equation 4.
+        Chen, Liu and Ye, "Learning Incoherent Sparse and Low-Rank Patterns from Multiple Tasks", KDD 2010.
     """
 
     searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"ratio": (0.1, 0.2, 0.4)}
     part_names = ("low_rank_", "sparse_")
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        ratio: float = 0.5,
-        intercept: Intercept = "own",
-        scale: Scale = "none",
-        tol: float = 1e-6,
-        max_iter: int = 5000,
-    ):
-        self.alpha = alpha
-        self.ratio = ratio
-        self.intercept = intercept
-        self.scale = scale
-        self.tol = tol
-        self.max_iter = max_iter
-
-    def check_settings(self) -> None:
-        """Raise if a setting is out of its range."""
-        super().check_settings()
-        self._require("ratio", self.ratio > 0, "above zero")
 
     def penalties(self, alpha: float, shape: tuple[int, int]) -> tuple[Penalty, ...]:
         """Trace norm for the low-rank part, all entries for the sparse part."""

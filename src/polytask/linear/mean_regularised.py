@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -49,7 +50,7 @@ class MeanRegularised(LinearModel):
         ``w_0`` and ``v_t``; minimising over ``w_0`` gives this penalty.
 
     References:
-        Evgeniou and Pontil, "Regularized Multi-Task Learning", KDD 2004, equation 5 and lemma 2.2.
+        Evgeniou and Pontil, "Regularized Multi-Task Learning", KDD 2004.
     """
 
     searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"ridge": (1e-4, 1e-2)}
@@ -64,8 +65,8 @@ class MeanRegularised(LinearModel):
     def check_settings(self) -> None:
         """Raise if a setting is out of its range."""
         super().check_settings()
-        self._require("alpha", self.alpha > 0, "above zero (Independent is the model that does not share)")
-        self._require("ridge", self.ridge >= 0 and np.isfinite(self.ridge), "a finite number, zero or more")
+        self._require("alpha", lambda alpha: alpha > 0, "above zero (Independent is the model that does not share)")
+        self._require("ridge", lambda ridge: ridge >= 0 and math.isfinite(ridge), "a finite number, zero or more")
 
     def solve(self, problem: Problem, alpha: float, start: Array | None = None) -> Solution:
         """Closed form; ``start`` is not needed."""
@@ -88,7 +89,3 @@ class MeanRegularised(LinearModel):
         deviation = float(((W - W.mean(0)) ** 2).sum())
         penalty = alpha / 2 * deviation + self.ridge * n_tasks / 2 * float((W.mean(0) ** 2).sum())
         return Solution(W[None], problem.loss(W) + penalty)
-
-    def largest_alpha(self, problem: Problem) -> float:
-        """A thousand times the mean eigenvalue, where the tasks all but agree."""
-        return 1e3 * problem.mean_eigenvalue

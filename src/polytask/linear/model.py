@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_args
 
@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from polytask.errors import InputError, RecipeError
+from polytask.errors import InputError, RecipeError, TargetError
 from polytask.linear.moments import Intercept, Moments, Problem, Scale
 from polytask.linear.rows import Array, Form, is_per_task, read_inputs, read_rows
 
@@ -78,20 +78,29 @@ class LinearPredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return [x @ w + b for x, w, b in zip(inputs, coef, intercept, strict=True)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Mean over the tasks of R² on the labels that are there.
+        """Mean over the tasks of R² on the labels that are there; NaN if there is none at all.
 
-        A task whose labels do not vary scores 1 if predicted exactly and 0 otherwise, as in scikit-learn.
+        A task whose labels do not vary scores 1 if predicted exactly and 0 otherwise, as in scikit-learn. A task
+        without labels here does not count.
+
+        Raises:
+            InputError: As in :meth:`predict`.
+            TargetError: If the labels cannot be used, or are of another number of tasks.
         """
-        shape_keeper = type(self)(**self.get_params(deep=False))
-        rows = read_rows(shape_keeper, X, y, sample_weight)
         predictions = self.predict(X)
+        rows = read_rows(self, X, y, sample_weight, fitting=False)
+        n_tasks = len(np.atleast_1d(self.intercept_))
+        if rows.n_tasks != n_tasks:
+            raise TargetError(f"{type(self).__name__} has {n_tasks} tasks and got labels of {rows.n_tasks}.")
         columns = predictions if is_per_task(X) else list(np.reshape(predictions, (len(predictions), -1)).T)
         scores = []
         for target, weight, prediction in zip(rows.targets, rows.weights, columns, strict=True):
+            if not weight.any():
+                continue
             mean = np.average(target, weights=weight)
             total, error = weight @ (target - mean) ** 2, weight @ (target - prediction) ** 2
             scores.append(1 - error / total if total > 0 else float(error == 0))
-        return float(np.mean(scores))
+        return float(np.mean(scores)) if scores else float("nan")
 
     def _learn(self, problem: Problem, solution: Solution, form: Form, part_names: Sequence[str]) -> None:
         coef, intercept = problem.frame.restore(solution.coefficients)
@@ -110,7 +119,7 @@ class LinearPredictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 class LinearModel(LinearPredictor, ABC):
     """A linear model of several tasks: squared loss on every observed label, and a penalty that lets tasks share.
 
-    A subclass states its penalty by implementing :meth:`solve` and :meth:`largest_alpha`. All of them work on Gram
+    A subclass states its penalty by implementing :meth:`solve`. All of them work on Gram
     matrices, which costs ``T D^2`` numbers of memory (``D^2`` for shared rows without missing labels) and makes the
     time of an iteration independent of the number of rows: made for features by the hundred, not by the ten thousand.
 
@@ -151,9 +160,12 @@ class LinearModel(LinearPredictor, ABC):
     def solve(self, problem: Problem, alpha: float, start: Array | None = None) -> Solution:
         """Minimise loss and penalty, from ``start`` [K, T, D] if given."""
 
-    @abstractmethod
     def largest_alpha(self, problem: Problem) -> float:
-        """Where a path begins: from here on nothing more happens."""
+        """Where a path begins: from here on next to nothing more happens.
+
+        For a quadratic penalty a thousand times the mean eigenvalue: what is penalised is then all but zero.
+        """
+        return 1e3 * problem.mean_eigenvalue
 
     def path(self, problem: Problem, alphas: Sequence[float]) -> Iterator[Solution]:
         """Solutions for falling strengths, each started from the one before."""
@@ -169,13 +181,18 @@ class LinearModel(LinearPredictor, ABC):
         Raises:
             RecipeError: Naming the setting, its value and its range.
         """
-        self._require("alpha", self.alpha >= 0 and math.isfinite(self.alpha), "a finite number, zero or more")
+        self._require("alpha", lambda alpha: alpha >= 0 and math.isfinite(alpha), "a finite number, zero or more")
         for name, kinds in (("intercept", get_args(Intercept)), ("scale", get_args(Scale))):
-            self._require(name, getattr(self, name) in kinds, f"one of {', '.join(map(repr, kinds))}")
+            self._require(name, kinds.__contains__, f"one of {', '.join(map(repr, kinds))}")
 
-    def _require(self, name: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise RecipeError(f"{type(self).__name__} needs {name} to be {wanted}, got {getattr(self, name)!r}.")
+    def _require(self, name: str, holds: Callable[[Any], bool], wanted: str) -> None:
+        value = getattr(self, name)
+        try:
+            is_fine = holds(value)
+        except (TypeError, ValueError):  # text, None or an array, where a number can be compared
+            is_fine = False
+        if not is_fine:
+            raise RecipeError(f"{type(self).__name__} needs {name} to be {wanted}, got {value!r}.")
 
 
 def warn_unfinished(model: LinearModel, solution: Solution, tol: float, max_iter: int) -> None:

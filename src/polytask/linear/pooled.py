@@ -36,7 +36,7 @@ class Pooled(LinearModel):
 
     References:
         The full pooling end of Gelman and Hill, "Data Analysis Using Regression and Multilevel/Hierarchical Models",
-        Cambridge 2007, section 12.2.
+        Cambridge 2007, chapter 12.
     """
 
     path_span = 1e-7
@@ -55,7 +55,3 @@ class Pooled(LinearModel):
         w = vectors @ (inverse * (vectors.T @ problem.cross.mean(0)))
         W = np.tile(w, (n_tasks, 1))
         return Solution(W[None], problem.loss(W) + alpha / 2 * float((W**2).sum()))
-
-    def largest_alpha(self, problem: Problem) -> float:
-        """A thousand times the mean eigenvalue, where the coefficients are all but zero."""
-        return 1e3 * problem.mean_eigenvalue

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 
 from polytask.linear.model import LinearModel, Solution, warn_unfinished
-from polytask.linear.moments import Problem
+from polytask.linear.moments import Intercept, Problem, Scale
 from polytask.linear.penalties import Penalty
 from polytask.linear.rows import Array
 
-__all__ = ["ProximalModel", "minimise"]
+__all__ = ["ProximalModel", "TwoParts", "minimise"]
 
 _CHECK_EVERY = 10
 
@@ -23,8 +24,20 @@ class ProximalModel(LinearModel):
     A subclass states its penalties, one per part.
     """
 
-    tol: float
-    max_iter: int
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        intercept: Intercept = "own",
+        scale: Scale = "none",
+        tol: float = 1e-6,
+        max_iter: int = 5000,
+    ):
+        self.alpha = alpha
+        self.intercept = intercept
+        self.scale = scale
+        self.tol = tol
+        self.max_iter = max_iter
 
     @abstractmethod
     def penalties(self, alpha: float, shape: tuple[int, int]) -> tuple[Penalty, ...]:
@@ -33,9 +46,9 @@ class ProximalModel(LinearModel):
     def check_settings(self) -> None:
         """Raise if a setting is out of its range."""
         super().check_settings()
-        self._require("alpha", self.alpha > 0, "above zero (Independent is the model that does not share)")
-        self._require("tol", self.tol > 0, "above zero")
-        self._require("max_iter", self.max_iter >= 1, "one or more")
+        self._require("alpha", lambda alpha: alpha > 0, "above zero (Independent is the model that does not share)")
+        self._require("tol", lambda tol: tol > 0, "above zero")
+        self._require("max_iter", lambda most: most >= 1, "one or more")
 
     def solve(self, problem: Problem, alpha: float, start: Array | None = None) -> Solution:
         """Minimise; warns with scikit-learn's ``ConvergenceWarning`` if the gap stays too large."""
@@ -46,6 +59,28 @@ class ProximalModel(LinearModel):
     def largest_alpha(self, problem: Problem) -> float:
         """The smallest strength at which all coefficients are zero."""
         return max(penalty.gauge(problem.cross) for penalty in self.penalties(1.0, problem.shape))
+
+
+class TwoParts(ProximalModel):
+    """Coefficients that are the sum of two parts, the second with ``ratio`` times the strength of the first."""
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        ratio: float = 0.5,
+        intercept: Intercept = "own",
+        scale: Scale = "none",
+        tol: float = 1e-6,
+        max_iter: int = 5000,
+    ):
+        super().__init__(alpha, intercept=intercept, scale=scale, tol=tol, max_iter=max_iter)
+        self.ratio = ratio
+
+    def check_settings(self) -> None:
+        """Raise if a setting is out of its range."""
+        super().check_settings()
+        self._require("ratio", lambda ratio: ratio > 0 and math.isfinite(ratio), "a finite number above zero")
 
 
 def minimise(

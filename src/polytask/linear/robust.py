@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from polytask.linear.moments import Intercept, Scale
 from polytask.linear.penalties import Penalty, SingularValues, Tasks
-from polytask.linear.proximal import ProximalModel
+from polytask.linear.proximal import TwoParts
 
 __all__ = ["Robust"]
 
 
-class Robust(ProximalModel):
+class Robust(TwoParts):
     r"""Most tasks share a subspace, a few do not belong: coefficients are a low-rank part plus whole outlier tasks.
 
     .. math:: \min_{W = L + S} \tfrac{1}{2 n} \sum_t \|y_t - X_t w_t\|^2
@@ -49,33 +48,11 @@ class Robust(ProximalModel):
 
     References:
         Chen, Zhou and Ye, "Integrating Low-Rank and Group-Sparse Structures for Robust Multi-Task Learning",
-        KDD 2011, equation 4.
+        KDD 2011.
     """
 
-    searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"ratio": (0.2, 0.4, 0.7)}
+    searched: ClassVar[Mapping[str, tuple[float, ...]]] = {"ratio": (0.2, 0.4, 0.8)}
     part_names = ("low_rank_", "outlier_")
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        ratio: float = 0.5,
-        intercept: Intercept = "own",
-        scale: Scale = "none",
-        tol: float = 1e-6,
-        max_iter: int = 5000,
-    ):
-        self.alpha = alpha
-        self.ratio = ratio
-        self.intercept = intercept
-        self.scale = scale
-        self.tol = tol
-        self.max_iter = max_iter
-
-    def check_settings(self) -> None:
-        """Raise if a setting is out of its range."""
-        super().check_settings()
-        self._require("ratio", self.ratio > 0, "above zero")
 
     def penalties(self, alpha: float, shape: tuple[int, int]) -> tuple[Penalty, ...]:
         """Trace norm for the low-rank part, norms of whole tasks for the outlier part."""

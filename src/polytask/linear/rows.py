@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
@@ -73,16 +74,21 @@ def is_per_task(X: Any) -> bool:
 
 
 def read_inputs(estimator: BaseEstimator, X: Any, *, fitting: bool) -> tuple[Array, ...]:
-    """Checked input matrices: one, or one per task.
+    """Checked input matrices: one, or one per task. After fitting, a task's table may have no rows.
 
     Raises:
         InputError: If a table is not two-dimensional, not finite, or its features differ from the other tables'.
     """
+    if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be one, and is explained below
+        raise InputError(f"{type(estimator).__name__} needs X as one table, or as a list of one table per task.")
     tables = X if is_per_task(X) else [X]
+    least_rows = 0 if is_per_task(X) and not fitting else 1
     read = []
     for number, table in enumerate(tables):
         try:
-            checked = validate_data(estimator, table, reset=fitting and number == 0, dtype=np.float64)
+            checked = validate_data(
+                estimator, table, reset=fitting and number == 0, dtype=np.float64, ensure_min_samples=least_rows
+            )
         except ValueError as error:
             where = f"the inputs of task {number}" if is_per_task(X) else "the inputs"
             raise InputError(f"{type(estimator).__name__} cannot use {where}: {error}") from error
@@ -90,17 +96,18 @@ def read_inputs(estimator: BaseEstimator, X: Any, *, fitting: bool) -> tuple[Arr
     return tuple(read)
 
 
-def read_rows(estimator: BaseEstimator, X: Any, Y: Any, sample_weight: Any = None) -> TaskRows:
-    """All tasks' rows from what ``fit`` was given, checked.
+def read_rows(estimator: BaseEstimator, X: Any, Y: Any, sample_weight: Any = None, *, fitting: bool = True) -> TaskRows:
+    """All tasks' rows from what ``fit`` was given, or ``score``, checked.
 
     Raises:
         InputError: If the inputs cannot be used.
-        TargetError: If the labels are infinite, have another shape than the inputs ask for, or a task has none.
+        TargetError: If the labels are infinite, have another shape than the inputs ask for, or (when fitting) a task
+            has none.
     """
     who = type(estimator).__name__
     if Y is None:
         raise TargetError(f"{who} requires y to be passed, but the target y is None.")
-    inputs = read_inputs(estimator, X, fitting=True)
+    inputs = read_inputs(estimator, X, fitting=fitting)
     form: Form
     if is_per_task(X):
         form, targets = "tables", _targets_per_task(who, inputs, Y)
@@ -115,7 +122,7 @@ def read_rows(estimator: BaseEstimator, X: Any, Y: Any, sample_weight: Any = Non
         targets = tuple(np.ascontiguousarray(column) for column in np.atleast_2d(values.T))
     weights = _weights(who, targets, sample_weight, form)
     empty = [task for task, weight in enumerate(weights) if not weight.any()]
-    if empty:
+    if empty and fitting:
         counted = "label" if sample_weight is None else "label whose weight is not zero"
         raise TargetError(
             f"{who} needs a {counted} for every task, got none for {_listing(empty)}. Leave them out of y."
@@ -144,14 +151,16 @@ def _targets_per_task(who: str, inputs: tuple[Array, ...], Y: Any) -> tuple[Arra
 
 def _weights(who: str, targets: tuple[Array, ...], sample_weight: Any, form: Form) -> tuple[Array, ...]:
     """Non-negative weights, zero where the label is missing."""
-    n_tasks = len(targets)
-    if sample_weight is None:
-        given = [np.ones_like(target) for target in targets]
-    elif form == "tables":
-        given = [np.asarray(weight, dtype=np.float64) for weight in sample_weight]
-    else:
-        table = np.asarray(sample_weight, dtype=np.float64)
-        given = list(table.T) if table.ndim == 2 else [table] * n_tasks
+    try:
+        if sample_weight is None:
+            given = [np.ones_like(target) for target in targets]
+        elif form == "tables":
+            given = [np.asarray(weight, dtype=np.float64) for weight in sample_weight]
+        else:
+            table = np.asarray(sample_weight, dtype=np.float64)
+            given = list(table.T) if table.ndim == 2 else [table] * len(targets)
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"{who} cannot use sample_weight: {error}") from error
     if [weight.shape for weight in given] != [target.shape for target in targets]:
         raise TargetError(
             f"{who} needs sample_weight of the shape of the labels (or one weight per row of X), "
@@ -163,9 +172,17 @@ def _weights(who: str, targets: tuple[Array, ...], sample_weight: Any, form: For
 
 
 def _finite_or_nan(who: str, values: Any, name: str) -> Array:
+    if isinstance(values, Mapping):
+        raise TargetError(f"{who} needs {name} as an array, a list or a data frame, no mapping.")
     try:
         checked: Array = check_array(
-            values, ensure_2d=False, allow_nd=True, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name
+            values,
+            ensure_2d=False,
+            allow_nd=True,
+            dtype=np.float64,
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=0,
+            input_name=name,
         )
     except ValueError as error:
         raise TargetError(f"{who} cannot use the labels: {error}") from error

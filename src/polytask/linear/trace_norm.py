@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from polytask.linear.moments import Intercept, Scale
 from polytask.linear.penalties import Penalty, SingularValues
 from polytask.linear.proximal import ProximalModel
 
@@ -41,24 +40,9 @@ class TraceNorm(ProximalModel):
         are alike rather than collinear are served by :class:`~polytask.linear.mean_regularised.MeanRegularised`.
 
     References:
-        Ji and Ye, "An Accelerated Gradient Method for Trace Norm Minimization", ICML 2009, equation 4; Argyriou,
-        Evgeniou and Pontil, "Convex Multi-Task Feature Learning", Machine Learning 2008, equivalent by theorem 1.
+        Ji and Ye, "An Accelerated Gradient Method for Trace Norm Minimization", ICML 2009; Argyriou,
+        Evgeniou and Pontil, "Convex Multi-Task Feature Learning", Machine Learning 2008 (the norm squared).
     """
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        *,
-        intercept: Intercept = "own",
-        scale: Scale = "none",
-        tol: float = 1e-6,
-        max_iter: int = 5000,
-    ):
-        self.alpha = alpha
-        self.intercept = intercept
-        self.scale = scale
-        self.tol = tol
-        self.max_iter = max_iter
 
     def penalties(self, alpha: float, shape: tuple[int, int]) -> tuple[Penalty, ...]:
         """The trace norm of the whole."""

@@ -20,6 +20,8 @@ from polytask.linear import (
     TraceNormCV,
     registry,
 )
+from polytask.linear.moments import Moments, Problem
+from polytask.linear.rows import read_rows
 
 
 @pytest.fixture
@@ -151,16 +153,58 @@ def test_graph_is_passed_on(tables):
     ("settings", "words"),
     [
         ({"alphas": 0}, "alphas to be one or more"),
-        ({"alphas": []}, "alphas above zero"),
-        ({"alphas": [1.0, 0.0]}, "alphas above zero"),
+        ({"alphas": []}, "sequence of strengths above zero"),
+        ({"alphas": [1.0, 0.0]}, "sequence of strengths above zero"),
+        ({"alphas": 0.5}, "alphas to be a number of strengths"),
+        ({"alphas": "many"}, "alphas to be a number of strengths"),
         ({"cv": 1}, "cv between 2 and"),
         ({"cv": 31}, r"largest task \(30\)"),
-        ({"ratio": [0.5, -1.0]}, "ratio to be above zero"),
+        ({"cv": "good"}, "cannot use cv"),
+        ({"cv": [(np.arange(4), np.arange(4, 8))]}, "cv to be a number or a splitter for a list of tables"),
+        ({"ratio": [0.5, -1.0]}, "ratio to be a finite number above zero"),
+        ({"ratio": "much"}, "ratio to be a finite number above zero"),
     ],
 )
 def test_settings_out_of_range(settings, words, tables):
     with pytest.raises(RecipeError, match=words):
         DirtyCV(**{"cv": 3, **settings}).fit(*tables)
+
+
+def test_no_cv_is_five_folds(tables):
+    without, five = IndependentCV([1.0, 0.1], cv=None).fit(*tables), IndependentCV([1.0, 0.1], cv=5).fit(*tables)
+    np.testing.assert_array_equal(without.mse_path_, five.mse_path_)
+
+
+def test_nine_of_ten_labels_missing(rng):
+    """Folds leave tasks without labels; scores skip tasks without labels."""
+    X = rng.normal(size=(150, 4))
+    Y = X @ (np.ones((4, 1)) + 0.1 * rng.normal(size=(4, 12))) + 0.3 * rng.normal(size=(150, 12))
+    hidden = np.where(rng.random(Y.shape) < 0.9, np.nan, Y)
+    hidden[:, 3] = np.nan
+    hidden[7, 3] = Y[7, 3]
+    fitted = MeanRegularisedCV(cv=5).fit(X, hidden)
+    assert fitted.score(X, Y) > 0.9 > IndependentCV(cv=5).fit(X, hidden).score(X, Y)
+
+
+def test_every_start_of_a_path_is_the_solution_before(tables):
+    """Warm: fewer iterations than from zero, and the same optimum."""
+    starts = []
+
+    class Watched(TraceNorm):
+        def solve(self, problem, alpha, start=None):
+            starts.append(start)
+            return super().solve(problem, alpha, start)
+
+    model = Watched(tol=1e-6)
+    problem = Problem.of(Moments.of(read_rows(model, *tables)), "own", "none")
+    alphas = np.geomspace(model.largest_alpha(problem), 1e-3 * model.largest_alpha(problem), 20).tolist()
+    warm = list(model.path(problem, alphas))
+    assert starts[0] is None
+    assert all(start is solution.parts for start, solution in zip(starts[1:], warm, strict=False))
+    cold = [model.solve(problem, alpha) for alpha in alphas]
+    assert sum(s.n_iter for s in warm) < 0.9 * sum(s.n_iter for s in cold)
+    for one, other in zip(warm, cold, strict=True):
+        assert one.objective == pytest.approx(other.objective, rel=3e-6)
 
 
 def test_too_few_rows_for_the_splitter(tables):

@@ -188,21 +188,13 @@ class TestEveryModel:
         for settings, words in [
             ({"alpha": -1.0}, "needs alpha to be"),
             ({"alpha": np.nan}, "needs alpha to be"),
+            ({"alpha": None}, "needs alpha to be a finite number, zero or more, got None"),
+            ({"alpha": "strong"}, "needs alpha to be"),
             ({"intercept": "mine"}, "needs intercept to be one of 'own', 'joint', 'none', got 'mine'"),
             ({"scale": "all"}, "needs scale to be one of"),
         ]:
             with pytest.raises(RecipeError, match=words):
                 make(name, **settings).fit(*tables)
-
-
-@pytest.mark.parametrize(
-    "model", [TraceNorm, L21, Dirty, Robust, LowRankSparse, ElasticNet, Clustered, MeanRegularised]
-)
-def test_weak_sharing_is_least_squares(model, tables):
-    X, Y = tables
-    X, Y = X[:2], Y[:2]
-    weak = model(1e-5).set_params(**({"tol": 1e-8, "max_iter": 50_000} if hasattr(model(), "tol") else {"ridge": 0.0}))
-    np.testing.assert_allclose(weak.fit(X, Y).coef_, Independent(0.0).fit(X, Y).coef_, atol=2e-3)
 
 
 def test_complete_graph_is_mean_regularised(tables):
@@ -273,6 +265,7 @@ def test_settings_of_two_parts(model, settings, tables):
 def test_settings_of_one_model(tables):
     for model, words in [
         (Clustered(n_clusters=0), "n_clusters"),
+        (Clustered(n_clusters=1.5), "n_clusters"),
         (ElasticNet(l1_ratio=0.0), "l1_ratio"),
         (ElasticNet(l1_ratio=1.5), "l1_ratio"),
         (MeanRegularised(ridge=-1.0), "ridge"),
@@ -338,11 +331,41 @@ def test_labels_that_cannot_be_used(matrix, tables):
         (-np.ones(40), "none below zero"),
         (np.full(40, np.nan), "finite"),
         (np.zeros(40), "not zero"),
+        (["heavy"] * 40, "cannot use sample_weight"),
     ],
 )
 def test_weights_that_cannot_be_used(weights, words, matrix):
     with pytest.raises(TargetError, match=words):
         TraceNorm().fit(*matrix, sample_weight=weights)
+
+
+def test_scores_of_labels_that_are_not_those_of_training(matrix, tables):
+    X, Y = matrix
+    model = TraceNorm(0.1).fit(X, Y)
+    some = Y.copy()
+    some[:, [0, 2]] = np.nan
+    own = [
+        model.score([X] * 4, [y if t == task else np.full(40, np.nan) for t, y in enumerate(Y.T)]) for task in (1, 3)
+    ]
+    assert model.score(X, some) == pytest.approx(np.mean(own))
+    assert np.isnan(model.score(X, np.full_like(Y, np.nan)))
+    for labels in (Y[:, :3], Y[:, 0], np.hstack([Y, Y])):
+        with pytest.raises(TargetError, match="has 4 tasks and got labels of"):
+            model.score(X, labels)
+
+
+def test_mappings_are_refused_and_a_task_may_have_no_rows_to_predict(tables):
+    X, Y = tables
+    model = TraceNorm(0.1).fit(X, Y)
+    with pytest.raises(InputError, match="list of one table per task"):
+        TraceNorm().fit(dict(enumerate(X)), Y)
+    with pytest.raises(TargetError, match="no mapping"):
+        TraceNorm().fit(X[0], {"a": Y[0]})
+    answers = model.predict([X[0], X[1][:0], *X[2:]])
+    assert [len(a) for a in answers] == [12, 0, 7, 20]
+    assert np.isfinite(model.score([X[0], X[1][:0], *X[2:]], [Y[0], Y[1][:0], *Y[2:]]))
+    with pytest.raises(InputError, match="minimum of 1"):
+        TraceNorm().fit([X[0], X[1][:0]], [Y[0], Y[1][:0]])
 
 
 def test_inputs_that_cannot_be_used(tables):
