@@ -15,7 +15,7 @@ from PIL import Image
 from polytask import Recipe
 from polytask.cli.terminal import print_table
 from polytask.data import read_idx_images
-from polytask.training.preparation import ArrayData
+from polytask.training.data_sets import ArrayData
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", type=Path, required=True, help="folder with mnist_t10k and omniglot_small")

@@ -16,7 +16,7 @@ from pathlib import Path
 from polytask import Recipe
 from polytask.cli.terminal import print_record, say
 from polytask.data import bundled_digits, read_idx_images, rendered_letters
-from polytask.training.preparation import ArrayData
+from polytask.training.data_sets import ArrayData
 from polytask.training.progress import Bar
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

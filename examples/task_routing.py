@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from polytask import Recipe
 from polytask.cli.terminal import print_record
-from polytask.training.preparation import ArrayData
+from polytask.training.data_sets import ArrayData
 from polytask.training.progress import Bar
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import scale
 
 from polytask import Recipe
 from polytask.cli.terminal import print_record
-from polytask.training.preparation import ArrayData
+from polytask.training.data_sets import ArrayData
 from polytask.training.progress import Bar
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -16,7 +16,7 @@ import polytask
 from polytask import Recipe
 from polytask.bundle.bundle import SCHEMA, _digest
 from polytask.errors import BundleError, InputError, PolytaskError, RecipeError
-from polytask.training.preparation import ArrayData
+from polytask.training.data_sets import ArrayData
 
 
 def table(n: int = 60) -> pd.DataFrame:

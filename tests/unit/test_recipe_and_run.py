@@ -11,7 +11,8 @@ import torch
 
 from polytask import Recipe
 from polytask.errors import DataError, InputError, RecipeError, TargetError
-from polytask.training.preparation import ArrayData, TableData, prepare
+from polytask.training.data_sets import ArrayData, TableData
+from polytask.training.preparation import prepare
 from polytask.training.running import make_tasks, open_data, plan_of, prepare_recipe, splitter_of
 
 QUICK = {"epochs": 2, "batch_size": 16}

@@ -43,7 +43,7 @@ class Study:
     """Finds out whether learning several targets jointly is better, task by task, and how sure that is.
 
     Args:
-        data: A table (a path, a data frame), or a :class:`~polytask.training.preparation.DataSet`.
+        data: A table (a path, a data frame), or a :class:`~polytask.training.data_sets.DataSet`.
         targets: Target columns; or options by task name, as in :class:`polytask.Recipe`.
         arms: Names of the arms; the default ones, as many as the budget allows, if ``None``.
         budget: Time for all trainings: seconds, ``"90s"``, ``"10m"``, ``"1h"``; no limit if ``None``.
