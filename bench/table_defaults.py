@@ -12,7 +12,8 @@ the best constant; 1 is as good as knowing the mean, 0 is perfect.
     linear     one model a task: ridge or logistic regression, strength by cross-validation
     forest     polytask.trees.JointForestCV, all tasks at once
 
-    python bench/table_defaults.py [--data FOLDER] [--quick] [--cache FILE] [--arms joint,trees] [--tables enb,jura]
+    python bench/table_defaults.py [--data FOLDER] [--quick] [--splits 3] [--cache FILE]
+                                   [--arms joint,trees] [--tables enb,jura]
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ from polytask.training.run import fit
 from polytask.training.running import make_tasks, plan_of
 from polytask.trees import JointForestCV
 
-SEEDS = (0, 1, 2)
 SPLIT = {"validation": 0.2, "test": 0.2}
 ARFF_TARGETS = {"enb": 2, "jura": 3, "oes10": 16, "sf2": 3}
 
@@ -375,10 +375,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one split, tables of at most 2,000 rows")
     parser.add_argument("--cache", type=Path, help="JSON file of trials that need not be done again")
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--tables", default="")
+    parser.add_argument("--tables", default="", help="names of tables; all if not given")
+    parser.add_argument("--splits", type=int, default=3, help="random splits of each table")
     given = parser.parse_args()
     cases = dict([*generated(), *bundled(), *(from_folder(given.data) if given.data else ())])
-    seeds = SEEDS[:1] if given.quick else SEEDS
+    seeds = range(1 if given.quick else given.splits)
     if given.quick:
         cases = {name: case for name, case in cases.items() if len(case.frame) <= 2000}
     if given.tables:
