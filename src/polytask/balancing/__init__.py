@@ -19,7 +19,6 @@ _ENGINE = {
     "Ghost": "ghost",
     "Outcome": "outcome",
     "Report": "outcome",
-    "Smoothed": "smoothed",
     "balanced_backward": "backward",
 }
 
@@ -31,7 +30,6 @@ __all__ = [
     "Outcome",
     "Report",
     "Signals",
-    "Smoothed",
     "balanced_backward",
     "registry",
 ]

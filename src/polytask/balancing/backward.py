@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch import nn
 from torch.distributed import ProcessGroup
 
 from polytask.balancing.balancer import SEES_GRADIENTS, Balancer, Signals
@@ -24,7 +25,7 @@ MODES = ("exact", "every_k", "features", "matrix_free")
 
 def balanced_backward(
     losses: Losses,
-    shared: Iterable[Tensor],
+    shared: nn.Module | Iterable[Tensor],
     features: Tensor | Mapping[str, Tensor] | None = None,
     *,
     balancer: Balancer,
@@ -51,7 +52,7 @@ def balanced_backward(
         losses: One scalar a task. A loss that is ``None`` or carries no graph marks a task without a label in this
             batch: it gets no weight and keeps its state. A sequence holds every task; a mapping may leave some out
             once the balancer is bound.
-        shared: The parameters on which the tasks meet; frozen ones are passed over.
+        shared: The parameters on which the tasks meet, or the module that has them; frozen ones are passed over.
         features: What the shared part returned: one tensor, or one for each task. With it the tasks' own parts are
             gone through once, down to the features, and the mode ``features`` is possible.
         balancer: The method; bound to the tasks at the first call if it is not yet.
@@ -76,7 +77,7 @@ def balanced_backward(
         ``outcome.weights``: [T]. ``outcome.gramian``: [T, T]. Both over all tasks, with zeros for absent ones.
 
     Raises:
-        NonFiniteError: If a loss, a gradient or a weight is NaN or infinite; names the task.
+        NonFiniteError: If a loss is NaN or infinite, or a gradient that the method looks at; names the task.
         RecipeError: If the method cannot run in the mode, or the arguments contradict each other.
 
     Example:
@@ -101,6 +102,11 @@ def balanced_backward(
         (each its own batch) cost no extra arithmetic and nothing is retained. Batch normalisation and dropout are as
         in one forward pass, because there is one.
     """
+    if not isinstance(balancer, Balancer):
+        raise RecipeError(
+            f"balancer takes an object that lives as long as the training, e.g. NashMTL() or "
+            f"polytask.balancing.registry.create('nash_mtl'); got {balancer!r}."
+        )
     _check_mode(balancer, mode)
     opened = open_step(losses, balancer, shared)
     opened.unit = 1.0 if scaler is None or not opened.index else float(scaler.scale(torch.ones(())).item())
@@ -108,6 +114,7 @@ def balanced_backward(
     if group is not None:
         join(opened, balancer, group, counts)
     count = balancer.calls if step is None else step
+    opened.is_first = balancer.calls == 0
     balancer.calls = count + 1
     if not opened.index:
         return _outcome(opened, mode, Result("nothing", torch.empty(0)), balancer)

@@ -104,10 +104,12 @@ class Balancer(nn.Module, ABC):
             ``scale`` (rescaling one loss does not change the direction), ``conflict_free`` (the combined gradient
             has no negative product with any task's), ``single`` (one task is plain training), ``duplicate`` (a task
             given twice changes nothing but the split of its weight).
+        sums_to_one: Whether the weights are shares; a matrix-free run then starts at equal shares, else at ones.
     """
 
     needs: frozenset[str] = frozenset({"losses"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    sums_to_one: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,6 +185,11 @@ class Balancer(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no matrix-free step.")
 
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the combined gradient is the weighted sum of this step's rows, and no vector of the method's own."""
+        return "rows" not in self.needs or type(self).combine is Balancer.combine
+
     def needs_in(self, signals: Signals) -> frozenset[str]:
         """What is needed in the step that ``signals`` (losses only) announces; may be less than ``needs``."""
         return self.needs
@@ -193,13 +200,26 @@ class Balancer(nn.Module, ABC):
         if not self.needs & SEES_GRADIENTS:
             return ("exact",)
         if self.needs & {"rows", "cross_gramian", "validation"}:
-            return ("exact", "every_k") if type(self).combine is Balancer.combine else ("exact",)
+            return ("exact", "every_k") if self.is_mixture else ("exact",)
         has_step = type(self).iterate is not Balancer.iterate
         return ("exact", "every_k", "features", *(("matrix_free",) if has_step else ()))
 
     def note_fallback(self, reason: str) -> None:
         """Record that a solver did not converge and what was done instead; the engine counts it in its report."""
         self.fallbacks.append(reason)
+
+    def row_state(self, name: str, rows: Float[Tensor, "T P"]) -> Float[Tensor, "N P"]:
+        """The buffer with a row as long as a gradient for each task; zeros at first and when that length changes.
+
+        A change, as when a frozen layer is set free, is noted like a fallback.
+        """
+        held = self.get_buffer(name)
+        if held.shape[1] != rows.shape[1]:
+            if held.shape[1]:
+                self.note_fallback(f"the shared parameters are others than before: {name} starts anew")
+            held = rows.new_zeros(len(self.tasks), rows.shape[1])
+            setattr(self, name, held)
+        return held
 
     def keep(self) -> KeptWeights:
         """The weights that outlive a step, part of the ``state_dict`` from the first call on."""

@@ -42,7 +42,7 @@ class Clipped(Balancer):
         super().__init__()
         if not max_norm > 0.0:
             raise RecipeError(f"Clipped needs max_norm above 0, got {max_norm}.")
-        if type(balancer).combine is not Balancer.combine:
+        if not balancer.is_mixture:
             raise RecipeError(f"{type(balancer).__name__} has a gradient of its own, which its weights do not shrink.")
         self.balancer = balancer
         self.max_norm = max_norm

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -36,7 +36,7 @@ class CostRow:
         method: Name of the balancer, or of the peer.
         mode: Mode of the engine; ``+ghost`` with a ghost, ``torchjd`` for a peer.
         threads: Threads of the run.
-        seconds: Median seconds a step: forward and backward, no optimiser.
+        seconds: Median seconds a step: all forward and backward passes that the method asks for, no optimiser.
         ratio: Median over the rounds of a step's time over that of plain summation in the same round.
         extra_memory: Peak bytes during the step above the peak of plain summation.
     """
@@ -131,7 +131,12 @@ def _ours(work: Workload, name: str, mode: str) -> Iterator[_Arm]:
 
     def step() -> str:
         losses, z = work.forward()
-        return balanced_backward(losses, shared, z, balancer=balancer, mode=mode).report.route
+        outcome = balanced_backward(losses, shared, z, balancer=balancer, mode=mode)
+        if "losses_after" in balancer.needs and outcome.signals is not None:
+            with torch.no_grad():
+                after = torch.stack(work.forward()[0]).double()
+            balancer.after_step(replace(outcome.signals, losses=after))
+        return outcome.report.route
 
     def ghost_step() -> str:
         with Ghost(work.trunk) as ghost:

@@ -72,8 +72,9 @@ class EveryK(Balancer):
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The kept weights, or new ones when it is time."""
         kept = self.balancer.keep()
-        if self._is_fresh(signals):
-            kept.age += 1
+        is_fresh = self._is_fresh(signals)
+        kept.age += 1
+        if is_fresh:
             return kept.at(signals.index)
         weights: Tensor = self.balancer(signals)
         kept.store(signals.index, weights)
@@ -88,5 +89,4 @@ class EveryK(Balancer):
         self.balancer.after_step(signals)
 
     def _is_fresh(self, signals: Signals) -> bool:
-        kept = self.balancer.keep()
-        return int(kept.age) + 1 < self.k and kept.has(signals.index)
+        return self.balancer.keep().is_young(signals.index, self.k - 1)

@@ -33,11 +33,15 @@ class KeptWeights(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.zeros(n_tasks, dtype=torch.float64))
         self.register_buffer("known", torch.zeros(n_tasks, dtype=torch.bool))
-        self.register_buffer("age", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("age", torch.zeros(n_tasks, dtype=torch.int64))
 
     def has(self, index: Int[Tensor, " T"]) -> bool:
         """Whether every one of these tasks has a kept weight."""
         return bool(self.known[index].all())
+
+    def is_young(self, index: Int[Tensor, " T"], most: int) -> bool:
+        """Whether every one of these tasks has a kept weight that was made fewer than ``most`` steps ago."""
+        return self.has(index) and bool((self.age[index] < most).all())
 
     def at(self, index: Int[Tensor, " T"]) -> Float[Tensor, " T"]:
         """The kept weights of these tasks, as a copy."""
@@ -47,4 +51,4 @@ class KeptWeights(nn.Module):
         """Keep new weights of these tasks; the others keep theirs."""
         self.weights[index] = weights.to(self.weights)
         self.known[index] = True
-        self.age.zero_()
+        self.age[index] = 0

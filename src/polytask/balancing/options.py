@@ -10,7 +10,7 @@ import torch
 from polytask.errors import RecipeError
 from polytask.shapes import Float, Tensor
 
-__all__ = ["PerTask", "at_least", "per_task", "within"]
+__all__ = ["PerTask", "at_least", "per_task", "preferences", "within"]
 
 PerTask: TypeAlias = "Mapping[str, float] | Sequence[float] | None"
 """One number per task: by task name, or in the order of the tasks; ``None`` is the method's default."""
@@ -52,7 +52,7 @@ def per_task(who: str, option: str, values: PerTask, tasks: Sequence[str], defau
     """The option's number for each task, float64.
 
     Raises:
-        RecipeError: If it names a task that there is not, has another length, or a number that is negative or not finite.
+        RecipeError: If it names a task that there is not, has another length, or a number is negative or not finite.
 
     Example:
         >>> per_task("MGDA", "preference", {"b": 3.0}, ["a", "b"])
@@ -60,6 +60,8 @@ def per_task(who: str, option: str, values: PerTask, tasks: Sequence[str], defau
     """
     if values is None:
         numbers = [default] * len(tasks)
+    elif isinstance(values, str | int | float):
+        raise RecipeError(f"{who}: option {option} takes one number per task, by name or in a list; got {values!r}.")
     elif isinstance(values, Mapping):
         unknown = [name for name in values if name not in tasks]
         if unknown:
@@ -74,3 +76,19 @@ def per_task(who: str, option: str, values: PerTask, tasks: Sequence[str], defau
     if not all(0.0 <= number < float("inf") for number in numbers):
         raise RecipeError(f"{who}: option {option} must be finite and not negative, got {numbers}.")
     return torch.tensor(numbers, dtype=torch.float64)
+
+
+def preferences(who: str, values: PerTask, tasks: Sequence[str]) -> Float[Tensor, " T"]:
+    """The option ``preference``, scaled to mean one, float64.
+
+    Raises:
+        RecipeError: As :func:`per_task`, and if no task is preferred at all.
+
+    Example:
+        >>> preferences("MGDA", {"b": 3.0}, ["a", "b"])
+        tensor([0.5000, 1.5000], dtype=torch.float64)
+    """
+    numbers = per_task(who, "preference", values, tasks)
+    if len(numbers) and not bool(numbers.sum() > 0.0):
+        raise RecipeError(f"{who}: option preference must be above 0 for one task at least, got {numbers.tolist()}.")
+    return numbers / numbers.mean()

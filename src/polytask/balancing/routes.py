@@ -62,7 +62,7 @@ class Extras:
 
 def by_known_weights(step: Step, balancer: Balancer, signals: Signals) -> Result:
     """The weights follow from the losses alone: one backward."""
-    weights = solve(balancer, signals)
+    weights = solve(balancer, signals, step.unit * step.scale)
     head_weights = balancer.head_weights(signals, weights).detach().to("cpu", torch.float64)
     if step.group is None and torch.equal(weights, head_weights):
         plain_backward(step, weights)
@@ -92,7 +92,7 @@ def by_rows(step: Step, balancer: Balancer, signals: Signals, extras: Extras) ->
     else:
         flat = (rows.buffer.flat() if step.unit == 1 else rows.buffer.flat() / step.unit) if "rows" in needs else None
         signals = replace(signals, gramian=gramian, rows=flat, **_further(step, balancer, rows, gramian, extras))
-        weights = result.weights = solve(balancer, signals)
+        weights = result.weights = solve(balancer, signals, step.unit * step.scale)
         head_weights = balancer.head_weights(signals, weights).detach().to("cpu", torch.float64)
         own = balancer.combine(signals, weights) if flat is not None else None
         result.signals = replace(signals, rows=None)
@@ -183,7 +183,7 @@ def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:
         weights = head_weights = _overflow(step, gramian, result)
     else:
         signals = result.signals = replace(signals, gramian=gramian)
-        weights = result.weights = solve(balancer, signals)
+        weights = result.weights = solve(balancer, signals, step.unit * step.scale)
         head_weights = balancer.head_weights(signals, weights).detach().to("cpu", torch.float64)
     add_heads(step, found, head_weights)
     shared_backward(step, found, weights)
@@ -201,7 +201,8 @@ def by_product(step: Step, balancer: Balancer, signals: Signals) -> Result:
     kept = balancer.keep()
     known = kept.known[signals.index]
     start = kept.at(signals.index)
-    usual = start[known].mean() if known.any() else torch.ones((), dtype=torch.float64)
+    first = 1.0 / len(known) if balancer.sums_to_one else 1.0
+    usual = start[known].mean() if known.any() else torch.tensor(first, dtype=torch.float64)
     weights = torch.where(known, start, usual)
     found = head_passes(step, own_too=True)
     try:
@@ -228,9 +229,19 @@ def by_product(step: Step, balancer: Balancer, signals: Signals) -> Result:
     return result
 
 
-def solve(balancer: Balancer, signals: Signals) -> Float[Tensor, " T"]:
-    """Ask the balancer for float64 weights on the CPU; it answers only with finite ones."""
+def solve(balancer: Balancer, signals: Signals, factor: float) -> Float[Tensor, " T"]:
+    """Ask the balancer for float64 weights on the CPU; it answers only with finite ones.
+
+    The gradients of learned weights take the factor that everything in ``.grad`` takes.
+    """
+    learned = list(balancer.parameters()) if factor != 1.0 else []
+    before = [parameter.grad for parameter in learned]
+    for parameter in learned:
+        parameter.grad = None
     weights: Tensor = balancer(signals)
+    for parameter, old in zip(learned, before, strict=True):
+        new = parameter.grad
+        parameter.grad = old if new is None else new * factor if old is None else old + new * factor
     return weights.detach().to("cpu", torch.float64)
 
 

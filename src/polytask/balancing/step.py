@@ -43,6 +43,7 @@ class Step:
         given_features: The features as the caller gave them.
         given_heads: The heads as the caller gave them.
         notes: Remarks for the report.
+        is_first: Whether the caller's arguments are seen for the first time.
     """
 
     tasks: tuple[str, ...]
@@ -62,6 +63,7 @@ class Step:
     given_features: Tensor | Mapping[str, Tensor] | None = None
     given_heads: Heads | None = None
     notes: list[str] = field(default_factory=list)
+    is_first: bool = False
 
     def unit_of(self, i: int) -> float:
         """Factor on the ``i``-th present loss."""
@@ -87,7 +89,7 @@ class Step:
         return out
 
 
-def open_step(losses: Losses, balancer: Balancer, shared: Iterable[Tensor]) -> Step:
+def open_step(losses: Losses, balancer: Balancer, shared: nn.Module | Iterable[Tensor]) -> Step:
     """Name the tasks, bind the balancer at the first step, and set the absent ones aside.
 
     Raises:
@@ -95,6 +97,9 @@ def open_step(losses: Losses, balancer: Balancer, shared: Iterable[Tensor]) -> S
         NonFiniteError: If a loss is NaN or infinite.
     """
     given = _named(losses, balancer)
+    for name, loss in given.items():
+        if loss is not None and not isinstance(loss, Tensor):
+            raise RecipeError(f"Task {name!r}: the loss must be a tensor (None without a label), got {loss!r}.")
     position = {name: i for i, name in enumerate(balancer.tasks)}
     present = [(position[name], loss) for name, loss in given.items() if loss is not None and loss.requires_grad]
     present.sort(key=lambda pair: pair[0])
@@ -103,7 +108,8 @@ def open_step(losses: Losses, balancer: Balancer, shared: Iterable[Tensor]) -> S
             raise RecipeError(
                 f"Task {balancer.tasks[i]!r}: the loss must be one number, got shape {tuple(loss.shape)}."
             )
-    trainable = [p for p in shared if p.requires_grad]
+    parameters = shared.parameters() if isinstance(shared, nn.Module) else shared
+    trainable = [p for p in parameters if p.requires_grad]
     tensors = [loss for _, loss in present]
     values = torch.empty(0, dtype=torch.float64)
     if tensors:
@@ -116,6 +122,8 @@ def open_step(losses: Losses, balancer: Balancer, shared: Iterable[Tensor]) -> S
 
 
 def _named(losses: Losses, balancer: Balancer) -> dict[str, Tensor | None]:
+    if not balancer.tasks and len(losses) == 0:
+        raise RecipeError("balanced_backward needs the loss of one task or more, got none.")
     if isinstance(losses, Mapping):
         if not balancer.tasks:
             balancer.bind(tuple(losses))
@@ -137,9 +145,12 @@ def survey(step: Step) -> None:
     """Find each task's own parameters and its way to the shared ones.
 
     Raises:
-        RecipeError: If the features carry no graph, or ``heads`` does not name every task.
+        RecipeError: If the features carry no graph, none of the shared parameters is below them, or ``heads`` does not
+            name every task.
     """
     step.features = _distinct(step.given_features, step)
+    if step.is_first:
+        _check_below(step)
     reaches = [reach([loss], step.features) for loss in step.losses]
     shared = {id(p) for p in step.shared}
     around = [any(id(leaf) in shared for leaf in one.leaves) for one in reaches] if step.features else []
@@ -168,9 +179,22 @@ def _distinct(features: Tensor | Mapping[str, Tensor] | None, step: Step) -> lis
     else:
         tensors = [features]
     for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise RecipeError(f"features takes one tensor, or a mapping from tasks to tensors; got {type(tensor)}.")
         if tensor.grad_fn is None:
             raise RecipeError("The features carry no graph: give them as the shared part returned them, not detached.")
     return list({id(tensor): tensor for tensor in tensors}.values())
+
+
+def _check_below(step: Step) -> None:
+    """Parameters of another model would otherwise be trained by nothing, without a word."""
+    shared = {id(p) for p in step.shared}
+    below = reach(step.features).leaves
+    if shared and below and not any(id(leaf) in shared for leaf in below):
+        raise RecipeError(
+            f"None of the shared parameters is below the features, but {len(below)} others are: "
+            "shared= takes the parameters of what returned the features."
+        )
 
 
 def _given_heads(heads: Heads, step: Step) -> list[list[Tensor]]:

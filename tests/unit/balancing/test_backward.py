@@ -311,6 +311,31 @@ def test_detached_features_and_vector_losses_are_refused() -> None:
         balanced_backward([z, *losses[1:]], net.trunk.parameters(), z, balancer=ByNorm())
 
 
+def test_wrong_arguments_are_named() -> None:
+    net = Net()
+    losses, z = net.losses()
+    shared = list(net.trunk.parameters())
+    for balancer in ("nash_mtl", ByNorm):
+        with pytest.raises(RecipeError, match="takes an object"):
+            balanced_backward(losses, shared, z, balancer=balancer)  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="must be a tensor"):
+        balanced_backward([1.0, *losses[1:]], shared, z, balancer=ByNorm())  # type: ignore[list-item]
+    with pytest.raises(RecipeError, match="one tensor"):
+        balanced_backward(losses, shared, [z, z, z], balancer=ByNorm())  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="one task or more"):
+        balanced_backward([], shared, z, balancer=ByNorm())
+    with pytest.raises(RecipeError, match="below the features"):
+        balanced_backward(losses, net.heads[0].parameters(), z, balancer=ByNorm())
+
+
+def test_the_shared_part_as_a_module() -> None:
+    net, other = Net(), Net()
+    for one, shared in ((net, net.trunk), (other, other.trunk.parameters())):
+        losses, z = one.losses()
+        balanced_backward(losses, shared, z, balancer=ByNorm())
+    assert torch.equal(flat_grad(net), flat_grad(other))
+
+
 def test_parameters_of_two_dtypes() -> None:
     first, second = nn.Linear(3, 4), nn.Linear(4, 2).double()
     z = second(first(torch.randn(5, 3)).double())

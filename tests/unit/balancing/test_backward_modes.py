@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polytask.balancing import Clipped, EveryK, Ghost, Smoothed, balanced_backward, registry
+from polytask.balancing import CRMOGM, Clipped, EveryK, Ghost, balanced_backward, registry
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.errors import RecipeError, UnknownNameError
 
@@ -93,6 +93,16 @@ def test_matrix_free_uses_the_product_of_the_exact_gramian(with_features: bool, 
     _close(heads, torch.cat([p.grad.flatten() for p in plain.heads.parameters() if p.grad is not None]))
 
 
+@pytest.mark.parametrize(("name", "total"), [("mgda", 1.0), ("modo", 1.0), ("nash_mtl", 3.0), ("fairgrad", 3.0)])
+def test_matrix_free_starts_at_equal_weights_of_the_size_that_the_method_keeps(name: str, total: float) -> None:
+    net, balancer = Net(), registry.create(name)
+    for i in range(2):
+        losses, z = net.losses()
+        weights = balanced_backward(losses, net.trunk.parameters(), z, balancer=balancer, mode="matrix_free").weights
+        assert weights.sum().item() == pytest.approx(total)
+        assert i > 0 or weights.tolist() == pytest.approx([total / 3] * 3)
+
+
 @pytest.mark.parametrize("name", ["nash_mtl", "mgda", "fairgrad"])
 def test_matrix_free_iterations_come_to_the_exact_direction(name: str) -> None:
     net = Net()
@@ -173,6 +183,35 @@ def test_every_k_solves_at_once_for_a_task_it_has_no_weight_of() -> None:
     assert routes == ["rows", "one_backward", "rows", "one_backward"]
 
 
+def test_every_k_counts_the_age_of_each_tasks_weight() -> None:
+    """A task that was away while the others were solved anew has an old weight, which is not used."""
+    net, balancer = Net(), Ramp()
+    routes = []
+    for absent in ([], [2], [2], [2], []):
+        losses, z = net.losses()
+        given = [None if i in absent else loss for i, loss in enumerate(losses)]
+        outcome = balanced_backward(given, net.trunk.parameters(), z, balancer=balancer, mode="every_k", every=3)
+        routes.append(outcome.report.route)
+    assert routes == ["rows", "one_backward", "one_backward", "rows", "rows"]
+
+
+def test_every_k_with_a_ghost_solves_without_weight_gradients() -> None:
+    ends = []
+    for ghosts in (False, True):
+        net, balancer = Net(), registry.create("nash_mtl")
+        ghost = Ghost(net.trunk) if ghosts else None
+        routes = []
+        for _ in range(3):
+            losses, z = net.losses()
+            outcome = balanced_backward(
+                losses, net.trunk.parameters(), z, balancer=balancer, mode="every_k", every=2, ghost=ghost
+            )
+            routes.append(outcome.report.route)
+        assert routes == (["ghost", "one_backward", "ghost"] if ghosts else ["rows", "one_backward", "rows"])
+        ends.append(net.gradient())
+    _close(ends[0], ends[1])
+
+
 def test_every_k_resumes_bit_equal() -> None:
     def run(n: int, balancer: Balancer, first: int = 0) -> list[list[float]]:
         net, seen = Net(), []
@@ -202,7 +241,7 @@ def test_wrappers() -> None:
     outcome = balanced_backward(losses, net.trunk.parameters(), z, balancer=Clipped(Ramp(), max_norm=0.01))
     assert outcome.gramian is not None
     assert torch.isclose((outcome.weights @ outcome.gramian @ outcome.weights).sqrt(), torch.tensor(0.01).double())
-    smooth = Smoothed(Ramp(), beta=0.5)
+    smooth = CRMOGM(Ramp(), momentum=0.5)
     weights = []
     for factor in (1.0, 2.0):
         losses, z = net.losses()
@@ -243,9 +282,26 @@ def test_a_gradient_scaler_changes_nothing_after_unscaling(mode: str) -> None:
     _close(scaled.gradient(), plain.gradient())
 
 
+@pytest.mark.parametrize(("name", "mode"), [("uncertainty", "exact"), ("imtl_l", "exact"), ("imtl", "features")])
+def test_gradients_of_learned_weights_are_scaled_like_all_others(name: str, mode: str) -> None:
+    found = []
+    for scaler, scale in ((None, 1.0), (torch.amp.GradScaler("cpu", init_scale=2.0**10), 1.0), (None, 0.25)):
+        net, balancer = Net(), registry.create(name)
+        for _ in range(2):  # the second adds to the first
+            losses, z = net.losses()
+            balanced_backward(
+                losses, net.trunk.parameters(), z, balancer=balancer, mode=mode, scaler=scaler, scale=scale
+            )
+        if scaler is not None:
+            scaler.unscale_(torch.optim.SGD([*net.parameters(), *balancer.parameters()], lr=0.1))
+        found.append(torch.stack([p.grad for p in balancer.parameters()]) / scale)
+    _close(found[1], found[0])
+    _close(found[2], found[0])
+
+
 def test_an_overflow_skips_the_step_and_leaves_the_balancer_alone() -> None:
     net = Net()
-    balancer = Smoothed(Ramp())
+    balancer = CRMOGM(Ramp())
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
     before = [p.detach().clone() for p in net.parameters()]
@@ -258,7 +314,7 @@ def test_an_overflow_skips_the_step_and_leaves_the_balancer_alone() -> None:
     assert outcome.report.overflow
     assert scaler.get_scale() < 2.0**127
     assert all(torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True))
-    assert not balancer.keep().known.any()
+    assert not balancer.known.any()
 
 
 def test_autocast_forward() -> None:

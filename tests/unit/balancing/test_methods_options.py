@@ -49,6 +49,8 @@ from polytask.balancing.adam import PerTaskAdam
 from polytask.balancing.draws import Draws
 from polytask.errors import RecipeError
 
+PREFERRING = (MGDA, UPGrad, DualProj, AlignedMTL, ConFIG, STCH, Tchebycheff, SDMGrad)
+
 
 def bound(balancer, *tasks):
     balancer.bind(tasks or ("a", "b"))
@@ -88,6 +90,8 @@ def bound(balancer, *tasks):
         (lambda: bound(Fixed({"c": 1.0})), "names 'c', which is no task"),
         (lambda: bound(Fixed([1.0])), "1 numbers for 2 tasks"),
         (lambda: bound(UPGrad([1.0, -1.0])), "not negative"),
+        (lambda: bound(UPGrad("ab")), "one number per task"),
+        *((lambda cls=cls: bound(cls(preference=[0.0, 0.0])), "above 0 for one task") for cls in PREFERRING),
         (lambda: bound(Tchebycheff(ideal=[math.inf, 1.0])), "finite"),
         (lambda: registry.create("nash_mtl", every=3), "No option of balancer 'nash_mtl'"),
     ],
@@ -99,12 +103,31 @@ def test_a_wrong_option_is_named(make, message):
 
 def test_preferences_by_name_and_by_order_are_the_same():
     signals = Signals.of([1.0, 2.0], rows=[[1.0, 0.5], [-0.5, 1.0]])
-    for cls in (MGDA, UPGrad, DualProj, AlignedMTL, ConFIG, STCH, Tchebycheff, SDMGrad):
+    for cls in PREFERRING:
         by_name = bound(cls(preference={"b": 3.0}))(signals)
         by_order = bound(cls(preference=[1.0, 3.0]))(signals)
         larger = bound(cls(preference=[2.0, 6.0]))(signals)
         torch.testing.assert_close(by_name, by_order, rtol=0, atol=0)
         torch.testing.assert_close(by_name, larger)
+
+
+@pytest.mark.parametrize("cls", [UPGrad, DualProj, AlignedMTL, ConFIG, SDMGrad])
+def test_where_only_tasks_without_preference_are_present_they_share(cls):
+    rows = [[1.0, 0.5], [-0.5, 1.0]]
+    balancer = bound(cls(preference=[0.0, 0.0, 1.0]), "a", "b", "c")
+    weights = balancer(Signals.of([1.0, 2.0], index=[0, 1], rows=rows))
+    torch.testing.assert_close(weights, bound(cls())(Signals.of([1.0, 2.0], rows=rows)))
+    assert balancer.fallbacks == []
+
+
+@pytest.mark.parametrize("cls", [DBMTL, ExcessMTL, MoCo])
+def test_state_as_long_as_a_gradient_starts_anew_with_other_parameters_and_says_so(cls):
+    balancer = bound(cls())
+    balancer(Signals.of([1.0, 2.0], rows=torch.eye(2)))
+    assert balancer.fallbacks == []
+    balancer(Signals.of([1.0, 2.0], rows=torch.ones(2, 3)))
+    assert len(balancer.fallbacks) == 1
+    assert "starts anew" in balancer.fallbacks[0]
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])

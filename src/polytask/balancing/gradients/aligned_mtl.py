@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.options import PerTask, preferences
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
+from polytask.balancing.solvers.simplex import shares
 from polytask.errors import RecipeError
 from polytask.shapes import Float, Tensor
 
@@ -58,12 +59,11 @@ class AlignedMTL(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look the preference up."""
-        self.register_buffer("chosen", per_task("AlignedMTL", "preference", self.preference, self.tasks))
+        self.register_buffer("chosen", preferences("AlignedMTL", self.preference, self.tasks))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The preference through the balance transformation."""
-        chosen = self.chosen[signals.index].cpu().numpy()
-        share = chosen / chosen.sum()
+        share = shares(self.chosen[signals.index].cpu().numpy())
         gramian = gramian_of(signals)
         values, vectors = np.linalg.eigh(gramian)
         kept = values > _RANK * len(gramian) * max(float(values[-1]), 0.0)

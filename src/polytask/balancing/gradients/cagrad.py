@@ -25,7 +25,7 @@ class CAGrad(Balancer):
             and makes one task plain training.
 
     Raises:
-        RecipeError: If ``c`` is negative.
+        RecipeError: If ``c`` is not above 0.
 
     Example:
         >>> CAGrad(c=0.5, rescale=False)(Signals.of([1.0, 1.0], gramian=[[1.0, 0.0], [0.0, 1.0]]))

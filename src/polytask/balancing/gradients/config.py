@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.options import PerTask, preferences
 from polytask.balancing.solvers.equiangular import equiangular
 from polytask.balancing.solvers.gramian import ScaledGramian, gramian_of, tensor_of
+from polytask.balancing.solvers.simplex import shares
 from polytask.shapes import Float, Tensor
 
 __all__ = ["ConFIG"]
@@ -55,12 +56,12 @@ class ConFIG(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look the preference up."""
-        self.register_buffer("chosen", per_task("ConFIG", "preference", self.preference, self.tasks))
+        self.register_buffer("chosen", preferences("ConFIG", self.preference, self.tasks))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights of the equiangular direction at the length of the projections."""
         scaled = ScaledGramian(gramian_of(signals))
-        unit = equiangular(scaled, self.chosen[signals.index].cpu().numpy())
+        unit = equiangular(scaled, shares(self.chosen[signals.index].cpu().numpy()))
         products = scaled.cosines @ unit
         square = float(unit @ products)
         if square <= 0.0:

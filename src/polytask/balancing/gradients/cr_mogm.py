@@ -53,10 +53,8 @@ class CRMOGM(Balancer):
     def __init__(self, balancer: Balancer | str = "mgda", momentum: float = 0.9):
         super().__init__()
         inner = _made(balancer)
-        if "rows" in inner.needs and type(inner).combine is not Balancer.combine:
-            raise RecipeError(
-                f"CRMOGM averages weights, and {type(inner).__name__} has a direction of its own instead."
-            )
+        if not inner.is_mixture:
+            raise RecipeError(f"CRMOGM averages weights, and {type(inner).__name__} has a direction of its own.")
         self.balancer = inner
         self.needs = inner.needs
         self.momentum = within("CRMOGM", "momentum", momentum, 0.0, 1.0)

@@ -87,13 +87,12 @@ class DBMTL(Balancer):
         return 1.0 / signals.losses.clamp_min(_SMALLEST)
 
     def _remember(self, signals: Signals, rows: Tensor, inverse: Tensor) -> Float[Tensor, " T"]:
-        if self.average.shape[1] != rows.shape[1]:
-            self.average = rows.new_zeros(len(self.tasks), rows.shape[1])
+        average = self.row_state("average", rows)
         lengths = torch.zeros_like(inverse)
         for k, (i, row, factor) in enumerate(zip(signals.index.tolist(), rows, inverse.tolist(), strict=True)):
             self.count[i] += 1.0
             steps = float(self.count[i])
             keep = self.beta / steps**self.sigma if steps > 1.0 else 0.0
-            self.average[i].mul_(keep).add_(row, alpha=(1.0 - keep) * factor)
-            lengths[k] = self.average[i].norm()
+            average[i].mul_(keep).add_(row, alpha=(1.0 - keep) * factor)
+            lengths[k] = average[i].norm()
         return lengths

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.options import PerTask, preferences
 from polytask.balancing.solvers.cone import project_one
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
+from polytask.balancing.solvers.simplex import shares
 from polytask.shapes import Float, Tensor
 
 __all__ = ["DualProj"]
@@ -49,12 +50,11 @@ class DualProj(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look the preference up."""
-        self.register_buffer("chosen", per_task("DualProj", "preference", self.preference, self.tasks))
+        self.register_buffer("chosen", preferences("DualProj", self.preference, self.tasks))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights of the projected average."""
-        share = self.chosen[signals.index].cpu().numpy()
-        solution = project_one(gramian_of(signals), share / share.sum())
+        solution = project_one(gramian_of(signals), shares(self.chosen[signals.index].cpu().numpy()))
         if solution.reason:
             self.note_fallback(solution.reason)
         return tensor_of(solution.weights)

@@ -72,13 +72,12 @@ class ExcessMTL(Balancer):
         rows = signals.rows
         if rows is None:
             raise TypeError("ExcessMTL needs the tasks' gradients, which the signals do not hold.")
-        if self.squares.shape[1] != rows.shape[1]:
-            self.squares = rows.new_zeros(len(self.tasks), rows.shape[1])
+        squares = self.row_state("squares", rows)
         excess = torch.zeros_like(signals.losses)
         for k, (i, row) in enumerate(zip(signals.index.tolist(), rows, strict=True)):
             square = row * row
-            self.squares[i] += square
-            excess[k] = (square / (self.squares[i] + _SMALLEST).sqrt()).sum()
+            squares[i] += square
+            excess[k] = (square / (squares[i] + _SMALLEST).sqrt()).sum()
         at = signals.index
         warm = self.seen[at] < self.warmup
         self.first[at] += torch.where(warm, excess / self.warmup, torch.zeros_like(excess))

@@ -44,7 +44,8 @@ class GradNorm(Balancer):
 
     Note:
         The paper takes the gradients of the last shared layer; here it is the whole shared part, and in the mode
-        ``features`` the shared features. Weights stay above 1e-4, which the paper leaves open. An absent task keeps its
+        ``features`` the shared features. Each step of the weights ends at 1e-4 or
+        more before they are scaled, which the paper leaves open. An absent task keeps its
         weight, and the others keep their sum. The first loss is that of the first batch. Heads see the weighted
         losses, as in the paper. Cost: one gradient a task.
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.options import PerTask, preferences
 from polytask.balancing.resilient import PerTaskResilient
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
 from polytask.balancing.solvers.simplex import min_norm
@@ -55,6 +55,7 @@ class MGDA(Balancer):
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "conflict_free", "duplicate"})
+    sums_to_one: ClassVar[bool] = True
     scale: Tensor
 
     def __init__(self, preference: PerTask = None, normalise: str = "none"):
@@ -66,8 +67,7 @@ class MGDA(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look the preference up; step sizes of the matrix-free mode."""
-        scale = per_task("MGDA", "preference", self.preference, self.tasks)
-        self.register_buffer("scale", scale / scale.mean())
+        self.register_buffer("scale", preferences("MGDA", self.preference, self.tasks))
         self.steps = PerTaskResilient(n_tasks)
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:

@@ -88,19 +88,18 @@ class MoCo(Balancer):
         rows = signals.rows
         if rows is None:
             raise TypeError("MoCo needs the tasks' gradients, which the signals do not hold.")
-        if self.tracked.shape[1] != rows.shape[1]:
-            self.tracked = rows.new_zeros(len(self.tasks), rows.shape[1])
+        kept = self.row_state("tracked", rows)
         self.steps += 1
         k = int(self.steps)
         beta, gamma = self.beta / k**self.beta_sigma, self.gamma / k**self.gamma_sigma
         for i, row, loss in zip(signals.index.tolist(), rows, signals.losses.tolist(), strict=True):
             norm = float(row.norm()) if self.normalise else 0.0
             factor = loss / norm if norm > 0.0 else 1.0
-            self.tracked[i].mul_(1.0 - beta).add_(row, alpha=beta * factor)
+            kept[i].mul_(1.0 - beta).add_(row, alpha=beta * factor)
         at = signals.index
         held = self.share[at]
         share = tensor_of(shares(held.cpu().numpy()))
-        tracked = self.tracked[at.to(self.tracked.device)]
+        tracked = kept[at.to(kept.device)]
         gramian = (tracked @ tracked.T).to(share)
         moved = share - gamma * (gramian @ share + self.rho * share)
         share = tensor_of(project_on_simplex(moved.numpy()))

@@ -48,6 +48,7 @@ class MoDo(Balancer):
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    sums_to_one: ClassVar[bool] = True
     share: Tensor
 
     def __init__(self, gamma: float = 0.1, rho: float = 0.1, independent: bool = False):

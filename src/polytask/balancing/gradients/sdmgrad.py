@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import PerTask, at_least, per_task, within
+from polytask.balancing.options import PerTask, at_least, preferences, within
 from polytask.balancing.solvers.gramian import Floats, gramian_of, tensor_of
 from polytask.balancing.solvers.simplex import project_on_simplex, shares
 from polytask.shapes import Float, Tensor
@@ -80,15 +80,14 @@ class SDMGrad(Balancer):
     def reset(self, n_tasks: int) -> None:
         """Equal shares; the preference."""
         self.register_buffer("share", torch.full((n_tasks,), 1.0 / n_tasks, dtype=torch.float64))
-        self.register_buffer("chosen", per_task("SDMGrad", "preference", self.preference, self.tasks))
+        self.register_buffer("chosen", preferences("SDMGrad", self.preference, self.tasks))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """A few projected steps, then the mixture with the preference."""
         estimate = _estimate(signals, self.independent)
         at = signals.index
         share = shares(self.share[at].cpu().numpy())
-        chosen = self.chosen[at].cpu().numpy()
-        chosen = chosen / chosen.sum()
+        chosen = shares(self.chosen[at].cpu().numpy())
         unit = float(np.sqrt(np.maximum(estimate.diagonal(), 0.0)).mean()) or 1.0
         scaled = estimate / unit / unit
         velocity = np.zeros_like(share)

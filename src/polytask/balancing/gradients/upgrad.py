@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.options import PerTask, preferences
 from polytask.balancing.solvers.cone import project_all
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
+from polytask.balancing.solvers.simplex import shares
 from polytask.shapes import Float, Tensor
 
 __all__ = ["UPGrad"]
@@ -53,7 +54,7 @@ class UPGrad(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look the preference up; nothing is known about which tasks bind."""
-        self.register_buffer("chosen", per_task("UPGrad", "preference", self.preference, self.tasks))
+        self.register_buffer("chosen", preferences("UPGrad", self.preference, self.tasks))
         self.register_buffer("active", torch.zeros(n_tasks, n_tasks, dtype=torch.bool))
         self.register_buffer("warm", torch.zeros(n_tasks, dtype=torch.bool))
 
@@ -66,5 +67,4 @@ class UPGrad(Balancer):
             self.note_fallback(found.reason)
         self.active[at] = torch.from_numpy(found.active).to(self.active.device)
         self.warm[signals.index] = True
-        share = self.chosen[signals.index].cpu().numpy()
-        return tensor_of(share @ found.weights / share.sum())
+        return tensor_of(shares(self.chosen[signals.index].cpu().numpy()) @ found.weights)

@@ -13,7 +13,7 @@ __all__ = ["DBMTLLog"]
 
 
 class DBMTLLog(Balancer):
-    r"""Balance the scales of the losses by their logarithm, the first half of :class:`~polytask.balancing.DBMTL`.
+    r"""Balance the scales of the losses by their logarithm, the first half of DB-MTL.
 
     .. math:: w_i = 1 / L_i \quad\text{(the gradient of } \log L_i \text{)}
 
@@ -30,8 +30,8 @@ class DBMTLLog(Balancer):
 
     Note:
         The same weights as :class:`~polytask.balancing.ScaleInvariant`; it has its own name because the paper's
-        ablation has. The paper takes log(L + 1e-8); here smaller losses count as 1e-8, and that is counted. Cost: one
-        backward.
+        ablation has. The whole method is :class:`~polytask.balancing.DBMTL`. The paper takes log(L + 1e-8); here
+        smaller losses count as 1e-8, and that is counted. Cost: one backward.
 
     References:
         Lin et al. (2023). Dual-balancing for multi-task learning. arXiv:2308.12029 (section 3.1).

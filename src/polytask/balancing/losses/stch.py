@@ -8,7 +8,7 @@ import torch
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.losses._positive import positive
-from polytask.balancing.options import PerTask, at_least, per_task
+from polytask.balancing.options import PerTask, at_least, per_task, preferences
 from polytask.shapes import Float, Tensor
 
 __all__ = ["STCH"]
@@ -64,8 +64,7 @@ class STCH(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look preference and ideal point up; sums for the scale after the warm-up."""
-        scale = per_task("STCH", "preference", self.preference, self.tasks)
-        self.register_buffer("scale", scale / scale.mean())
+        self.register_buffer("scale", preferences("STCH", self.preference, self.tasks))
         self.register_buffer("origin", per_task("STCH", "ideal", self.ideal, self.tasks, default=0.0))
         for name in ("total", "count"):
             self.register_buffer(name, torch.zeros(n_tasks, dtype=torch.float64))

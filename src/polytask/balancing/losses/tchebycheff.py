@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.options import PerTask, per_task, preferences
 from polytask.shapes import Float, Tensor
 
 __all__ = ["Tchebycheff"]
@@ -51,8 +51,7 @@ class Tchebycheff(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look preference and ideal point up."""
-        scale = per_task("Tchebycheff", "preference", self.preference, self.tasks)
-        self.register_buffer("scale", scale / scale.mean())
+        self.register_buffer("scale", preferences("Tchebycheff", self.preference, self.tasks))
         self.register_buffer("origin", per_task("Tchebycheff", "ideal", self.ideal, self.tasks, default=0.0))
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
