@@ -41,20 +41,26 @@ def step_cost(
     """
     from polytask.balancing import registry
     from polytask.balancing.cost import step_cost as measure
+    from polytask.balancing.workloads import Workload
+    from polytask.balancing.workloads import workload as built_in
     from polytask.cli.terminal import note, print_table, say
 
     if bool(recipe) == bool(workload):
         raise RecipeError("Give either a recipe or --workload NAME to measure.")
     names = registry.names() if balancers == "all" else separated(balancers)
-    work: object = workload
+    for name in names:
+        registry.load(name)  # a wrong name is told before anything is measured
+    work: Workload
     if recipe is not None:
         from polytask.recipe import Recipe
         from polytask.training.workload import RecipeWorkload
 
         work = RecipeWorkload(Recipe.load(recipe))
+    else:
+        work = built_in(workload)
     note(f"Measuring {len(names)} balancers; this takes {rounds + 1} rounds of each.")
     rows = measure(
-        work,  # type: ignore[arg-type]
+        work,
         names,
         separated(modes),
         peers=peers,
