@@ -66,7 +66,11 @@ def test_no_gradient_gives_no_direction(name, step):
 def test_renaming_the_tasks_keeps_the_direction(name, step, data):
     losses, rows = step
     order = data.draw(st.permutations(range(len(rows))))
-    close(one_step(name, losses[order], rows[order])[0], one_step(name, losses, rows)[0], rows)
+    plain, _ = one_step(name, losses, rows)
+    # SDMGrad's twenty long steps turn rounding into another vertex where gradients cancel: nothing to compare there
+    nudged, _ = one_step(name, losses, rows * (1.0 + 1e-14 * torch.arange(rows.numel()).view_as(rows)))
+    assume(float((nudged - plain).norm()) <= 1e-6 * float(rows.norm()))
+    close(one_step(name, losses[order], rows[order])[0], plain, rows)
 
 
 @pytest.mark.parametrize("name", KEEPS["scale"])

@@ -10,7 +10,8 @@ from torch.distributed import ProcessGroup
 
 from polytask.balancing.balancer import Balancer
 from polytask.balancing.distributed import summed
-from polytask.balancing.ghost import Ghost, GhostLayer
+from polytask.balancing.ghost import Ghost
+from polytask.balancing.ghost_layer import GhostLayer
 from polytask.balancing.graph import Reach, reach
 from polytask.balancing.rows import inner_products, row_buffer
 from polytask.balancing.step import Step
