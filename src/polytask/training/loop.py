@@ -22,6 +22,7 @@ from polytask.errors import NonFiniteError, UnknownNameError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
+from polytask.training.epoch_sums import EpochSums, by_name
 from polytask.training.evaluation import constant_losses, mean_losses
 from polytask.training.extra_batches import ExtraBatches
 from polytask.training.objective import Objective, penalty_of
@@ -101,7 +102,7 @@ class Training:
         self._check_stop_rule()
         self.at = _Progress()
         self.best_state: dict[str, Tensor] | None = None
-        self._clear_sums()
+        self._sums = EpochSums(self.balancer.tasks)
         self._stop_asked = threading.Event()
         self._ghost: Ghost | None = None
 
@@ -214,16 +215,12 @@ class Training:
         self.balancer.after_step(replace(outcome.signals, losses=torch.stack(present)))
 
     def _account(self, outcome: Outcome) -> None:
+        self._sums.add(outcome)
         losses = outcome.losses
-        present = losses.isfinite()
-        self._sums += losses.nan_to_num(0.0)
-        self._counts += present
-        self._weights += outcome.weights
-        self._fallbacks += len(outcome.report.fallbacks)
-        self.progress.step(lambda: _by_name(outcome.tasks, losses, present), self.at.epoch)
+        self.progress.step(lambda: by_name(outcome.tasks, losses, losses.isfinite()), self.at.epoch)
 
     def _end_epoch(self) -> dict[str, Any]:
-        at, names = self.at, [task.name for task in self.tasks]
+        at = self.at
         self._check_parameters()
         at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
         tracks_best = bool(self.validation) and self.settings.patience is not None
@@ -236,13 +233,11 @@ class Training:
             "step": at.step,
             "seconds": round(at.seconds, 3),
             "learning_rate": self.optimisation.learning_rate,
-            "train": _by_name(names, self._sums / self._counts, self._counts > 0),
             "validation": at.validation[-1],
-            "weights": _by_name(names, self._weights / self._counts, self._counts > 0),
-            "fallbacks": self._fallbacks,
+            **self._sums.line(),
             "is_best": is_best,
         }
-        self._clear_sums()
+        self._sums = EpochSums(self.balancer.tasks)
         at.epoch += 1
         since = at.epoch - 1 - (at.best if at.best is not None else at.epoch - 1)
         if tracks_best and self.settings.patience is not None:
@@ -269,11 +264,6 @@ class Training:
             if name not in self.constant:
                 raise UnknownNameError("task with validation labels, for stop_rule,", name, self.constant)
 
-    def _clear_sums(self) -> None:
-        """Start the sums over the steps of an epoch: losses, steps with a label, weights; by task."""
-        self._sums, self._counts, self._weights = torch.zeros(3, len(self.tasks), dtype=torch.float64).unbind()
-        self._fallbacks = 0
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
@@ -284,7 +274,7 @@ class Training:
             "plan": self.plan.state_dict(),
             "generator": torch.get_rng_state(),
             "progress": dict(vars(self.at)),
-            "sums": [self._sums, self._counts, self._weights, self._fallbacks],
+            "sums": self._sums.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -296,7 +286,7 @@ class Training:
         self.plan.load_state_dict(state["plan"])
         torch.set_rng_state(state["generator"])
         self.at = _Progress(**state["progress"])
-        self._sums, self._counts, self._weights, self._fallbacks = state["sums"]
+        self._sums.load_state_dict(state["sums"])
 
     def _save(self) -> None:
         if self.folder:
@@ -334,7 +324,3 @@ class Training:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _by_name(names: Sequence[str], values: Tensor, there: Tensor) -> dict[str, float]:
-    return {n: v for n, v, is_there in zip(names, values.tolist(), there.tolist(), strict=True) if is_there}
