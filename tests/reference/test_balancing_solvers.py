@@ -200,6 +200,21 @@ def test_conflict_averse_direction_is_that_of_a_convex_program(n_tasks):
     np.testing.assert_allclose(found, d.value, atol=1e-4 * np.abs(rows).max())
 
 
+@pytest.mark.parametrize("radius", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [2, 1, 0]])
+def test_conflict_averse_among_gradients_that_cancel_is_the_nearest_that_hurts_no_task(radius, order):
+    """The second and third gradient point apart, so no direction gains for all and many hurt none."""
+    rows = np.array([[0.0, 2.0], [1.0, 2.0], [-2.0, -4.0]])[order]
+    average = rows.mean(axis=0)
+    d = cp.Variable(2)
+    cp.Problem(cp.Minimize(cp.sum_squares(d - average)), [rows @ d >= 0]).solve(cp.CLARABEL)
+    assert np.linalg.norm(d.value - average) < radius * np.linalg.norm(average)
+    weights, reason = conflict_averse(rows @ rows.T, radius)
+    assert reason == ""
+    assert np.abs(weights).max() < 10  # and not huge ones that cancel, which single precision could not add up
+    np.testing.assert_allclose(weights @ rows, d.value, atol=1e-6)
+
+
 def test_the_projection_on_the_simplex_is_that_of_a_quadratic_program():
     rng = np.random.default_rng(5)
     for n in (1, 2, 7, 40):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
+from polytask.balancing.solvers.cone import project_one
 from polytask.balancing.solvers.gramian import Floats, ScaledGramian, Solution
 from polytask.balancing.solvers.simplex import min_norm
 
 __all__ = ["conflict_averse"]
 
 _ITERATIONS = 100
+_ZERO = 1e-6  # a mixture of float32 gradients that is shorter than this, relative to them, cannot be told from zero
 
 
 def conflict_averse(gramian: Floats, radius: float) -> Solution:
@@ -35,8 +37,9 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
         array([0.75, 0.75])
 
     Note:
-        Where the least gain that can be had is zero (:math:`g_w = 0`, the hull contains the origin) the direction is
-        the average gradient, the limit of the authors' implementation.
+        Where the least gain that can be had is zero (:math:`g_w = 0`, the hull contains the origin) many directions
+        have it; the one nearest to the average gradient is taken, its projection on the cone of directions that hurt
+        no task. The authors divide by the length of :math:`g_w` there, which leaves the direction to rounding.
     """
     n = len(gramian)
     average = np.full(n, 1.0 / n)
@@ -52,7 +55,7 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
     factor = scaled.factor * scaled.norms
     centre = factor @ average
     low, high = 0.0, np.inf
-    s = 1.0 / radius
+    s, zero = 1.0 / radius, _ZERO
     for _ in range(_ITERATIONS):
         w = _shortest(factor + s * centre[:, None], g, b, s, kappa / radius)
         length = float(np.linalg.norm(factor @ w))
@@ -60,8 +63,12 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
             np.isfinite(high) and high - low <= 1e-15 * high
         ):
             return Solution(average + w / s)
-        if length <= 1e-9 * float(np.sqrt(np.maximum(g.diagonal(), 0.0)) @ w):
-            return Solution(average)
+        if length <= zero * float(scaled.norms @ w):
+            nearest = project_one(g, average)
+            away = nearest.weights - average
+            if np.sqrt(max(float(away @ g @ away), 0.0)) <= (1.0 + 1e-9) * kappa:
+                return nearest
+            zero = 0.0  # out of reach: some task has to lose, so the shortest vector is short but not zero
         low, high = (s, high) if length > kappa * s else (low, s)
         s = _on_support(g, b, kappa, w > 0.0)
         if not low < s < high:
