@@ -14,8 +14,8 @@ __all__ = ["registry"]
 registry = Registry(
     role="tree model",
     packages=("polytask.trees",),
-    base="sklearn.base:BaseEstimator",
-    besides=frozenset({"columns", "growing", "nodes", "targets"}),
+    base="polytask.trees.model:TreeModel",
+    besides=frozenset({"columns", "growing", "model", "nodes", "targets"}),
 )
 
 

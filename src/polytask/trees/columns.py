@@ -74,8 +74,8 @@ def read_columns(Y: Any) -> Columns:
     return Columns(form, names, [labels for labels, _ in pairs], np.column_stack([seen for _, seen in pairs]))
 
 
-def answer(form: str, tasks: list[Hashable], labels: list[NDArray[Any]]) -> Any:
-    """Labels of all tasks in the form in which targets were given: see :class:`Columns`."""
+def answer(form: str, tasks: list[Hashable], labels: list[NDArray[Any]], index: Any = None) -> Any:
+    """Labels of all tasks in the form in which targets were given: see :class:`Columns`; a frame with this index."""
     if form == "vector":
         return labels[0]
     if form == "matrix":
@@ -86,7 +86,7 @@ def answer(form: str, tasks: list[Hashable], labels: list[NDArray[Any]]) -> Any:
         return by_name
     import pandas as pd  # only those who gave a data frame need it
 
-    return pd.DataFrame(by_name)
+    return pd.DataFrame(by_name, index=index if isinstance(index, pd.Index) else None)
 
 
 def by_task(option: str, given: Any, tasks: Sequence[Hashable], default: Any) -> list[Any]:
@@ -132,14 +132,13 @@ def _read_column(task: Hashable, column: Any) -> tuple[NDArray[Any], Bools]:
         return numbers, ~np.isnan(numbers)
     if array.dtype.kind != "O":
         raise TargetError(f"Task {task!r} has labels of type {array.dtype}; numbers, text or booleans are needed.")
-    return _read_objects(task, column, array)
+    return _read_objects(task, array)
 
 
-def _read_objects(task: Hashable, column: Any, array: NDArray[Any]) -> tuple[NDArray[Any], Bools]:
-    if hasattr(column, "isna"):  # pandas, whose NA has no truth value
-        seen = ~np.asarray(column.isna(), dtype=bool)
-    else:
-        seen = np.array([value is not None and value == value for value in array], dtype=bool)
+def _read_objects(task: Hashable, array: NDArray[Any]) -> tuple[NDArray[Any], Bools]:
+    import pandas as pd  # only those whose columns hold objects need it; None, NaN and NA are all missing
+
+    seen = ~pd.isna(array)
     values = array[seen].tolist()
     natural = np.array(values) if values else np.zeros(0)
     is_mixed = natural.dtype.kind in "US" and not all(isinstance(value, str | bytes) for value in values)

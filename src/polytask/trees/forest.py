@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from polytask.errors import InputError, RecipeError, TargetError
-from polytask.trees.columns import Columns, answer, by_task, read_columns
+from polytask.errors import RecipeError
 from polytask.trees.growing import FILLS, SPLITS, Grown, Labelled, Plan, grow, normalised_importances
+from polytask.trees.model import TreeModel, used_rows
 from polytask.trees.nodes import check_trees
 from polytask.trees.targets import TargetCode, explained, learn_code, mean_score
 
@@ -22,15 +19,7 @@ __all__ = ["JointForest"]
 Floats = NDArray[np.float64]
 
 
-def _has_classes(forest: JointForest) -> bool:
-    kinds = getattr(forest, "kinds_", [])
-    if any(kind != "regression" for kind in kinds):
-        return True
-    why = "every target is a regression" if kinds else "it is not fitted"
-    raise AttributeError(f"JointForest has no probabilities: {why}.")
-
-
-class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class JointForest(TreeModel):
     r"""One forest for several targets, some of which may be missing in some rows.
 
     Each tree is grown by scikit-learn on all targets together: a split :math:`s` of a node maximises
@@ -146,20 +135,13 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 label is missing.
             sample_weight: A weight for each row.
         """
-        if y is None:
-            raise TargetError("JointForest requires y to be passed, but the target y is None.")
         plan, X = self._plan(), self._read_inputs(X, reset=True)
-        columns = read_columns(y)
-        if len(columns.observed) != len(X):
-            raise TargetError(f"There are {len(X)} rows of inputs but {len(columns.observed)} rows of targets.")
-        weight = self._read_weight(sample_weight, X)
-        used = columns.observed.any(axis=1) & (weight > 0)
-        if not used.any():
-            raise TargetError("No row has both an observed label and a weight above zero.")
+        columns, weight = self._read_targets(y, len(X)), self._read_weight(sample_weight, X)
+        used = used_rows(columns, weight)
         code = learn_code(columns.take(used), self.kinds, weight[used])
-        self._store(code, columns)
+        self._store(code, columns.form)
         is_even = bool(np.all(weight[used] == weight[used][0]))
-        stretch = np.sqrt(self._read_task_weights(code))[code.owner]
+        stretch = np.sqrt(self._read_task_weights(self.task_weights, code.tasks))[code.owner]
         outputs = code.encode(columns)
         rows = Labelled(X[used], outputs[used], code.owner, stretch, None if is_even else weight[used])
         self._learn(grow(plan, rows), code, X, used)
@@ -167,32 +149,6 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self.oob_task_scores_ = explained(outputs, self._oob_outputs(code), code.owner, weight)
             self.oob_score_ = mean_score(self.oob_task_scores_)
         return self
-
-    def predict(self, X: Any) -> Any:
-        """Predict numbers and most probable classes, in the form in which the targets were given."""
-        return self._answer(self._means(X))
-
-    @available_if(_has_classes)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> Any:
-        """Class probabilities [rows, classes] of each classification task, by task; one array if y was a vector."""
-        return self._probabilities(self._means(X))
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of variance explained, a mean over tasks.
-
-        For a regression R², for classes the Brier skill: one less the squared error of the probabilities over that of
-        the class frequencies. Missing labels, and tasks without any label here, do not count.
-        """
-        return mean_score(self.task_scores(X, y, sample_weight))
-
-    def task_scores(self, X: Any, y: Any, sample_weight: Any = None) -> Floats:
-        """The share of variance explained for each task: see :meth:`score`."""
-        means, code = self._means(X), self._code()
-        columns = read_columns(y).pick(self.tasks_)
-        if len(columns.observed) != len(means):
-            raise TargetError(f"There are {len(means)} rows of inputs but {len(columns.observed)} rows of targets.")
-        weight = self._read_weight(sample_weight, means)
-        return explained(code.encode(columns), (means - code.center) / code.scale, code.owner, weight)
 
     def check_trees(self) -> None:
         """Check the trees' nodes; to be called after loading a forest from a file that may be damaged or forged.
@@ -205,19 +161,16 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @property
     def oob_prediction_(self) -> Any:
-        """Out-of-bag predictions in the form of the targets; missing for a row that is in every bag."""
+        """Out-of-bag predictions in the form of the targets and the order of the training rows, without their index.
+
+        Missing for a row that is in every bag.
+        """
         return self._answer(self._oob_mean())
 
     @property
     def oob_proba_(self) -> Any:
         """Out-of-bag class probabilities, in the form of :meth:`predict_proba`."""
         return self._probabilities(self._oob_mean())
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.target_tags.single_output = True
-        return tags
 
     def _plan(self) -> Plan:
         if self.splits not in SPLITS:
@@ -227,50 +180,16 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
         names = ("n_estimators", "min_samples_leaf", "max_features", "bootstrap", "n_jobs", "random_state")
         return Plan(self.splits, self.missing, {name: getattr(self, name) for name in names})
 
-    def _read_inputs(self, X: Any, *, reset: bool) -> NDArray[np.float32]:
-        try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-                read = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=reset)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        return np.asarray(read)
-
-    def _read_weight(self, sample_weight: Any, X: Any) -> Floats:
-        try:
-            # The rows are all that it reads of X, so NaN in X does not matter.
-            weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        return np.asarray(weight)
-
-    def _read_task_weights(self, code: TargetCode) -> Floats:
-        weights = np.asarray(by_task("task_weights", self.task_weights, code.tasks, 1.0), dtype=np.float64)
-        if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
-            raise RecipeError(f"task_weights must be finite, not negative and not all zero; got {self.task_weights!r}.")
-        return weights
-
-    def _store(self, code: TargetCode, columns: Columns) -> None:
-        self.form_: str = columns.form
-        self.tasks_: list[Hashable] = code.tasks
-        self.kinds_: list[str] = code.kinds
-        self.classes_: list[NDArray[Any]] = code.classes
-        self.output_task_, self.output_center_, self.output_scale_ = code.owner, code.center, code.scale
-
     def _learn(self, grown: Grown, code: TargetCode, X: NDArray[np.float32], used: NDArray[np.bool_]) -> None:
         self.forest_ = grown.forest
         self.task_importances_, self.feature_importances_ = normalised_importances(
-            grown.falls, self._read_task_weights(code)
+            grown.falls, self._read_task_weights(self.task_weights, code.tasks)
         )
         if grown.oob is not None:
             self.oob_mean_ = np.empty((len(X), len(code.owner)))
             self.oob_mean_[used] = code.means(grown.oob)
             if not used.all():
                 self.oob_mean_[~used] = self._forest_means(X[~used])
-
-    def _code(self) -> TargetCode:
-        return TargetCode(
-            self.tasks_, self.kinds_, self.classes_, self.output_task_, self.output_center_, self.output_scale_
-        )
 
     def _means(self, X: Any) -> Floats:
         check_is_fitted(self, "forest_")
@@ -287,16 +206,3 @@ class JointForest(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _oob_outputs(self, code: TargetCode) -> Floats:
         return np.asarray((self.oob_mean_ - code.center) / code.scale)
-
-    def _answer(self, means: Floats) -> Any:
-        code = self._code()
-        return answer(self.form_, self.tasks_, [code.labels(means, task) for task in range(len(self.tasks_))])
-
-    def _probabilities(self, means: Floats) -> Any:
-        code = self._code()
-        found = {
-            name: code.probabilities(means, task)
-            for task, name in enumerate(self.tasks_)
-            if self.kinds_[task] != "regression"
-        }
-        return found[0] if self.form_ == "vector" else found

@@ -8,25 +8,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from polytask.errors import RecipeError
-from polytask.trees.columns import by_task
 from polytask.trees.forest import JointForest
+from polytask.trees.model import TreeModel
 from polytask.trees.targets import mean_score
 
 __all__ = ["JointForestCV"]
 
 _SEARCH_TREES = 100
-
-
-def _has_classes(search: JointForestCV) -> bool:
-    if not hasattr(search, "best_forest_"):
-        raise AttributeError("JointForestCV has no probabilities: it is not fitted.")
-    return hasattr(search.best_forest_, "predict_proba")
 
 
 def _inputs_tried(max_features: float | str | None, n_inputs: int) -> Any:
@@ -39,7 +31,7 @@ def _inputs_tried(max_features: float | str | None, n_inputs: int) -> Any:
     return max(1, int(max_features * n_inputs)) if isinstance(max_features, float) else max_features
 
 
-class JointForestCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class JointForestCV(TreeModel):
     """A joint forest with leaf size, inputs tried and kind of split chosen by out-of-bag score.
 
     For every combination one forest (of 100 trees at most) is grown on all rows and scored on the labels that each
@@ -59,6 +51,7 @@ class JointForestCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Attributes:
         best_forest_: The fitted :class:`JointForest`.
+        tasks_: As in :class:`JointForest`, like ``kinds_`` and ``classes_``.
         best_params_: Its options that were chosen.
         best_score_: Out-of-bag score of the choice, among those compared.
         results_: Options, ``oob_score`` and ``oob_task_scores`` of every combination.
@@ -125,23 +118,11 @@ class JointForestCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if best is None or best.n_estimators < self.n_estimators:
             best = self._forest(self.n_estimators, seed, self.best_params_).fit(X, y, sample_weight)
         self.best_forest_ = best
+        self._store(best._code(), best.form_)
         self.n_features_in_: int = best.n_features_in_
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         return self
-
-    def predict(self, X: Any) -> Any:
-        """Predict with the chosen forest: see :meth:`JointForest.predict`."""
-        return self._fitted().predict(X)
-
-    @available_if(_has_classes)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> Any:
-        """Class probabilities of the chosen forest: see :meth:`JointForest.predict_proba`."""
-        return self._fitted().predict_proba(X)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of variance explained, a mean over tasks: see :meth:`JointForest.score`."""
-        return self._fitted().score(X, y, sample_weight)
 
     @property
     def task_importances_(self) -> NDArray[np.float64]:
@@ -153,15 +134,12 @@ class JointForestCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Share of each input for all tasks."""
         return self._fitted().feature_importances_
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.target_tags.single_output = True
-        return tags
-
     def _fitted(self) -> JointForest:
         check_is_fitted(self, "best_forest_")
         return self.best_forest_
+
+    def _means(self, X: Any) -> NDArray[np.float64]:
+        return self._fitted()._means(X)
 
     def _seed(self) -> int:
         """One seed for all forests, so that every combination sees the same bags."""
@@ -184,5 +162,4 @@ class JointForestCV(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return JointForest(self.kinds, n_estimators=n_estimators, **fixed, **options)
 
     def _score(self, forest: JointForest) -> float:
-        weights = np.asarray(by_task("task_weights", self.task_weights, forest.tasks_, 1.0), dtype=np.float64)
-        return mean_score(forest.oob_task_scores_, weights)
+        return mean_score(forest.oob_task_scores_, self._read_task_weights(self.task_weights, forest.tasks_))

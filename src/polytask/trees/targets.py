@@ -57,7 +57,7 @@ class TargetCode:
             labels = columns.labels[position][columns.observed[:, position]]
             if kind != "regression" and not np.isin(labels, classes).all():
                 raise TargetError(
-                    f"Task {self.tasks[position]!r} has the label {labels[~np.isin(labels, classes)][0]!r}, "
+                    f"Task {self.tasks[position]!r} has the label {labels[~np.isin(labels, classes)].tolist()[0]!r}, "
                     f"which is none of its classes {classes.tolist()}."
                 )
         return (_raw_outputs(columns, self.kinds, self.classes) - self.center) / self.scale
@@ -163,7 +163,8 @@ def _kind_and_classes(task: Hashable, kind: str | None, labels: NDArray[Any]) ->
     if kind is None and is_numeric and not np.array_equal(classes, [0, 1]):
         return "regression", np.zeros(0)
     if len(classes) < 2:
-        raise TargetError(f"Task {task!r} has only the class {classes[0]!r}; a classification needs two or more.")
+        only = classes.tolist()[0]
+        raise TargetError(f"Task {task!r} has only the class {only!r}; a classification needs two or more.")
     if kind == "binary" and len(classes) > 2:
         raise TargetError(f"Task {task!r} is binary but has {len(classes)} classes; call it multiclass.")
     return ("binary" if len(classes) == 2 else "multiclass"), classes

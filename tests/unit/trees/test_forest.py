@@ -174,6 +174,24 @@ def test_a_hundred_tasks_and_one_task_seen_once():
     np.testing.assert_array_equal(forest.task_importances_[7], 0.0)
 
 
+def test_predictions_in_a_frame_have_the_index_of_the_inputs():
+    X, Y = table()
+    rows = pd.DataFrame(X).rename(columns=str)
+    forest = JointForest(**SMALL).fit(rows, pd.DataFrame(Y))
+    assert forest.predict(rows.iloc[[7, 3]]).index.tolist() == [7, 3]
+    assert JointForest(**SMALL).fit(X, pd.DataFrame(Y)).predict(X[:2]).index.tolist() == [0, 1]
+
+
+def test_a_matrix_with_the_na_of_pandas():
+    X, Y = table(missing=0.0)
+    frame = pd.DataFrame({"size": Y["size"], "form": pd.array(Y["form"], dtype="string")})
+    frame.loc[::3, "form"] = pd.NA
+    forest = JointForest(**SMALL).fit(X, frame.to_numpy(dtype=object))
+    same = JointForest(**SMALL).fit(X, frame)
+    assert forest.kinds_ == ["regression", "multiclass"]
+    np.testing.assert_array_equal(forest.predict(X)[:, 1], same.predict(X)["form"])
+
+
 def test_missing_inputs_and_a_data_frame_of_codes():
     X, Y = table()
     X[::7, 0] = np.nan
@@ -239,7 +257,7 @@ def test_bad_inputs():
         forest.predict(np.full((1, 4), np.inf))
     with pytest.raises(InputError, match="too large"):
         forest.predict(np.full((1, 4), 1e300))
-    with pytest.raises(InputError, match="convert"):
+    with pytest.raises(InputError, match=r"convert.*OrdinalEncoder"):
         JointForest(**SMALL).fit(np.array([["text", "x"]]), [1.0])
     with pytest.raises(InputError, match="egative"):
         forest.fit(X, Y, sample_weight=-np.ones(len(X)))
@@ -287,7 +305,7 @@ def test_stand_ins_also_work_without_bootstrap():
 
 
 def test_the_registry_finds_the_forests():
-    assert registry.names() == ["forest", "forest_cv"]
+    assert registry.names() == ["catboost", "forest", "forest_cv"]
     assert registry.load("forest") is JointForest
     assert registry.load("forest_cv") is JointForestCV
     assert registry.summary("forest").startswith("One forest for several targets")

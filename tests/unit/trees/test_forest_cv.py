@@ -61,6 +61,11 @@ def test_classes_and_missing_probabilities():
     assert not hasattr(search, "predict_proba")
     assert not hasattr(search.fit(X, Y), "predict_proba")
     assert search.fit(X, Y[:, 0] > 0).predict_proba(X).shape == (80, 2)
+    targets = {"a": Y[:, 0] > 0, "b": Y[:, 1]}
+    search.fit(X, targets)
+    assert (search.tasks_, search.kinds_) == (["a", "b"], ["binary", "regression"])
+    assert search.classes_[0].tolist() == [False, True]
+    np.testing.assert_array_equal(search.task_scores(X, targets), search.best_forest_.task_scores(X, targets))
 
 
 @pytest.mark.parametrize("wrong", [{"leaves": ()}, {"features": "sqrt"}, {"splits": 3}, {"missing": "oob"}])
