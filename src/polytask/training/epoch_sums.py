@@ -48,7 +48,8 @@ class EpochSums:
     def line(self) -> dict[str, Any]:
         """Means over the steps that had the task, or the pair.
 
-        If gradients were seen, ``cosines`` by pair, and ``conflict_rate``: the share of negative cosines among all pairs of tasks in all steps.
+        If gradients were seen, ``cosines`` by pair, and ``conflict_rate``: the share of negative cosines among all
+        pairs of tasks in all steps.
         """
         seen = self.steps > 0
         found: dict[str, Any] = {
