@@ -99,6 +99,10 @@ def test_plain_summation_stalls_in_the_valleys(start):
 
 REACHED = {
     "mgda": [(-2.85, -8.3), (-7.0, -8.43), (2.91, -8.3)],
+    "imtl_g": [(-3.36, -8.31), (-6.71, -8.35), (3.38, -8.31)],
+    "aligned_mtl": [(-4.69, -8.31), (-5.57, -8.31), (3.49, -8.31)],
+    "pcgrad": [(-4.56, -8.31), (-6.6, -8.37), (4.94, -8.3)],
+    "upgrad": [(-4.29, -8.31), (-6.6, -8.37), (4.61, -8.31)],
     "nash_mtl": [(-1.94, -8.35), (-6.6, -8.43), (2.68, -8.35)],
 }
 
@@ -109,3 +113,12 @@ def test_methods_reach_the_pareto_set_from_every_start(name, i):
     point = run(name, STARTS[i])
     assert is_pareto(point), f"{name} ended at {point}"
     np.testing.assert_allclose(point, REACHED[name][i], atol=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", STARTS)
+def test_cagrad_leaves_the_valleys_for_the_lowest_average(start):
+    """It goes on along the Pareto set to where the average loss is least, between the bowls."""
+    point = run("cagrad", start)
+    assert point[1] < -6.5
+    assert abs(point[0]) < 2.0

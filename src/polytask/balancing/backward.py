@@ -14,7 +14,7 @@ from polytask.balancing.every_k import EveryK
 from polytask.balancing.ghost import Ghost
 from polytask.balancing.outcome import Outcome, Report
 from polytask.balancing.routes import Extras, Result, by_features, by_known_weights, by_product, by_rows
-from polytask.balancing.step import Heads, Losses, Step, open_step
+from polytask.balancing.step import Heads, Losses, Step, check_finite, open_step
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.shapes import Tensor
 
@@ -113,6 +113,7 @@ def balanced_backward(
     opened.scale, opened.given_features, opened.given_heads = scale, features, heads
     if group is not None:
         join(opened, balancer, group, counts)
+    check_finite(opened)
     count = balancer.calls if step is None else step
     opened.is_first = balancer.calls == 0
     balancer.calls = count + 1

@@ -14,7 +14,7 @@ from polytask.balancing.graph import Reach, reach
 from polytask.errors import NonFiniteError, RecipeError
 from polytask.shapes import Float, Tensor
 
-__all__ = ["Heads", "Losses", "Step", "add_gradients", "open_step", "survey"]
+__all__ = ["Heads", "Losses", "Step", "add_gradients", "check_finite", "open_step", "survey"]
 
 Losses = Sequence["Tensor | None"] | Mapping[str, "Tensor | None"]
 Heads = Mapping[str, "nn.Module | Iterable[Tensor]"] | Sequence["nn.Module | Iterable[Tensor]"]
@@ -93,8 +93,7 @@ def open_step(losses: Losses, balancer: Balancer, shared: nn.Module | Iterable[T
     """Name the tasks, bind the balancer at the first step, and set the absent ones aside.
 
     Raises:
-        RecipeError: If the tasks are not those that the balancer is bound to, or nothing is shared.
-        NonFiniteError: If a loss is NaN or infinite.
+        RecipeError: If the tasks are not those that the balancer is bound to, or a loss is not one number.
     """
     given = _named(losses, balancer)
     for name, loss in given.items():
@@ -114,11 +113,19 @@ def open_step(losses: Losses, balancer: Balancer, shared: nn.Module | Iterable[T
     values = torch.empty(0, dtype=torch.float64)
     if tensors:
         values = torch.stack([loss.detach().reshape(()) for loss in tensors]).to("cpu", torch.float64)
-    step = Step(balancer.tasks, [i for i, _ in present], tensors, values, list(dict.fromkeys(trainable)))
-    bad = [f"{name!r} ({value})" for name, value in zip(step.names, values.tolist(), strict=True) if value - value != 0]
+    return Step(balancer.tasks, [i for i, _ in present], tensors, values, list(dict.fromkeys(trainable)))
+
+
+def check_finite(step: Step) -> None:
+    """In data parallel the values are those of the joined batch, so that all processes refuse it together.
+
+    Raises:
+        NonFiniteError: If a loss is NaN or infinite.
+    """
+    values = zip(step.names, step.values.tolist(), strict=True)
+    bad = [f"{name!r} ({value})" for name, value in values if value - value != 0]
     if bad:
         raise NonFiniteError(f"The loss of task {', '.join(bad)} is not finite, so no gradient was taken.")
-    return step
 
 
 def _named(losses: Losses, balancer: Balancer) -> dict[str, Tensor | None]:

@@ -13,7 +13,7 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 
 from polytask.balancing import balanced_backward, registry
-from polytask.errors import RecipeError
+from polytask.errors import NonFiniteError, RecipeError
 
 TASKS = ("a", "b", "c")
 CASES = [
@@ -24,6 +24,8 @@ CASES = [
     ("pcgrad", "exact", True),
     ("scale_invariant", "exact", True),
     ("upgrad", "features", True),
+    ("uncertainty", "exact", True),
+    ("moco", "exact", True),
 ]
 
 
@@ -76,6 +78,13 @@ def _process(rank: int, folder: str) -> None:
         rows = slice(0, 6) if rank == 0 else slice(6, 12)
         found = [_run(case, rows, dist.group.WORLD) for case in CASES]
         torch.save(found, f"{folder}/{rank}.pt")
+        trunk, heads = _model()
+        z = trunk(torch.randn(2, 6))
+        losses = {task: head(z).mean() * (torch.nan if rank == 1 else 1.0) for task, head in heads.items()}
+        with pytest.raises(NonFiniteError, match="'a'"):  # in both: a process that went on alone would wait forever
+            balanced_backward(
+                losses, trunk, z, balancer=registry.create("nash_mtl"), heads=heads, group=dist.group.WORLD
+            )
     finally:
         dist.destroy_process_group()
 
