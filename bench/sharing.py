@@ -1,9 +1,9 @@
 """What ways of sharing cost: MMoE's experts over one dense layer, and every method's step over hard sharing's.
 
-The first table: MMoE (8 experts reading the raw inputs, one dense layer each, two tasks) over one dense layer with ReLU
-of the same total width, and the same experts run in a Python loop over it. The second: a step (forward and backward
-of all tasks, with the penalty) over hard sharing's, on the same MLP. All in one process, in turns; ratios are medians of
-the turns' ratios.
+The first table: MMoE (8 experts reading the raw inputs, one dense layer each, two tasks) over one dense layer with
+ReLU of the same total width, and the same experts run in a Python loop over it. The second: a step (forward and
+backward of all tasks, with the penalty) over hard sharing's, on the same MLP. All in one process, in turns; ratios
+are medians of the turns' ratios.
 
     python bench/sharing.py [--turns 15] [--threads 1] [--tasks 2]
 """

@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_CHECKS = {"check_balancer": "balancers", "check_sampler": "samplers", "check_sharing": "sharing", "check_task": "tasks"}
+_CHECKS = {
+    "check_balancer": "balancers",
+    "check_sampler": "samplers",
+    "check_sharing": "sharing",
+    "check_task": "tasks",
+}
 """Where each check is; imported when it is asked for."""
 
 __all__ = sorted(_CHECKS)
