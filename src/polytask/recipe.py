@@ -156,6 +156,9 @@ class Recipe(_Strict):
             value = [value]
         if isinstance(value, list | tuple):
             named = [{"name": entry} if isinstance(entry, str) else dict(entry) for entry in value]
+            names = [str(entry.get("name", f"task {i}")) for i, entry in enumerate(named)]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"each task needs a name of its own; {', '.join(twice)} comes twice.")
             return {entry.pop("name", f"task {i}"): entry for i, entry in enumerate(named)}
         if isinstance(value, Mapping):
             return {
@@ -274,12 +277,12 @@ class Recipe(_Strict):
 def _in_words(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "recipe"
+        where = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             from polytask.errors import UnknownNameError
 
             known = Recipe.model_fields if len(item["loc"]) == 1 else {}
             message = str(UnknownNameError("setting", str(item["loc"][-1]), known)) if known else "no such setting"
-        lines.append(f"{where}: {message}")
+        lines.append(f"{where}: {message}" if where else message)
     return "The recipe cannot be used. " + "; ".join(lines)

@@ -246,3 +246,14 @@ def test_a_run_folder_that_cannot_be_made(polytask, csv, tmp_path):
     (tmp_path / "file").write_text("x")
     assert_refused(polytask("fit", csv, "--targets", "price", *FIT, "--out", tmp_path / "file" / "run"), "Cannot write")
     assert_refused(polytask("fit", csv, "--targets", "price", *FIT, "--out", tmp_path / "file"), "is a file")
+
+
+def test_a_target_named_twice(fit, frame):
+    assert_refused(fit(frame, targets="price,ill,price"), "--targets names 'price' twice")
+
+
+def test_the_column_of_groups_is_no_input(polytask, fit, frame, tmp_path):
+    grouped = frame.assign(patient=[i // 3 for i in range(len(frame))])
+    assert fit(grouped, "--group", "patient", "--out", tmp_path / "run").code == 0
+    frame.to_csv(tmp_path / "new.csv", index=False)  # no patients
+    assert polytask("predict", tmp_path / "run", tmp_path / "new.csv", "--out", tmp_path / "p.csv").code == 0

@@ -306,3 +306,8 @@ def test_one_model_a_task_beside(tmp_path):
     assert all(result.single["relative_error"] > 0 for result in run.record.tasks.values())
     alone = Recipe(tasks=["price"], encoder=SMALL, training=QUICK, data={"data": {"drop": ["ill"]}}).run(table())
     assert alone.record.tasks["price"].metrics == run.record.tasks["price"].single
+
+
+def test_a_list_of_tasks_names_none_twice():
+    with pytest.raises(RecipeError, match="price comes twice"):
+        Recipe(tasks=["price", "price"])

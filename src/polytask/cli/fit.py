@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polytask.cli.options import method_options, separated, task_option
+from polytask.cli.options import method_options, separated, task_options
 from polytask.errors import RecipeError
 
 __all__ = ["fit"]
@@ -59,7 +59,7 @@ def fit(
             raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
         spec = _given(path=str(data), drop=separated(drop), inputs=separated(inputs) or None)
         recipe = Recipe(
-            tasks=dict(task_option(entry) for entry in separated(targets)),
+            tasks=task_options(targets),
             data={data.stem: spec},
             split=_split(group, time, stratify),
             encoder=encoder,

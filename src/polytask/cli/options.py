@@ -8,7 +8,7 @@ from typing import Any
 
 from polytask.errors import RecipeError
 
-__all__ = ["method_options", "separated", "task_option"]
+__all__ = ["method_options", "separated", "task_options"]
 
 
 def separated(text: str) -> list[str]:
@@ -22,15 +22,24 @@ def separated(text: str) -> list[str]:
     return [name for name in names if name]
 
 
-def task_option(entry: str) -> tuple[str, dict[str, Any]]:
-    """A target as it is written, its kind after a colon, as name and options of a task.
+def task_options(targets: str) -> dict[str, dict[str, Any]]:
+    """Targets as they are written, each with its kind after a colon, as options of tasks by name.
+
+    Raises:
+        RecipeError: If a target is named twice.
 
     Example:
-        >>> task_option("visits:count"), task_option("price")
-        (('visits', {'kind': 'count'}), ('price', {}))
+        >>> task_options("visits:count,price")
+        {'visits': {'kind': 'count'}, 'price': {}}
     """
-    name, colon, kind = entry.rpartition(":")
-    return (name, {"kind": kind}) if colon else (entry, {})
+    tasks: dict[str, dict[str, Any]] = {}
+    for entry in separated(targets):
+        name, colon, kind = entry.rpartition(":")
+        name = name if colon else entry
+        if name in tasks:
+            raise RecipeError(f"--targets names {name!r} twice.")
+        tasks[name] = {"kind": kind} if colon else {}
+    return tasks
 
 
 def method_options(settings: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

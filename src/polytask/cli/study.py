@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytask.cli.options import method_options, separated, task_option
+from polytask.cli.options import method_options, separated, task_options
 
 if TYPE_CHECKING:
     from polytask.records import StudyRecord
@@ -48,7 +48,7 @@ def study(
     from polytask.cli.terminal import say
     from polytask.study import Protocol, Study
 
-    options = method_options({"tasks": dict(task_option(entry) for entry in separated(targets))}, settings or [])
+    options = method_options({"tasks": task_options(targets)}, settings or [])
     tasks = options.pop("tasks")
     if inputs:
         options["inputs"] = separated(inputs)

@@ -74,8 +74,9 @@ def print_record(record: RunRecord) -> None:
         rows.append([*row, result.n_train, result.n_test])
     print_table(columns, rows)
     counts = record.parameters
+    best = "" if record.best_epoch is None else f", best after {record.best_epoch + 1}"
     say(
-        f"{record.epochs} epochs in {record.seconds:.1f} s, kept epoch {record.best_epoch}; "
+        f"{record.epochs} epochs in {record.seconds:.1f} s{best}; "
         f"parameters: {counts['shared']:,} shared, {counts['private'] + counts['heads']:,} of single tasks."
     )
     say(f"An epoch: {record.sampling}.")

@@ -114,6 +114,7 @@ class TableData(DataSet):
         table: Anything that :func:`~polytask.data.tables.open_table` opens.
         inputs: Input columns; all that are neither targets nor dropped if ``None``.
         drop: Columns that no task may read.
+        group: Column of groups; an input only if ``inputs`` names it, because its values do not come again.
         targets: All target columns, none of which may be an input.
         row_weights: Column of factors on the losses of each row.
         allow: Inputs that may be copies of a target.
@@ -131,6 +132,7 @@ class TableData(DataSet):
         *,
         inputs: Sequence[str] | None = None,
         drop: Sequence[str] = (),
+        group: str | None = None,
         targets: Sequence[str] = (),
         row_weights: str | None = None,
         allow: Sequence[str] = (),
@@ -146,7 +148,7 @@ class TableData(DataSet):
                 raise InputError(str(UnknownNameError(f"column of {self.table.origin}", column, self.table.names)))
         if both := sorted({*targets} & {*(inputs or ())}):
             raise TargetError(f"{', '.join(both)}: a target cannot be an input too. Take it out of --inputs.")
-        hidden = {*drop, *targets, row_weights}
+        hidden = {*drop, *targets, row_weights, *([group] if inputs is None else [])}
         self.inputs = [c for c in (self.table.names if inputs is None else inputs) if c not in hidden]
         if not self.inputs:
             raise InputError(f"{self.table.origin} has no input column left beside targets and dropped columns.")

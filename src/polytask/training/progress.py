@@ -73,7 +73,7 @@ class Bar:
         named = [f"{name} {value:.3f}" for name, value in list(found.items())[:6]]
         text = "  ".join([*named, "..."] if len(found) > 6 else named)
         if not self._is_terminal:
-            line = f"{self._title}: step {self._done} of {self._total}, epoch {epoch}  {text}"
+            line = f"{self._title}: step {self._done} of {self._total}, epoch {epoch + 1}  {text}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
         if self._bar is None:

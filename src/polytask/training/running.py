@@ -56,6 +56,10 @@ class Run:
     history: list[dict[str, Any]]
     path: Path | None = None
 
+    def __repr__(self) -> str:
+        tasks = ", ".join(f"{name} {r.metric} {r.metrics.get(r.metric)}" for name, r in self.record.tasks.items())
+        return f"Run({tasks}; epochs={self.record.epochs}, path={str(self.path) if self.path else None!r})"
+
     def predict(self, data: Any, source: str | None = None) -> dict[str, Prediction]:
         """Answers of all tasks for new rows, see :meth:`polytask.bundle.Bundle.predict`."""
         return self.bundle.predict(data, source=source)
@@ -157,7 +161,11 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
     else:
         given = {next(iter(recipe.data), "data"): data}
     targets = [target for name, options in recipe.tasks.items() for target in _targets(name, options)]
-    return [d if isinstance(d, DataSet) else _table(name, d, recipe.source(name), targets) for name, d in given.items()]
+    grouped = recipe.split.column if recipe.split.method == "grouped" else None
+    return [
+        d if isinstance(d, DataSet) else _table(name, d, recipe.source(name), targets, grouped)
+        for name, d in given.items()
+    ]
 
 
 def _is_columns(data: Mapping[str, Any]) -> bool:
@@ -165,12 +173,13 @@ def _is_columns(data: Mapping[str, Any]) -> bool:
     return all(isinstance(v, np.ndarray | list | tuple | pd.Series) for v in data.values())
 
 
-def _table(name: str, data: Any, spec: SourceSpec, targets: list[str]) -> TableData:
+def _table(name: str, data: Any, spec: SourceSpec, targets: list[str], grouped: str | None) -> TableData:
     return TableData(
         name,
         data,
         inputs=spec.inputs,
         drop=spec.drop,
+        group=grouped,
         targets=targets,
         row_weights=spec.row_weights,
         allow=spec.allow,
