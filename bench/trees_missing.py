@@ -11,8 +11,9 @@ tasks and repeats.
     complete  only the rows with every label, where there are 20 or more
     separate  one forest for each task on the rows with its label
     +cv       leaf size chosen by out-of-bag score (with --tune)
+    catboost  300 boosted trees with a loss over observed labels, regressions only (with --catboost, if installed)
 
-    python bench/trees_missing.py [--data FOLDER] [--repeats 3] [--leaf 1] [--tune]
+    python bench/trees_missing.py [--data FOLDER] [--repeats 3] [--leaf 1] [--tune] [--catboost]
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from scipy.io import arff
 from sklearn.datasets import load_diabetes, load_iris, load_wine
 from sklearn.ensemble import ExtraTreesRegressor
 
-from polytask.trees import JointForest, JointForestCV
+from polytask.trees import CatBoost, JointForest, JointForestCV
 from polytask.trees.columns import read_columns
 from polytask.trees.growing import Labelled, Plan, grow
 from polytask.trees.targets import explained, learn_code
@@ -138,12 +139,19 @@ def tuned() -> Callable[..., np.ndarray]:
     return way
 
 
+def boosted(X: np.ndarray, Y: np.ndarray, kinds: list[str], X2: np.ndarray, Y2: np.ndarray, seed: int) -> np.ndarray:
+    if set(kinds) != {"regression"}:
+        return np.full(len(kinds), np.nan)
+    return CatBoost(n_estimators=300, n_jobs=1, random_state=seed).fit(X, Y).task_scores(X2, Y2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with mulan_mtr/{enb,jura,oes10,sf2}.arff")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--leaf", type=int, default=1)
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--catboost", action="store_true")
     given = parser.parse_args()
     ways = {
         "plain": internal(0, given.leaf),
@@ -155,6 +163,8 @@ def main() -> None:
     }
     if given.tune:
         ways = {"oob": ways["oob"], "oob+cv": tuned(), "separate": ways["separate"], "separate+cv": separate(None)}
+    if given.catboost:
+        ways = {"oob": ways["oob"], "separate": ways["separate"], "catboost": boosted}
     tables = {**bundled(), **(from_folder(given.data) if given.data else {})}
     print(f"{'data':<12} missing " + " ".join(f"{name:>11}" for name in ways))
     seconds = dict.fromkeys(ways, 0.0)
