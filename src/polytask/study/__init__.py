@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polytask.study.folds import Protocol
+    from polytask.study.pareto import pareto_front
     from polytask.study.study import Study
 
-__all__ = ["Protocol", "Study"]
+__all__ = ["Protocol", "Study", "pareto_front"]
 
-_HOMES = {"Protocol": "polytask.study.folds", "Study": "polytask.study.study"}
+_HOMES = {
+    "Protocol": "polytask.study.folds",
+    "Study": "polytask.study.study",
+    "pareto_front": "polytask.study.pareto",
+}
 
 
 def __getattr__(name: str) -> Any:
