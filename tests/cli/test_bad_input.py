@@ -257,3 +257,9 @@ def test_the_column_of_groups_is_no_input(polytask, fit, frame, tmp_path):
     assert fit(grouped, "--group", "patient", "--out", tmp_path / "run").code == 0
     frame.to_csv(tmp_path / "new.csv", index=False)  # no patients
     assert polytask("predict", tmp_path / "run", tmp_path / "new.csv", "--out", tmp_path / "p.csv").code == 0
+
+
+def test_a_label_that_is_no_number_is_named_by_its_row_in_the_table(fit, frame):
+    frame = frame.assign(price=frame["price"].astype(object))
+    frame.loc[7, "price"] = "hello"
+    assert_refused(fit(frame, targets="price:regression,ill"), "'hello' in row 7")

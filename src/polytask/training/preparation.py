@@ -112,7 +112,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         d.check([task for task in tasks if d in holders[task.name]])
     splits = {d.name: splitter(d, [task for task in tasks if d in holders[task.name]]) for d in data}
     for task in tasks:
-        task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders[task.name]]))
+        _fit(task, holders[task.name], splits)
     for d in data:
         d.fit(tasks, splits[d.name].train, notes)
 
@@ -147,6 +147,16 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         data={d.name: d.describe() for d in data},
         notes=notes,
     )
+
+
+def _fit(task: Task, holders: Sequence[DataSet], splits: Mapping[str, Split]) -> None:
+    try:
+        task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders]))
+    except TargetError:
+        # The message counts training rows; the user knows the rows of the table, so the fault is looked for there first.
+        for d in holders:
+            replace(task).fit(d.labels(task))
+        raise
 
 
 def _reads(task: Task, data: DataSet) -> bool:
