@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,14 +56,21 @@ class ExtraBatches:
                 "none: give split.validation a share above 0."
             )
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Any]:
+    def losses(self, batches: Sequence[Batch], step: int) -> dict[str, Any]:
         """Arguments for :func:`~polytask.balancing.backward.balanced_backward`: ``second``, ``validation``."""
         found: dict[str, Any] = {}
         if "cross_gramian" in self.needs:
-            found["second"] = self._on(self.train[batch.source], batch, step, 0)
+            found["second"] = {
+                name: loss
+                for batch in batches
+                for name, loss in self._on(self.train[batch.source], batch, step, 0).items()
+            }
         if "validation" in self.needs:
             present = [
-                loss for loss in self._on(self.validation[batch.source], batch, step, 1).values() if loss is not None
+                loss
+                for batch in batches
+                for loss in self._on(self.validation[batch.source], batch, step, 1).values()
+                if loss is not None
             ]
             found["validation"] = torch.stack(present).sum() if present else None
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from polytask.data.batch import Batch, Source
 from polytask.data.plan import BatchPlan
 from polytask.errors import NonFiniteError, UnknownNameError
 from polytask.models.model import MultiTaskModel
+from polytask.models.sharing.sharing import Features
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.epoch_sums import EpochSums, by_name
@@ -69,6 +71,8 @@ class Training:
         settings: How to train.
         folder: Where history and checkpoints go; nothing is written if ``None``.
         progress: Told about each step.
+        draws_per_step: Batches of the plan that make one step: 1, or as many as there are sources, which the plan then
+            gives in turn, so that the balancer sees the tasks of all sources at once.
 
     Note:
         A resumed training equals the uninterrupted one bit for bit on the CPU: the checkpoint holds parameters,
@@ -86,6 +90,7 @@ class Training:
         settings: Settings,
         folder: RunFolder | None = None,
         progress: Progress | None = None,
+        draws_per_step: int = 1,
     ):
         self.model, self.tasks, self.train_sources, self.validation = model, list(tasks), train, validation
         self.plan, self.balancer, self.settings, self.folder = plan, balancer, settings, folder
@@ -96,8 +101,9 @@ class Training:
         self.objective = Objective(tasks, train, model.n_members)
         self.penalty = penalty_of(model, settings.regularisers)
         self.shared = model.shared_parameters()
+        self.draws_per_step = draws_per_step
         self.extra = ExtraBatches(balancer, model, self.objective, train, validation, settings.seed)
-        self.optimisation = Optimisation(model, balancer, settings, plan.n_steps)
+        self.optimisation = Optimisation(model, balancer, settings, plan.n_steps // draws_per_step)
         self.constant = constant_losses(tasks, validation)
         self._check_stop_rule()
         self.at = _Progress()
@@ -129,7 +135,7 @@ class Training:
             Interrupted: After Ctrl-C, when a whole checkpoint is written.
         """
         history: list[dict[str, Any]] = []
-        n_steps = self.settings.epochs * self.plan.n_steps
+        n_steps = self.settings.epochs * self.plan.n_steps // self.draws_per_step
         self.progress.start(title, n_steps, self.at.step)
         message = ""
         saved = time.monotonic()
@@ -156,8 +162,9 @@ class Training:
         """
         began = time.monotonic() - self.at.seconds
         self.model.train()
-        for draw in self.plan.epoch():
-            self._step(self.train_sources[draw.source].batch(draw.rows))
+        draws = self.plan.epoch()
+        while together := list(itertools.islice(draws, self.draws_per_step)):
+            self._step([self.train_sources[draw.source].batch(draw.rows) for draw in together])
             self.at.seconds = time.monotonic() - began
             if self._stop_asked.is_set():
                 self._save()
@@ -174,13 +181,23 @@ class Training:
                 break
         return self._end_epoch()
 
-    def _step(self, batch: Batch) -> None:
+    def _losses(self, batches: Sequence[Batch]) -> tuple[Features | None, dict[str, Tensor | None]]:
+        """Each task's loss; the features too, unless each of several batches has its own."""
+        losses: dict[str, Tensor | None] = {}
+        features: Features | None = None
+        for batch in batches:
+            names = self.objective.by_source[batch.source]
+            features, outputs = self.model.features_and_outputs(batch.inputs, names, batch.source)
+            for name, loss in self.objective(outputs, batch).items():
+                known = losses.get(name)
+                losses[name] = loss if known is None else known if loss is None else known + loss
+        return (features if len(batches) == 1 else None), losses
+
+    def _step(self, batches: Sequence[Batch]) -> None:
         if self.device.type != "cpu":
-            batch = batch.to(self.device)
+            batches = [batch.to(self.device) for batch in batches]
         self.optimisation.before_step(self.at.step)
-        names = self.objective.by_source[batch.source]
-        features, outputs = self.model.features_and_outputs(batch.inputs, names, batch.source)
-        losses = self.objective(outputs, batch)
+        features, losses = self._losses(batches)
         try:
             outcome = balanced_backward(
                 losses,
@@ -191,26 +208,26 @@ class Training:
                 step=self.at.step,
                 epoch=self.at.epoch,
                 ghost=self._ghost,
-                **(self.extra.losses(batch, self.at.step) if self.extra.needs else {}),
+                **(self.extra.losses(batches, self.at.step) if self.extra.needs else {}),
             )
         except NonFiniteError as error:
             raise NonFiniteError(
-                f"Step {self.at.step} (epoch {self.at.epoch}, a batch of {batch.source!r}): {error} {_CALM}"
+                f"Step {self.at.step} (epoch {self.at.epoch}, a batch of {_named(batches)}): {error} {_CALM}"
             ) from error
         if (penalty := self.penalty()) is not None:
             penalty.backward()  # type: ignore[no-untyped-call]
         self.optimisation.step()
         if "losses_after" in self.balancer.needs:
-            self._tell_losses_after(batch, names, outcome)
+            self._tell_losses_after(batches, outcome)
         self.at.step += 1
         self._account(outcome)
 
     @torch.no_grad()
-    def _tell_losses_after(self, batch: Batch, names: Sequence[str], outcome: Outcome) -> None:
+    def _tell_losses_after(self, batches: Sequence[Batch], outcome: Outcome) -> None:
         """The losses of the same batch after the step, for the methods that learn from them: one more forward pass."""
         if outcome.signals is None:
             return
-        losses = self.objective(self.model(batch.inputs, names, batch.source), batch)
+        _, losses = self._losses(batches)
         present = [loss.double() for name in self.balancer.tasks if (loss := losses.get(name)) is not None]
         self.balancer.after_step(replace(outcome.signals, losses=torch.stack(present)))
 
@@ -324,3 +341,7 @@ class Training:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _named(batches: Sequence[Batch]) -> str:
+    return ", ".join(repr(batch.source) for batch in batches)

@@ -153,7 +153,7 @@ def _fit(task: Task, holders: Sequence[DataSet], splits: Mapping[str, Split]) ->
     try:
         task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders]))
     except TargetError:
-        # The message counts training rows; the user knows the rows of the table, so the fault is looked for there first.
+        # The message counts training rows, but the user knows those of the table: the fault is looked for there.
         for d in holders:
             replace(task).fit(d.labels(task))
         raise

@@ -13,6 +13,7 @@ from polytask.balancing import registry as balancers
 from polytask.bundle import Bundle, Network
 from polytask.data.plan import BatchPlan
 from polytask.data.samplers import registry as samplers
+from polytask.errors import RecipeError
 from polytask.models.corruption import Corruption
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.tasks.reconstruction import Reconstruction
@@ -135,11 +136,19 @@ def fit(
         model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
         model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
         rows = {name: len(source) for name, source in prepared.train.items()}
-        sampler = samplers.create(plan.sampler, **plan.sampler_options)
-        batches = BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed)
+        batches, draws_per_step = _batches(plan, rows)
         balancer = balancers.create(plan.balancer, **plan.balancer_options)
         training = Training(
-            model, prepared.tasks, prepared.train, prepared.validation, batches, balancer, settings, folder, progress
+            model,
+            prepared.tasks,
+            prepared.train,
+            prepared.validation,
+            batches,
+            balancer,
+            settings,
+            folder,
+            progress,
+            draws_per_step,
         )
         resumed = training.resume()
         history = training.run(title)
@@ -167,3 +176,27 @@ def fit(
         metrics=metrics,
         notes=notes,
     )
+
+
+def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:
+    """The batches of the training, and how many of them make one step.
+
+    A balancer that changes weights compares tasks, so it needs those of all sources in one step; then an epoch is one
+    pass over the source with the most batches, and the others are gone through again as often as that takes.
+    """
+    settings = plan.settings
+    wanted = settings.together
+    if wanted is None:
+        wanted = plan.balancer not in ("equal", "fixed") and plan.sampler == "proportional"
+    if not wanted or len(rows) == 1:
+        sampler = samplers.create(plan.sampler, **plan.sampler_options)
+        return BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed), 1
+    if plan.sampler != "proportional":
+        raise RecipeError(
+            f"A step with a batch of every source leaves nothing to the sampler {plan.sampler!r}: "
+            "take training.together out, or the sampler."
+        )
+    in_turn = samplers.create("round_robin")
+    once = BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed)
+    n_steps = len(rows) * max(once.n_batches.values())
+    return BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed, steps_per_epoch=n_steps), len(rows)

@@ -60,6 +60,8 @@ class Settings:
         stop_rule: What "better" means on the validation rows: ``mean_rank`` over tasks, ``mean`` (of each task's loss
             over that of its constant prediction), ``worst`` (task, same scale), or ``task:NAME``.
         mode: Mode of the balancing engine.
+        together: Whether a step reads a batch of every source, so that the balancer sees all tasks at once, or of one
+            source in turn. ``None``: of every source if the balancer changes weights and the sampler is the usual one.
         regularisers: Penalties on parameters.
         seed: Of parameters, batches, dropout.
         device: Where to train, as PyTorch names it.
@@ -78,6 +80,7 @@ class Settings:
     patience: int | None = 16
     stop_rule: str = "mean_rank"
     mode: str = "exact"
+    together: bool | None = None
     regularisers: tuple[Regulariser, ...] = ()
     seed: int = 0
     device: str = "cpu"
