@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -112,7 +113,8 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         d.check([task for task in tasks if d in holders[task.name]])
     splits = {d.name: splitter(d, [task for task in tasks if d in holders[task.name]]) for d in data}
     for task in tasks:
-        _fit(task, holders[task.name], splits)
+        with _rows_of_the_table(task, holders[task.name]):
+            task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders[task.name]]))
     for d in data:
         d.fit(tasks, splits[d.name].train, notes)
 
@@ -122,7 +124,10 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
             rows = getattr(splits[d.name], part)
             unknown: list[str] = []
             if len(rows):
-                made[d.name] = d.source(tasks, rows, None if part == "train" else unknown)
+                with contextlib.ExitStack() as stack:
+                    for task in tasks:
+                        stack.enter_context(_rows_of_the_table(task, [d] if d in holders[task.name] else []))
+                    made[d.name] = d.source(tasks, rows, None if part == "train" else unknown)
                 notes.extend(f"{part} rows of {d.name!r}: {text}" for text in unknown)
         return made
 
@@ -149,11 +154,12 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     )
 
 
-def _fit(task: Task, holders: Sequence[DataSet], splits: Mapping[str, Split]) -> None:
+@contextlib.contextmanager
+def _rows_of_the_table(task: Task, holders: Sequence[DataSet]) -> Iterator[None]:
+    """Inside, a label that cannot be used is named by its row in the table, not by that among the rows of a part."""
     try:
-        task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders]))
+        yield
     except TargetError:
-        # The message counts training rows, but the user knows those of the table: the fault is looked for there.
         for d in holders:
             replace(task).fit(d.labels(task))
         raise
