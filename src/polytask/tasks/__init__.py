@@ -9,7 +9,10 @@ from polytask.registry import Registry
 __all__ = ["Metric", "Prediction", "Task", "registry", "task_from_options"]
 
 registry = Registry(
-    role="task", packages=("polytask.tasks",), base="polytask.tasks.task:Task", besides=frozenset({"task", "infer", "members"})
+    role="task",
+    packages=("polytask.tasks",),
+    base="polytask.tasks.task:Task",
+    besides=frozenset({"task", "infer", "members"}),
 )
 
 
