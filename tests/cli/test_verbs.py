@@ -180,7 +180,7 @@ def test_the_bar_asks_for_losses_only_when_it_shows_them(capsys):
     bar.step(lambda: {f"task {i}": float(i) for i in range(100)}, 2)
     bar.stop("")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("joint: step 5 of 10, epoch 2  task 0 0.000")
+    assert line.startswith("joint: step 5 of 10, epoch 3  task 0 0.000")
     assert line.endswith("...")
 
 

@@ -351,7 +351,7 @@ def test_the_gradient_is_clipped_before_the_step():
     )
     before = torch.cat([p.detach().flatten().clone() for p in ours.model.parameters()])
     draw = next(ours.plan.epoch())
-    ours._step(ours.train_sources["main"].batch(draw.rows))
+    ours._step([ours.train_sources["main"].batch(draw.rows)])
     after = torch.cat([p.detach().flatten() for p in ours.model.parameters()])
     assert float((after - before).norm()) == pytest.approx(1e-3, rel=1e-4)
 
