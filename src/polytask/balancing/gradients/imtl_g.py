@@ -43,7 +43,9 @@ class IMTLG(Balancer):
         scaled = ScaledGramian(gramian_of(signals))
         weights = _impartial(scaled)
         if weights is None:
-            self.note_fallback("IMTL-G: the impartial weights add up to zero; equal weights were used")
+            self.note_fallback(
+                "IMTL-G: the gradients cancel, or the impartial weights add up to zero; equal weights were used"
+            )
             weights = np.full(len(scaled.gramian), 1.0 / len(scaled.gramian))
         return tensor_of(weights)
 
@@ -52,6 +54,9 @@ def _impartial(scaled: ScaledGramian) -> Floats | None:
     if not scaled.present.any():
         return np.full(len(scaled.gramian), 1.0 / len(scaled.gramian))
     unit = equiangular(scaled, np.ones(len(scaled.gramian)))
+    # Weights of rounding size: the unit gradients cancel, no direction projects alike on them all.
+    if float(np.abs(unit).max()) <= 1e-10:
+        return None
     smallest = scaled.norms[scaled.present].min()
     weights = np.divide(unit * smallest, scaled.norms, out=np.zeros_like(unit), where=scaled.present)
     total = float(weights.sum())
