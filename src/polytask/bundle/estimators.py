@@ -159,7 +159,7 @@ class Estimators(BundledModel):
             raise BundleError(
                 f"{path} holds types that no bundle of polytask has, and was not loaded: {error}"
             ) from error
-        except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+        except Exception as error:  # of archives, arrays and whatever scikit-learn makes of their numbers
             raise BundleError(f"{path} is damaged, or of another version of scikit-learn: {error}") from error
         if len(found) != len(entry["members"]):
             raise BundleError(f"{path} holds {len(found)} estimators, the bundle says {len(entry['members'])}.")
