@@ -3,7 +3,8 @@
     python bench/shared_tables.py --data ../shared/data --out tables
 
 adult (three targets made as in the mixture-of-experts literature), enb, jura, oes10, sf2, school (a target column for
-each school, so that each row has one label) and, if rdkit is there, tox21 with 1,024 bits of Morgan fingerprints.
+each school, so that each row has one label), school_long (a column `school` and a column `score`) and, if rdkit is
+there, tox21 with 1,024 bits of Morgan fingerprints. The tables parkinsons and tox21 (with SMILES) are read as they are.
 """
 
 import argparse
@@ -69,6 +70,15 @@ def school(folder: Path) -> pd.DataFrame:
     return table.join(pd.DataFrame(scores, columns=[f"school-{i + 1}" for i in range(scores.shape[1])]))
 
 
+def school_long(folder: Path) -> pd.DataFrame:
+    """Every pupil a row, with the school and the score."""
+    table = school(folder)
+    scores = table.filter(regex="^school-")
+    names = scores.columns.str.removeprefix("school-").astype(int)
+    long = table.drop(columns=scores.columns)
+    return long.assign(school=names[scores.notna().to_numpy().argmax(1)], score=scores.max(axis=1))
+
+
 def tox21(folder: Path) -> pd.DataFrame:
     """Twelve assays and fingerprints; a molecule that comes twice is kept once."""
     from rdkit.Chem import MolFromSmiles
@@ -91,6 +101,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     tables = {name: lambda name=name: mulan(arguments.data / "mulan_mtr", name) for name in N_TARGETS}
     tables |= {"adult": lambda: adult(arguments.data / "adult"), "school": lambda: school(arguments.data / "school")}
+    tables["school_long"] = lambda: school_long(arguments.data / "school")
     if importlib.util.find_spec("rdkit"):
         tables["tox21"] = lambda: tox21(arguments.data / "tox21")
     else:

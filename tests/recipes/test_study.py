@@ -94,8 +94,8 @@ def test_the_choice_inside_the_folds_is_scored_on_test_rows_of_those_folds(done)
 
 def test_groups_stay_on_one_side(done, table):
     study, _ = done
-    data, tasks, _ = Study(table, TARGETS, protocol=Protocol(folds=3, group="who"), **QUICK)._open()
-    for _, _, split in study.protocol.splits(data, tasks):
+    question = Study(table, TARGETS, protocol=Protocol(folds=3, group="who"), **QUICK)._open()
+    for _, _, split in study.protocol.splits(question.data, question.tasks):
         parts = [set(table["who"].iloc[rows]) for rows in (split.train, split.validation, split.test)]
         assert not parts[0] & (parts[1] | parts[2])
         assert not parts[1] & parts[2]
@@ -134,6 +134,23 @@ def test_one_task_has_no_verdict_but_a_recommendation(table):
     assert "one task only" in record.left_out["joint"]
     assert set(record.arms) == {"single", "linear"}
     assert study.bundle.predict(table)["y"].values.shape == (180,)
+
+
+def test_each_value_of_a_column_is_a_task_with_rows_of_its_own(table):
+    towns = table.assign(town=np.array(["Elm", "Oak", "Ash"])[np.arange(180) % 3])
+    towns.loc[:3, "town"] = "Fir"
+    study = Study(towns, ["z"], by="town", arms=["single", "joint", "linear"], protocol=Protocol(folds=3), **QUICK)
+    record = study.run()
+    assert list(record.tasks) == list(record.verdicts) == ["Ash", "Elm", "Oak"]
+    assert record.tasks["Elm"].n_labels == (towns["town"] == "Elm").sum()
+    assert "z" in record.tasks["Elm"].note or not record.tasks["Elm"].note
+    assert "Fir (4)" in record.warnings[0]["words"]
+    assert record.data["by"] == "town"
+    assert not {"town", "z"} & set(record.data["inputs"])
+    assert record.settings["by"] == "town"
+    answers = study.bundle.predict_frame(towns.drop(columns=["z", "town"]))
+    own = answers["Oak"][towns["town"] == "Oak"]
+    assert np.corrcoef(own, towns["z"][towns["town"] == "Oak"])[0, 1] > 0.8
 
 
 def test_without_any_arm_that_can_run(table):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ class FoldData:
         plain_transforms: The transforms that made them, by source; none for arrays.
         plan: Architecture and settings of networks.
         seed: Of everything random.
+        planner: Makes the plan anew where there are fewer rows; ``plan`` stays if ``None``.
     """
 
     prepared: Prepared
@@ -43,6 +44,7 @@ class FoldData:
     plain_transforms: Mapping[str, TableTransform]
     plan: Plan
     seed: int
+    planner: Callable[[Prepared], Plan] | None = None
 
     @property
     def tasks(self) -> list[Task]:
@@ -71,8 +73,9 @@ class FoldData:
         return [column for task in self.tasks for column in columns_of(task)]
 
     def only(self, names: Sequence[str]) -> FoldData:
-        """The same fold for some of the tasks."""
-        return replace(self, prepared=self.prepared.only(names))
+        """The same fold for some of the tasks; networks are set up for the rows that have their labels."""
+        prepared = self.prepared.only(names)
+        return replace(self, prepared=prepared, plan=self.planner(prepared) if self.planner else self.plan)
 
     def matrix(self, part: str, *, one_hot: bool = False) -> np.ndarray:
         """Plain inputs ``[N, D]`` of ``train``, ``validation``, or ``both``; no row for a part that is empty."""

@@ -134,6 +134,7 @@ def make_fold(
         plain_transforms={data.name: plain_transform} if plain_transform is not None else {},
         plan=planner(prepared),
         seed=seed,
+        planner=planner,
     )
     record = StudyFold(*where, seed, len(split.train), len(split.validation), len(split.test), absent)
     return JudgedFold(seen, parts, record)
@@ -157,6 +158,7 @@ def whole_fold(data: DataSet, tasks: Sequence[Task], planner: Planner, seed: int
         plain_transforms={data.name: plain_transform} if plain_transform is not None else {},
         plan=planner(prepared),
         seed=seed,
+        planner=planner,
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from polytask.data.checks import check_targets
 from polytask.data.tables import Table
+from polytask.study.opening import LongData
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet, TableData
 
@@ -53,6 +54,8 @@ def leak_warnings(data: DataSet, tasks: Sequence[Task], group: str | None = None
         >>> found[0]["kind"], found[0]["columns"]
         ('giveaway', ['echo'])
     """
+    if isinstance(data, LongData):
+        return leak_warnings(data.plain, data.asked, group, time)
     if not isinstance(data, TableData):
         return []
     check_targets(data.table, tasks, data.inputs)

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from polytask.bundle import Bundle, load
 from polytask.data.splits import Split
 from polytask.errors import RecipeError
@@ -23,6 +21,7 @@ from polytask.study.final import final_bundle
 from polytask.study.folds import JudgedFold, Protocol, make_fold, whole_fold
 from polytask.study.leakage import leak_warnings
 from polytask.study.naming import make_arm
+from polytask.study.opening import Question, open_question
 from polytask.study.pictures import coverage
 from polytask.study.summary import FORMULAS, Outcome, arm_results, pictures, recommendation, study_tasks, verdicts
 from polytask.study.trials import KeptFold, Store, Trial, keep_fold, load_answers, load_fold, run_trial
@@ -31,9 +30,12 @@ from polytask.training.data_sets import DataSet
 from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import make_tasks, open_data, plan_of
+from polytask.training.running import plan_of
 
 __all__ = ["Study"]
+
+_FEWEST_LABELS = 10
+"""Fewest labels of a value of ``by``; and two a fold."""
 
 Listener = Callable[[str, int, int], None]
 """Told what is trained next, how many trials are done, and how many there will be."""
@@ -48,6 +50,8 @@ class Study:
         arms: Names of the arms; the default ones, as many as the budget allows, if ``None``.
         budget: Time for all trainings: seconds, ``"90s"``, ``"10m"``, ``"1h"``; no limit if ``None``.
         protocol: How rows are divided.
+        by: Column that says which task a row is of, such as the school of a pupil: each of its values is a task of its
+            own for each target, and its rows are the rows of that value.
         out: Folder for trials, record and bundle; nothing is written if ``None``.
         resume: Go on in a folder that exists.
         listener: Told about every trial.
@@ -80,6 +84,7 @@ class Study:
         arms: Sequence[str] | None = None,
         budget: float | str | None = None,
         protocol: Protocol | None = None,
+        by: str | None = None,
         out: str | Path | None = None,
         resume: bool = False,
         listener: Listener | None = None,
@@ -93,7 +98,10 @@ class Study:
         self.arms: list[Arm] = [make_arm(name) for name in self.arm_names]
         if not self.arms:
             raise RecipeError("A study needs at least one arm.")
-        self.recipe = _recipe(data, targets, settings, self.protocol)
+        self.by = by
+        self.recipe = _recipe(
+            data, targets, {**settings, "seed": self.protocol.seed}, (self.protocol.group, self.protocol.time, by)
+        )
         self.folder = RunFolder(out) if out is not None else None
         self.resume = resume
         self.listener = listener or (lambda *_: None)
@@ -137,17 +145,17 @@ class Study:
         Raises:
             PolytaskError: If data or settings cannot be used, or the folder is in use.
         """
-        data, tasks, notes = self._open()
-        warnings = leak_warnings(data, tasks, self.protocol.group, self.protocol.time)
+        question = self._open()
+        data, tasks, observed = question.data, question.tasks, question.observed
+        warnings = [*leak_warnings(data, tasks, self.protocol.group, self.protocol.time), *question.warnings]
         outcome = self._train(data, tasks)
         chosen = choose_all(outcome.scores, list(outcome.trials), outcome.names)
         results = arm_results(outcome)
         recommended = recommendation(outcome, chosen, results)
-        observed = _observed(data, tasks)
         described = data.describe()
         last = [make_arm(arm) for candidate in chosen.final.values() for arm in candidate]
         self._record = StudyRecord(
-            tasks=study_tasks(tasks, observed, notes),
+            tasks=study_tasks(tasks, observed, question.notes),
             folds=tuple(outcome.folds),
             arms=results,
             verdicts=verdicts(outcome, recommended.arms),
@@ -167,24 +175,13 @@ class Study:
         self._finish(data, tasks, outcome, chosen.final)
         return self._record
 
-    def _open(self) -> tuple[DataSet, list[Task], dict[str, str]]:
-        """The data, tasks fitted on all rows, and how their kinds were found."""
-        data_sets = open_data(self.recipe, self._given)
-        if len(data_sets) > 1:
-            raise RecipeError(f"A study reads one data set, got {len(data_sets)}; join them into one table first.")
-        data = data_sets[0]
-        tasks, notes = make_tasks(self.recipe, data_sets)
-        for task in tasks:
-            task.fit(data.labels(task))
-            # The set of classes is part of the question; a fold may lack one of them.
-            if task.kind == "multiclass" and not task.classes:  # type: ignore[attr-defined]
-                task.classes = tuple(task.classes_.names)  # type: ignore[attr-defined]
-            if task.kind == "ordinal" and not task.order:  # type: ignore[attr-defined]
-                task.order = tuple(task.classes_.names)  # type: ignore[attr-defined]
+    def _open(self) -> Question:
+        """The data and the tasks; the folder is opened for them."""
+        question = open_question(self.recipe, self._given, self.by, fewest=max(_FEWEST_LABELS, 2 * self.protocol.folds))
         if self.folder is not None:
-            self.folder.open(without_nan({"study": self._asked(), "data": data.describe()}), resume=self.resume)
-        by_task = {task.name: note for task in tasks for note in notes if note.startswith(f"Task {task.name!r} ")}
-        return data, tasks, by_task
+            described = {"study": self._asked(), "data": question.data.describe()}
+            self.folder.open(without_nan(described), resume=self.resume)
+        return question
 
     def _train(self, data: DataSet, tasks: Sequence[Task]) -> Outcome:
         """All trials: first every arm on the first fold, which tells what fits the budget; then fold by fold."""
@@ -267,6 +264,7 @@ class Study:
             "recipe": self.recipe.plain(),
             "arms": list(self.arm_names),
             "budget": self.seconds,
+            "by": self.by,
             **asdict(self.protocol),
         }
 
@@ -293,25 +291,17 @@ class Study:
             write_json(self.folder.path / "study.json", record.to_json())
 
 
-def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], protocol: Protocol) -> Recipe:
-    """The networks' side of the study as a recipe."""
+def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str | None]) -> Recipe:
+    """The networks' side of the study as a recipe; columns that say how rows are divided are inputs only if named."""
     known = dict(settings)
     source: dict[str, Any] = {
         key: known.pop(key) for key in ("inputs", "drop", "kinds", "scaling", "row_weights") if key in known
     }
-    hidden = [column for column in (protocol.group, protocol.time) if column and column not in source.get("inputs", ())]
+    hidden = [column for column in columns if column and column not in source.get("inputs", ())]
     source["drop"] = [*source.get("drop", ()), *(c for c in hidden if c not in source.get("drop", ()))]
     name = Path(data).stem if isinstance(data, str | Path) else "data"
     if isinstance(data, DataSet):
         name = data.name
     if isinstance(data, str | Path):
         source["path"] = str(data)
-    return Recipe(tasks=targets, data={name: source}, seed=protocol.seed, **known)
-
-
-def _observed(data: DataSet, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-    found = {}
-    for task in tasks:
-        observed = task.encode(data.labels(task))[1]
-        found[task.name] = np.asarray(observed.any(1) if observed.ndim > 1 else observed)
-    return found
+    return Recipe(tasks=targets, data={name: source}, **known)

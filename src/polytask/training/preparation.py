@@ -53,21 +53,22 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
 
     def only(self, names: Sequence[str]) -> Prepared:
-        """The same data for some of the tasks; sources without their labels are left out."""
+        """The same data for some of the tasks; rows and sources without their labels are left out."""
         kept = [task for task in self.tasks if task.name in names]
 
         def part(sources: Mapping[str, ArraySource]) -> dict[str, ArraySource]:
             chosen = {}
             for name, source in sources.items():
                 mine = [task.name for task in kept if task.name in source.tasks]
-                if mine:
-                    chosen[name] = ArraySource(
-                        name,
-                        source.inputs,
-                        {task: source.targets[task] for task in mine},
-                        {task: source.observed[task] for task in mine},
-                        source.row_weights,
-                    )
+                if not mine:
+                    continue
+                observed = {task: source.observed[task] for task in mine}
+                targets = {task: source.targets[task] for task in mine}
+                own = ArraySource(name, source.inputs, targets, observed, source.row_weights)
+                # Steps on rows without a label would teach nothing and cost as much.
+                some = torch.stack([o.flatten(1).any(1) if o.ndim > 1 else o for o in observed.values()]).any(0)
+                if bool(some.any()):
+                    chosen[name] = own if bool(some.all()) else own.take(some.nonzero().squeeze(1))
             return chosen
 
         train = part(self.train)

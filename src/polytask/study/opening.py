@@ -1,0 +1,149 @@
+"""What a study is about: its data and tasks, before any row is divided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from polytask.data.checks import check_targets
+from polytask.data.long import LongTable
+from polytask.errors import RecipeError, TargetError
+from polytask.recipe import Recipe
+from polytask.tasks.task import Task, task_from_options
+from polytask.training.data_sets import DataSet, TableData
+from polytask.training.running import make_tasks, open_data
+
+__all__ = ["LongData", "Question", "open_question"]
+
+
+@dataclass
+class Question:
+    """The data and the tasks of a study.
+
+    Args:
+        data: The data.
+        tasks: The tasks, fitted on all rows, classes settled.
+        notes: By task, how its kind was found.
+        warnings: What a reader should know of the data.
+    """
+
+    data: DataSet
+    tasks: list[Task]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def observed(self) -> dict[str, np.ndarray]:
+        """By task, which rows have a label."""
+        found = {}
+        for task in self.tasks:
+            observed = task.encode(self.data.labels(task))[1]
+            found[task.name] = np.asarray(observed.any(1) if observed.ndim > 1 else observed)
+        return found
+
+
+class LongData(TableData):
+    """A long table as a data set: each value of a column is a task of its own.
+
+    Args:
+        plain: The table as it is.
+        table: The same with a column for each task.
+        asked: The tasks of the plain table.
+    """
+
+    def __init__(self, plain: TableData, table: LongTable, asked: Sequence[Task]):
+        super().__init__(
+            plain.name,
+            table,
+            inputs=[name for name in plain.inputs if name != table.by],
+            targets=list(table.target_of),
+            row_weights=plain.row_weights,
+            allow=plain.allow,
+            options={"kinds": plain.transform.kinds, "scaling": plain.transform.scaling},
+        )
+        self.plain, self.long, self.asked = plain, table, list(asked)
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Raise if an input is a copy of a target, looked for once and not for each value."""
+        check_targets(self.plain.table, self.asked, self.inputs, self.allow)
+
+    def describe(self) -> dict[str, Any]:
+        """The plain table."""
+        return {**self.plain.describe(), "inputs": list(self.inputs), "by": self.long.by}
+
+
+def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int = 10) -> Question:
+    """Open the data of a study and make its tasks.
+
+    Args:
+        recipe: Names the tasks and says how inputs are read.
+        given: The data.
+        by: Column of a long table that says which task a row is of.
+        fewest: Labels that a value of ``by`` needs to become a task.
+
+    Raises:
+        PolytaskError: If data or tasks cannot be used.
+    """
+    data_sets = open_data(recipe, given)
+    if len(data_sets) > 1:
+        raise RecipeError(f"A study reads one data set, got {len(data_sets)}; join them into one table first.")
+    data = data_sets[0]
+    tasks, notes = make_tasks(recipe, data_sets)
+    for task in tasks:
+        _fit_whole(task, data)
+    by_task = {task.name: note for task in tasks for note in notes if note.startswith(f"Task {task.name!r} ")}
+    if by is None:
+        return Question(data, tasks, by_task)
+    return _by_value(data, tasks, by_task, by, fewest)
+
+
+def _fit_whole(task: Task, data: DataSet) -> None:
+    task.fit(data.labels(task))
+    # The set of classes is part of the question; a fold may lack one of them.
+    if task.kind == "multiclass" and not task.classes:  # type: ignore[attr-defined]
+        task.classes = tuple(task.classes_.names)  # type: ignore[attr-defined]
+    if task.kind == "ordinal" and not task.order:  # type: ignore[attr-defined]
+        task.order = tuple(task.classes_.names)  # type: ignore[attr-defined]
+
+
+def _by_value(data: DataSet, asked: Sequence[Task], notes: Mapping[str, str], by: str, fewest: int) -> Question:
+    """Each task that was asked for, once for each value of a column."""
+    if not isinstance(data, TableData):
+        raise RecipeError(f"Tasks by {by!r} are made of the rows of a table, got arrays.")
+    targets = {}
+    for task in asked:
+        if len(task.targets) != 1:
+            raise RecipeError(
+                f"Task {task.name!r} has {len(task.targets)} target columns; tasks by {by!r} have one each."
+            )
+        targets[task.targets[0]] = task
+    table = LongTable(data.table, by, list(targets), fewest)
+    long = LongData(data, table, asked)
+    tasks, constant = [], []
+    for name, target in table.target_of.items():
+        made = task_from_options({**targets[target].options(), "name": name, "target": name})
+        try:
+            made.fit(long.labels(made))
+            tasks.append(made)
+        except TargetError:  # the asked task's own labels were read, so they are all the same here
+            constant.append(name)
+    own = {task.name: notes.get(targets[table.target_of[task.name]].name, "") for task in tasks}
+    few = [f"{name} ({count})" for name, count in table.left_out.items()]
+    return Question(
+        long,
+        tasks,
+        own,
+        [*_none_of(by, f"fewer than {fewest} labels", few), *_none_of(by, "labels that are all the same", constant)],
+    )
+
+
+def _none_of(by: str, why: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A note on values that no task is made of."""
+    if not names:
+        return []
+    more = ", ..." if len(names) > 5 else ""
+    words = f"No task is made of {len(names)} values of {by!r} with {why}: {', '.join(names[:5])}{more}."
+    return [{"kind": "few rows", "severity": "note", "task": None, "columns": [by], "words": words}]
