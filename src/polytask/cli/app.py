@@ -54,7 +54,7 @@ def _main(
     """Several related prediction tasks, learned together: train, compare, predict."""
 
 
-app.command("demo", short_help="Joint beside single models on data that are at hand.")(demo.demo)
+app.command("demo", short_help="A whole study of data that are at hand, in a minute.")(demo.demo)
 app.command("fit", short_help="Train one model for several targets of a table.")(fit.fit)
 app.command("study", short_help="Compare ways of learning the tasks, with evidence.")(study.study)
 app.command("report", short_help="The page of a study or run again, or several compared.")(report.report)

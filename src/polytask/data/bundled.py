@@ -50,9 +50,12 @@ def load_bundled(name: str) -> BundledTable:
     ``insurance``: 20,190 person-years of the RAND health insurance experiment; visits to a doctor (count), health as
     rated (ordinal), a physical limitation (binary, missing where the source filled in an estimate).
 
+    ``tumours``: 569 breast tumours, measured on images of their cells; whether one is malignant (binary), and three
+    measures of its worst cells (regression), from the means over all its cells.
+
     Raises:
         UnknownNameError: If there is no such table.
-        MissingExtraError: If statsmodels, which carries them, is not installed.
+        MissingExtraError: If statsmodels, which carries the first two, is not installed.
     """
     if name not in _LOADERS:
         raise UnknownNameError("bundled table", name, _LOADERS)
@@ -139,7 +142,27 @@ def _insurance() -> BundledTable:
     return BundledTable(frame, tasks, tuple(frame.columns[:5]), words, groups="person")
 
 
-_LOADERS: dict[str, Any] = {"insurance": _insurance, "marriage": _marriage}
+def _tumours() -> BundledTable:
+    from sklearn.datasets import load_breast_cancer
+
+    loaded = load_breast_cancer(as_frame=True)
+    raw = loaded.frame.rename(columns=lambda name: str(name).replace(" ", "_"))
+    inputs = tuple(name for name in raw if name.startswith("mean_"))
+    worst = ("worst_concave_points", "worst_texture", "worst_smoothness")
+    frame = raw[list(inputs)].assign(diagnosis=np.where(raw["target"] == 0, "malignant", "benign"))
+    tasks = (
+        registry.create("binary", name="diagnosis"),
+        *(registry.create("regression", name=name) for name in worst),
+    )
+    words = (
+        "Breast tumours, measured on images of cells: Wolberg, Street and Mangasarian, Wisconsin Diagnostic "
+        "Breast Cancer, UCI Machine Learning Repository 1995 (CC BY 4.0); as shipped in scikit-learn. 569 rows, 10 "
+        "inputs: means over the cells of a tumour."
+    )
+    return BundledTable(frame.assign(**{name: raw[name] for name in worst}), tasks, inputs, words)
+
+
+_LOADERS: dict[str, Any] = {"insurance": _insurance, "marriage": _marriage, "tumours": _tumours}
 
 
 def _statsmodels(name: str) -> pd.DataFrame:
