@@ -12,6 +12,8 @@ _HOMES = {
     "sources": ("RowsOf", "array_source", "fit_tasks", "labels_of", "table_source"),
     "datasets": ("DatasetContents", "DatasetSource", "read_dataset"),
     "images": ("ImageFolder", "read_idx", "read_idx_images", "read_image_folder"),
+    "audio": ("Recordings", "read_recordings", "write_wav"),
+    "syllables": ("spoken_syllables",),
     "splits": ("Split", "holdout", "k_folds"),
     "checks": ("check_targets", "input_columns"),
     "sampler": ("Sampler",),

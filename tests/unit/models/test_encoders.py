@@ -37,6 +37,7 @@ ONE_SOURCE = {
     "tabm": {"main": table()},
     "cnn": {"main": images(5, 12, 12)},
     "resnet18": {"main": images(5, 3, 16, 16)},
+    "speech": {"main": images(5, 900)},
 }
 SEVERAL = {
     "mlp": {"a": vectors(5, 6), "b": vectors(4, 3), "c": {"x": vectors(4, 2), "y": vectors(4, 5)}},
@@ -48,6 +49,7 @@ SEVERAL = {
     "tabm": {"a": table(5, 3), "b": {"numeric": vectors(4, 8)}, "c": table(3, 2)},
     "cnn": {"a": images(5, 12, 12), "b": images(4, 3, 20, 16), "c": images(3, 12, 12)},
     "resnet18": {"a": images(5, 3, 16, 16), "b": images(4, 24, 24)},
+    "speech": {"a": images(5, 900), "b": images(4, 1300), "c": images(3, 900)},
 }
 OPTIONS = {
     "mlp": {"widths": (8, 7, 6)},
@@ -55,6 +57,7 @@ OPTIONS = {
     "tabm": {"k": 1, "width": 8, "dropout": 0.0},
     "cnn": {"channels": (3, 4), "width": 9},
     "resnet18": {"base": 2},
+    "speech": {"channels": (3, 4), "width": 9, "n_mels": 12},
 }
 
 
