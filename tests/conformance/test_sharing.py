@@ -5,7 +5,7 @@ import pytest
 from polytask.models.sharing import registry
 from polytask.testing import check_sharing
 
-CASES = ("mlp", "mlp_two_sources", "tabular", "cnn", "cnn_two_sources", "resnet18")
+CASES = ("mlp", "mlp_two_sources", "tabular", "cnn", "cnn_two_sources", "resnet18", "speech")
 
 
 @pytest.mark.parametrize("case", CASES)

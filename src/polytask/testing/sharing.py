@@ -64,6 +64,8 @@ def _cases(b: int = 6) -> Iterator[_Case]:
     colour = torch.randn(b, 3, 16, 16, generator=g)
     yield _Case("cnn_two_sources", "cnn", {"left": images, "right": colour}, {"channels": (4,), "width": 8})
     yield _Case("resnet18", "resnet18", {"main": images}, {"base": 2})
+    waves = torch.randn(b, 400, generator=g)
+    yield _Case("speech", "speech", {"main": waves}, {"channels": (3, 4), "width": 8, "n_mels": 8}, is_exported=True)
 
 
 def check_sharing(
