@@ -103,6 +103,9 @@ class LogMel(nn.Module):
             end.
     """
 
+    bands: Tensor
+    waves: Tensor
+
     def __init__(self, shape: InputShape, rate: int, n_mels: int, size: int, hop: int, length: int):
         super().__init__()
         fields = list(shape.fields.values())
@@ -132,7 +135,8 @@ class LogMel(nn.Module):
         power = parts.square().unflatten(2, (2, -1)).sum(2)
         mel = (power @ self.bands.to(wave.dtype)).transpose(1, 2)
         loudest = mel.flatten(1).amax(1).clamp_min(_QUIET)[:, None, None]
-        return (mel * (_RANGE / loudest)).log1p().unsqueeze(1) / math.log1p(_RANGE)
+        loudness: Tensor = (mel * (_RANGE / loudest)).log1p() / math.log1p(_RANGE)
+        return loudness.unsqueeze(1)
 
 
 _RANGE = 1e5
