@@ -107,6 +107,8 @@ class Recipe(_Strict):
         sharing: Which parts serve which tasks.
         balancer: How losses become one gradient.
         sampler: How several sources are mixed.
+        schedule: Which tasks are trained when: all at once, or in stages, with remedies against forgetting:
+            ``{name: sequential, remedies: [{name: ewc, strength: 400}]}``.
         head_hidden: Widths of hidden layers in every head.
         split: How rows are divided.
         training: Settings of the training, see :class:`polytask.training.settings.Settings`; for tables batch size,
@@ -138,6 +140,7 @@ class Recipe(_Strict):
     sharing: Choice = Choice(name="hard")
     balancer: Choice = Choice(name="equal")
     sampler: Choice = Choice(name="proportional")
+    schedule: Choice = Choice(name="joint")
     head_hidden: list[int] = []
     split: SplitSpec = SplitSpec(validation=0.15, test=0.2)
     training: dict[str, Any] = {}
@@ -166,7 +169,7 @@ class Recipe(_Strict):
             }
         return value
 
-    @field_validator("encoder", "sharing", "balancer", "sampler", mode="before")
+    @field_validator("encoder", "sharing", "balancer", "sampler", "schedule", mode="before")
     @classmethod
     def _choice(cls, value: Any, info: ValidationInfo) -> Any:
         """Options without a name are those of the default."""
@@ -222,7 +225,7 @@ class Recipe(_Strict):
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it, settings at their defaults left out."""
         data = self.model_dump(exclude_defaults=True)
-        for name in ("encoder", "sharing", "balancer", "sampler"):
+        for name in ("encoder", "sharing", "balancer", "sampler", "schedule"):
             if name in data:
                 data[name] = getattr(self, name).plain()
         return data

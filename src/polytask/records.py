@@ -16,6 +16,8 @@ __all__ = [
     "Interval",
     "Recommendation",
     "RunRecord",
+    "SequenceResult",
+    "StageRecord",
     "StudyFold",
     "StudyRecord",
     "StudyTask",
@@ -39,6 +41,7 @@ class TaskResult:
         single: The same of a model of this task alone, with the same budget; ``None`` if none was trained.
         n_train: Observed training labels.
         n_test: Observed test labels.
+        joint: Where the tasks were trained in stages: the same of a model that was trained on all of them at once.
     """
 
     kind: str
@@ -48,6 +51,58 @@ class TaskResult:
     single: Mapping[str, float | None] | None = None
     n_train: int = 0
     n_test: int = 0
+    joint: Mapping[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How every task stood after a stage.
+
+    Args:
+        name: The stage.
+        tasks: The tasks that it trained.
+        metrics: Every metric of every task on the held-out rows.
+        epochs: Epochs trained.
+        best_epoch: The epoch that was kept, counted from 0 in the stage.
+        seconds: Time of the training.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    metrics: Mapping[str, Mapping[str, float | None]]
+    epochs: int = 0
+    best_epoch: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SequenceResult:
+    """What learning in stages left and cost; higher is better for all but ``forgetting`` and ``intransigence``.
+
+    Differences are of each task's first metric, signed so that a positive one means a better metric; ``None`` where
+    one is not defined.
+
+    Args:
+        schedule: Name of the schedule.
+        remedies: Names of the remedies against forgetting.
+        before: Every metric of every task before the first stage.
+        stages: The stages in order.
+        backward: Per task, its metric after the last stage less that after the last stage that trained it.
+        forward: Per task, its metric before the first stage that trained it less that before the first stage.
+        forgetting: Per task, its best metric after any stage but the last, less that after the last.
+        intransigence: Per task, the joint model's metric less that after the last stage that trained the task.
+        means: Of the four over the tasks for which they are defined, if all tasks have the same metric.
+    """
+
+    schedule: str
+    remedies: tuple[str, ...]
+    before: Mapping[str, Mapping[str, float | None]]
+    stages: tuple[StageRecord, ...]
+    backward: Mapping[str, float | None] = field(default_factory=dict)
+    forward: Mapping[str, float | None] = field(default_factory=dict)
+    forgetting: Mapping[str, float | None] = field(default_factory=dict)
+    intransigence: Mapping[str, float | None] = field(default_factory=dict)
+    means: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +121,7 @@ class RunRecord:
         sampling: An epoch in words.
         notes: What a reader should know: columns left out, labels dropped, fallbacks.
         environment: Versions.
+        sequence: What the stages of the schedule left, if there were several.
         schema: Version of this form.
     """
 
@@ -80,7 +136,13 @@ class RunRecord:
     sampling: str = ""
     notes: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    sequence: SequenceResult | None = None
     schema: int = SCHEMA
+
+    @property
+    def how(self) -> str:
+        """How the model was trained, in a word: ``joint``, or the name of the schedule of its stages."""
+        return "joint" if self.sequence is None else self.sequence.schedule
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -99,7 +161,9 @@ class RunRecord:
                 f"This record has schema {data['schema']}, this polytask reads up to {SCHEMA}: upgrade polytask."
             )
         tasks = {name: TaskResult(**result) for name, result in data["tasks"].items()}
-        return cls(**{**data, "tasks": tasks, "notes": tuple(data["notes"])})
+        found = data.get("sequence")
+        sequence = None if found is None else _read(SequenceResult, found)
+        return cls(**{**data, "tasks": tasks, "notes": tuple(data["notes"]), "sequence": sequence})
 
     @classmethod
     def load(cls, path: str | Path) -> RunRecord:

@@ -29,6 +29,15 @@ def fit(
         str, typer.Option(help="See: polytask list sharing. Options: --set sharing.ratio=0.5.")
     ] = "hard",
     balancer: Annotated[str, typer.Option(help="See: polytask list balancers.")] = "equal",
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="Tasks at once or in stages; see: polytask list schedules. Options: --set schedule.order=[b,a]."
+        ),
+    ] = "joint",
+    remedies: Annotated[
+        str, typer.Option(help="Against forgetting in later stages: ewc,replay. See: polytask list remedies.")
+    ] = "",
     epochs: Annotated[int | None, typer.Option(help="At most this many.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
@@ -65,6 +74,7 @@ def fit(
             encoder=encoder,
             sharing=sharing,
             balancer=balancer,
+            schedule={"name": schedule, **_given(remedies=separated(remedies) or None)},
             training=_given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
             seed=seed,
         )

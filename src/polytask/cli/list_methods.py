@@ -17,6 +17,8 @@ ROLES = {
     "sharing": "polytask.models.sharing",
     "balancers": "polytask.balancing",
     "samplers": "polytask.data.samplers",
+    "schedules": "polytask.training.schedules",
+    "remedies": "polytask.training.remedies",
     "linear": "polytask.linear",
     "trees": "polytask.trees",
     "arms": "polytask.study.arms",

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.records import RunRecord
+    from polytask.records import RunRecord, SequenceResult
 
 __all__ = ["fail", "note", "print_record", "print_table", "say"]
 
@@ -62,17 +62,23 @@ def number(value: Any) -> str:
 def print_record(record: RunRecord) -> None:
     """The results of a run: a row per task, joint beside single, and what to know about them."""
     compared = any(result.single is not None for result in record.tasks.values())
-    columns = ["task", "kind", "metric", "joint", *(["single", "better"] if compared else []), "train labels", "test"]
+    beside = any(result.joint is not None for result in record.tasks.values())
+    others = [*(["joint"] if beside else []), *(["single", "better"] if compared else [])]
+    columns = ["task", "kind", "metric", record.how, *others, "train labels", "test"]
     rows = []
     for name, result in record.tasks.items():
         joint = result.metrics.get(result.metric)
         arrow = "↑" if result.higher_is_better else "↓"
         row: list[Any] = [name, result.kind, f"{result.metric} {arrow}", joint]
+        if beside:
+            row.append((result.joint or {}).get(result.metric))
         if compared:
             single = (result.single or {}).get(result.metric)
-            row += [single, _better(joint, single, result.higher_is_better)]
+            row += [single, _better(record.how, joint, single, result.higher_is_better)]
         rows.append([*row, result.n_train, result.n_test])
     print_table(columns, rows)
+    if record.sequence is not None:
+        _print_sequence(record, record.sequence)
     counts = record.parameters
     best = "" if record.best_epoch is None else f", best after {record.best_epoch + 1}"
     say(
@@ -86,7 +92,23 @@ def print_record(record: RunRecord) -> None:
         say("One split is no proof: differences of this size may be chance.")
 
 
-def _better(joint: float | None, single: float | None, higher: bool) -> str:
+def _better(how: str, joint: float | None, single: float | None, higher: bool) -> str:
     if joint is None or single is None or joint == single:
         return "-"
-    return "joint" if (joint > single) == higher else "single"
+    return how if (joint > single) == higher else "single"
+
+
+def _print_sequence(record: RunRecord, sequence: SequenceResult) -> None:
+    """Every task's metric after every stage, and what the stages left."""
+    rows: list[list[Any]] = []
+    marks = {name: "↑" if result.higher_is_better else "↓" for name, result in record.tasks.items()}
+    for name, found in [("(before)", sequence.before), *((stage.name, stage.metrics) for stage in sequence.stages)]:
+        rows.append([name, *(found.get(task, {}).get(r.metric) for task, r in record.tasks.items())])
+    tasks = [f"{name} {r.metric} {marks[name]}" for name, r in record.tasks.items()]
+    print_table(["after stage", *tasks], rows, "Every task after every stage")
+    kinds = [k for k in ("backward", "forgetting", "forward", "intransigence") if any(
+        value is not None for value in getattr(sequence, k).values())]  # fmt: skip
+    if kinds:
+        rows = [[kind, *(getattr(sequence, kind).get(task) for task in record.tasks), sequence.means.get(kind)]
+                for kind in kinds]  # fmt: skip
+        print_table(["", *record.tasks, "mean"], rows, "Transfer and forgetting (backward below 0: forgotten)")

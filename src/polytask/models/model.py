@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -136,6 +136,38 @@ class MultiTaskModel(nn.Module):
         self.corruptions = dict(corruptions or {})
         self.links = dict(links or {})
         self.n_members = sharing.n_members
+        self._held: list[nn.Module] = []
+        self._trainable: list[nn.Parameter] | None = None
+
+    def train_only(self, parameters: Iterable[nn.Parameter] | None) -> None:
+        """Train these parameters and no others; ``None`` trains again all that could be trained at the first call.
+
+        Parts none of whose parameters are trained any more run as in prediction, also in training: neither dropout nor
+        running statistics change what they give.
+        """
+        if self._trainable is None:
+            self._trainable = [p for p in self.parameters() if p.requires_grad]
+        wanted = {id(p) for p in (self._trainable if parameters is None else parameters)}
+        for parameter in self.parameters():
+            parameter.requires_grad_(id(parameter) in wanted)
+        able = {id(p) for p in self._trainable}
+        self._held = []
+        waiting: list[nn.Module] = [self]
+        while waiting:
+            module = waiting.pop()
+            mine = {id(p) for p in module.parameters()} & able
+            if mine and not mine & wanted:
+                self._held.append(module)
+            else:
+                waiting += module.children()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> MultiTaskModel:
+        """Held parts stay as in prediction."""
+        super().train(mode)
+        for module in self._held:
+            module.eval()
+        return self
 
     def forward(
         self, inputs: Inputs, tasks: Sequence[str] | None = None, source: str | None = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from polytask.balancing.backward import balanced_backward
 from polytask.balancing.balancer import Balancer
@@ -30,6 +31,7 @@ from polytask.training.extra_batches import ExtraBatches
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.optimisation import Optimisation
 from polytask.training.progress import Progress, Silent
+from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
 from polytask.training.settings import Settings
 from polytask.training.stopping import is_better
@@ -73,6 +75,8 @@ class Training:
         progress: Told about each step.
         draws_per_step: Batches of the plan that make one step: 1, or as many as there are sources, which the plan then
             gives in turn, so that the balancer sees the tasks of all sources at once.
+        remedies: What keeps the tasks of earlier stages; their state is not in this training's own.
+        factors: Of the learning rate of some parameters.
 
     Note:
         A resumed training equals the uninterrupted one bit for bit on the CPU: the checkpoint holds parameters,
@@ -91,6 +95,8 @@ class Training:
         folder: RunFolder | None = None,
         progress: Progress | None = None,
         draws_per_step: int = 1,
+        remedies: Sequence[Remedy] = (),
+        factors: Mapping[nn.Parameter, float] | None = None,
     ):
         self.model, self.tasks, self.train_sources, self.validation = model, list(tasks), train, validation
         self.plan, self.balancer, self.settings, self.folder = plan, balancer, settings, folder
@@ -103,7 +109,8 @@ class Training:
         self.shared = model.shared_parameters()
         self.draws_per_step = draws_per_step
         self.extra = ExtraBatches(balancer, model, self.objective, train, validation, settings.seed)
-        self.optimisation = Optimisation(model, balancer, settings, plan.n_steps // draws_per_step)
+        self.remedies = [remedy for remedy in remedies if remedy.strength]
+        self.optimisation = Optimisation(model, balancer, settings, plan.n_steps // draws_per_step, factors)
         self.constant = constant_losses(tasks, validation)
         self._check_stop_rule()
         self.at = _Progress()
@@ -214,9 +221,16 @@ class Training:
             raise NonFiniteError(
                 f"Step {self.at.step} (epoch {self.at.epoch}, a batch of {_named(batches)}): {error} {_CALM}"
             ) from error
-        if (penalty := self.penalty()) is not None:
-            penalty.backward()  # type: ignore[no-untyped-call]
+        for remedy in self.remedies:
+            remedy.after_losses()
+        for term in (self.penalty(), *(remedy.term(batches, self.at.step) for remedy in self.remedies)):
+            if term is not None and term.requires_grad:
+                term.backward()  # type: ignore[no-untyped-call]
+        for remedy in self.remedies:
+            remedy.before_update(batches, self.at.step)
         self.optimisation.step()
+        for remedy in self.remedies:
+            remedy.after_update()
         if "losses_after" in self.balancer.needs:
             self._tell_losses_after(batches, outcome)
         self.at.step += 1
@@ -245,6 +259,8 @@ class Training:
         if is_best:
             at.best = at.epoch
             self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            for remedy in self.remedies:
+                remedy.new_best()
         line = {
             "epoch": at.epoch,
             "step": at.step,

@@ -24,34 +24,50 @@ class Optimisation:
         balancer: Its parameters are trained too, without weight decay.
         settings: Which optimiser, schedule, clipping.
         steps_per_epoch: Length of an epoch, for the schedule.
+        factors: Of the learning rate of some of the network's parameters.
     """
 
-    def __init__(self, model: MultiTaskModel, balancer: Balancer, settings: Settings, steps_per_epoch: int):
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        balancer: Balancer,
+        settings: Settings,
+        steps_per_epoch: int,
+        factors: Mapping[nn.Parameter, float] | None = None,
+    ):
         self.settings = settings
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         no_decay = _without_decay(model)
-        groups = [
-            {"params": [p for p in self.parameters if id(p) not in no_decay], "weight_decay": settings.weight_decay},
-            {"params": [p for p in self.parameters if id(p) in no_decay], "weight_decay": 0.0},
-            {"params": [p for p in balancer.parameters() if p.requires_grad], "weight_decay": 0.0},
-        ]
+        given = factors or {}
+        groups: list[dict[str, Any]] = []
+        for factor in dict.fromkeys([1.0, *given.values()]):
+            mine = [p for p in self.parameters if given.get(p, 1.0) == factor]
+            decayed = {"params": [p for p in mine if id(p) not in no_decay], "weight_decay": settings.weight_decay}
+            others = {"params": [p for p in mine if id(p) in no_decay], "weight_decay": 0.0}
+            groups += [{**group, "factor": factor} for group in (decayed, others)]
+        learned = [p for p in balancer.parameters() if p.requires_grad]
+        groups.append({"params": learned, "weight_decay": 0.0, "factor": 1.0})
         self.optimiser = _optimiser(settings, [group for group in groups if group["params"]])
+        self._set_rate(settings.learning_rate)
         self.n_steps = settings.epochs * steps_per_epoch
         self.plateau_factor = 1.0
         self.plateau_since = 0
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the last step."""
-        return float(self.optimiser.param_groups[0]["lr"])
+        """The rate of the last step, before factors."""
+        group = self.optimiser.param_groups[0]
+        return float(group["lr"] / group["factor"])
 
     def before_step(self, step: int) -> None:
         """Set the learning rate of the step."""
         if self.settings.schedule == "constant" and not self.settings.warmup:
             return
-        rate = self.rate_at(step)
+        self._set_rate(self.rate_at(step))
+
+    def _set_rate(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, a function of the step alone (and of the plateaus so far)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,15 +17,22 @@ from polytask.data.samplers import registry as samplers
 from polytask.errors import RecipeError
 from polytask.models.corruption import Corruption
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.records import SequenceResult
 from polytask.tasks.reconstruction import Reconstruction
 from polytask.training.evaluation import evaluate
 from polytask.training.loop import Training
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
+from polytask.training.remedies import registry as remedies
+from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
+from polytask.training.schedule import Schedule
+from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
+from polytask.training.stages import Stages
+from polytask.training.transfer import sequence_of
 
-__all__ = ["Fitted", "Plan", "fit"]
+__all__ = ["Fitted", "Plan", "fit", "make_schedule"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Plan:
         encoder_options: Options of the encoder, and so on.
         head_hidden: Widths of hidden layers in every head.
         settings: How to train.
+        schedule: Name of the schedule.
+        schedule_options: Its options; ``remedies``, a list of names or ``{name: ..., options}``, among them.
     """
 
     encoder: str = "tabular"
@@ -51,10 +61,17 @@ class Plan:
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     head_hidden: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
+    schedule: str = "joint"
+    schedule_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def jointly(self) -> Plan:
+        """The same plan with all tasks trained at once."""
+        return replace(self, schedule="joint", schedule_options={})
 
     def alone(self) -> Plan:
         """The same plan for a model of one task: same encoder, budget and seed; nothing to share or to balance."""
-        return replace(self, sharing="hard", sharing_options={}, balancer="equal", balancer_options={})
+        plan = replace(self, sharing="hard", sharing_options={}, balancer="equal", balancer_options={})
+        return plan.jointly()
 
 
 @dataclass
@@ -72,6 +89,7 @@ class Fitted:
         parameters: Counts ``shared``, ``private``, ``heads``.
         metrics: Test metrics by task; validation metrics if there are no test rows.
         notes: Fallbacks and the like.
+        sequence: What the stages of the schedule left, if there were several.
     """
 
     bundle: Bundle
@@ -84,6 +102,7 @@ class Fitted:
     parameters: dict[str, int]
     metrics: dict[str, dict[str, float]]
     notes: list[str] = field(default_factory=list)
+    sequence: SequenceResult | None = None
 
 
 def fit(
@@ -135,46 +154,90 @@ def fit(
         model = build_model(spec, module)
         model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
         model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
-        rows = {name: len(source) for name, source in prepared.train.items()}
-        batches, draws_per_step = _batches(plan, rows)
-        balancer = balancers.create(plan.balancer, **plan.balancer_options)
-        training = Training(
+        stages = Stages(
             model,
-            prepared.tasks,
-            prepared.train,
-            prepared.validation,
-            batches,
-            balancer,
+            prepared,
+            *make_schedule(plan.schedule, plan.schedule_options),
             settings,
+            partial(_training, model, plan, progress),
             folder,
-            progress,
-            draws_per_step,
         )
-        resumed = training.resume()
-        history = training.run(title)
+        stages.run(title)
     finally:
         torch.set_rng_state(before)
-    if folder is not None:
-        history = folder.history()
+    history = stages.history if folder is None else folder.history()
     held_out = prepared.test or prepared.validation
     metrics = evaluate(model, prepared.tasks, held_out) if held_out else {}
     counts = model.sharing.count_parameters()
     bundle = Bundle(prepared.tasks, [Network(spec, model.eval())], prepared.transforms, metrics, provenance or {})
     fallbacks = sum(line["fallbacks"] for line in history)
     notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
-    if resumed:
+    trained = {task for result in stages.done for task in result.stage.tasks}
+    if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
+        notes.append(f"The schedule trains no stage of {', '.join(untrained)}: its answers are worth nothing.")
+    if stages.resumed:
         notes.append("The training was interrupted and went on from its checkpoint.")
     return Fitted(
         bundle=bundle,
         model=model,
         history=history,
-        epochs=training.at.epoch,
-        best_epoch=training.at.best,
-        seconds=training.at.seconds,
-        sampling=batches.describe(),
+        epochs=stages.epochs,
+        best_epoch=stages.best,
+        seconds=stages.seconds,
+        sampling=stages.last.plan.describe(),
         parameters={**counts, "heads": sum(p.numel() for p in model.heads.parameters())},
         metrics=metrics,
         notes=notes,
+        sequence=sequence_of(plan.schedule, stages) if stages.before else None,
+    )
+
+
+def make_schedule(name: str, options: Mapping[str, Any]) -> tuple[Schedule, list[Remedy]]:
+    """The schedule and its remedies, from names and options.
+
+    Raises:
+        UnknownNameError: If one of them is not known.
+        RecipeError: If an option is not one of theirs.
+    """
+    given = dict(options)
+    asked = given.pop("remedies", None) or []
+    listed = [asked] if isinstance(asked, str | Mapping) else list(asked)
+    named = [{"name": one} if isinstance(one, str) else dict(one) for one in listed]
+    if any("name" not in one for one in named):
+        raise RecipeError(f"Each remedy needs a name, as in {{name: ewc, strength: 100}}; got {asked!r}.")
+    made = [remedies.create(one.pop("name"), **one) for one in named]
+    if made and name == "joint":
+        raise RecipeError("Schedule 'joint' forgets nothing, so it takes no remedies; choose 'sequential' or another.")
+    return schedules.create(name, **given), made
+
+
+def _training(
+    model: MultiTaskModel,
+    plan: Plan,
+    progress: Progress | None,
+    prepared: Prepared,
+    settings: Settings,
+    folder: RunFolder | None,
+    remedies: Sequence[Remedy],
+    factors: Mapping[nn.Parameter, float],
+) -> Training:
+    """The training of one stage."""
+    rows = {name: len(source) for name, source in prepared.train.items()}
+    batches, draws_per_step = _batches(replace(plan, settings=settings), rows)
+    balancer = balancers.create(plan.balancer, **plan.balancer_options)
+    return Training(
+        model,
+        prepared.tasks,
+        prepared.train,
+        prepared.validation,
+        batches,
+        balancer,
+        settings,
+        folder,
+        progress,
+        draws_per_step,
+        remedies,
+        factors,
     )
 
 

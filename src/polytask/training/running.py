@@ -30,9 +30,11 @@ from polytask.training.data_sets import DataSet, TableData
 from polytask.training.defaults import for_tables
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
-from polytask.training.run import Fitted, Plan, fit
+from polytask.training.run import Fitted, Plan, fit, make_schedule
 from polytask.training.run_folder import RunFolder, environment
+from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
+from polytask.training.transfer import with_joint
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe, SourceSpec, SplitSpec
@@ -72,8 +74,10 @@ class Run:
                 "task": name,
                 "kind": result.kind,
                 "metric": result.metric + (" (higher is better)" if result.higher_is_better else " (lower is better)"),
-                "joint": result.metrics.get(result.metric),
+                self.record.how: result.metrics.get(result.metric),
             }
+            if result.joint is not None:
+                row["joint"] = result.joint.get(result.metric)
             if result.single is not None:
                 row["single"] = result.single.get(result.metric)
             rows.append(row)
@@ -114,7 +118,8 @@ def run(
     }
     fitted = fit(prepared, plan, folder=folder, module=module, progress=progress, provenance=provenance)
     single = _train_single(prepared, plan, folder, module, progress) if compare else {}
-    record = _record(recipe, prepared, fitted, single, machine)
+    joint = _train_joint(prepared, plan, folder, module, progress) if compare and fitted.sequence is not None else {}
+    record = _record(recipe, prepared, fitted, single, joint, machine)
     if folder is not None:
         fitted.bundle.save(folder.bundle_path)
         write_json(folder.record_path, record.to_json())
@@ -139,10 +144,12 @@ def _check_names(recipe: Recipe) -> None:
         (sharings, recipe.sharing.name),
         (balancers, recipe.balancer.name),
         (samplers, recipe.sampler.name),
+        (schedules, recipe.schedule.name),
         *((kinds, str(options["kind"])) for options in recipe.tasks.values() if options.get("kind") is not None),
     ):
         if name not in registry.names() and not (registry is encoders and name == "auto"):
             raise UnknownNameError(registry.role, name, registry.names())
+    make_schedule(recipe.schedule.name, recipe.schedule.options)
 
 
 def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
@@ -267,6 +274,8 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
         sampler_options=recipe.sampler.options,
         head_hidden=tuple(recipe.head_hidden),
         settings=Settings.from_options({**usual, **recipe.training, "seed": recipe.seed}),
+        schedule=recipe.schedule.name,
+        schedule_options=recipe.schedule.options,
     )
 
 
@@ -298,11 +307,27 @@ def _train_single(
     return results
 
 
+def _train_joint(
+    prepared: Prepared, plan: Plan, folder: RunFolder | None, module: nn.Module | None, progress: Progress | None
+) -> dict[str, dict[str, float | None]]:
+    """Test metrics of a model that is trained on all tasks at once, to hold stages against."""
+    known = folder.path / "single" / "joint.json" if folder else None
+    if known is not None and known.exists():
+        found: dict[str, dict[str, float | None]] = json.loads(known.read_text(encoding="utf-8"))["metrics"]
+        return found
+    fitted = fit(prepared, plan.jointly(), module=module, progress=progress, title="all at once")
+    metrics: dict[str, dict[str, float | None]] = without_nan(fitted.metrics)
+    if known is not None:
+        write_json(known, {"metrics": metrics})
+    return metrics
+
+
 def _record(
     recipe: Recipe,
     prepared: Prepared,
     fitted: Fitted,
     single: Mapping[str, Mapping[str, float | None]],
+    joint: Mapping[str, Mapping[str, float | None]],
     environment: Mapping[str, Any],
 ) -> RunRecord:
     tasks = {}
@@ -317,7 +342,11 @@ def _record(
             single=single.get(task.name),
             n_train=_n_labels(prepared.train, task),
             n_test=_n_labels(held_out, task),
+            joint=joint.get(task.name),
         )
+    sequence = fitted.sequence
+    if sequence is not None and joint:
+        sequence = with_joint(sequence, {name: (r.metric, r.higher_is_better) for name, r in tasks.items()}, joint)
     return RunRecord(
         tasks=tasks,
         recipe=recipe.plain(),
@@ -330,6 +359,7 @@ def _record(
         sampling=fitted.sampling,
         notes=(*prepared.notes, *fitted.notes),
         environment=environment,
+        sequence=sequence,
     )
 
 

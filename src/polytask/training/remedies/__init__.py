@@ -1,0 +1,19 @@
+"""Remedies against forgetting, a file each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polytask.registry import Registry
+
+__all__ = ["registry"]
+
+registry = Registry(role="remedy", packages=("polytask.training.remedies",), base="polytask.training.remedy:Remedy")
+
+
+def __getattr__(name: str) -> Any:
+    return registry.by_class_name(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *registry.class_names()])

@@ -1,0 +1,107 @@
+"""The contract of a schedule: which tasks are trained when, and which part of the network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from polytask.errors import RecipeError, UnknownNameError
+
+__all__ = ["Schedule", "Stage", "StageResult", "check_names"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training among several over the same network.
+
+    Args:
+        name: What it is called in the record; empty for a training that is the only one.
+        tasks: The tasks that are trained.
+        epochs: At most this many; the settings' own number if ``None``.
+        depth: How many layers below the heads are trained, counted from the top; ``None`` for all of them, 0 for the
+            heads alone.
+        decay: Factor on the learning rate from each layer to the one below it, in (0, 1].
+        rate: Factor on the learning rate of all of them.
+
+    Raises:
+        RecipeError: If there is no task, or a number is out of range.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    epochs: int | None = None
+    depth: int | None = None
+    decay: float = 1.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        who = f"Stage {self.name!r}"
+        if not self.tasks:
+            raise RecipeError(f"{who} trains no task; it needs at least one.")
+        if self.epochs is not None and self.epochs < 1:
+            raise RecipeError(f"{who} needs at least 1 epoch, got {self.epochs}.")
+        if self.depth is not None and self.depth < 0:
+            raise RecipeError(f"{who} trains a number of layers of at least 0, got {self.depth}.")
+        if not 0 < self.decay <= 1:
+            raise RecipeError(f"{who}: decay is a factor in (0, 1] from layer to layer, got {self.decay!r}.")
+        if not self.rate > 0:
+            raise RecipeError(f"{who}: rate is a factor above 0 on the learning rate, got {self.rate!r}.")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How the tasks stood after a stage.
+
+    Args:
+        stage: The stage.
+        losses: Validation loss of every task over that of its constant prediction; tasks without labels are left out.
+        metrics: Every metric of every task on the held-out rows.
+        epochs: Epochs trained.
+        best: The epoch that was kept.
+        seconds: Time of the training.
+    """
+
+    stage: Stage
+    losses: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    epochs: int = 0
+    best: int | None = None
+    seconds: float = 0.0
+
+
+class Schedule(ABC):
+    """Divides a training into stages over the same tasks.
+
+    A subclass gives one stage after another. It keeps no state: what comes next depends on its options and on what the
+    stages so far left, so that an interrupted run goes on with the very stage that would have come.
+    """
+
+    @abstractmethod
+    def next_stage(self, tasks: Sequence[str], epochs: int, n_layers: int, done: Sequence[StageResult]) -> Stage | None:
+        """The stage after those that are done; ``None`` if all are.
+
+        Args:
+            tasks: All tasks, in the recipe's order.
+            epochs: Epochs that the settings allow a training.
+            n_layers: Layers below the heads.
+            done: The stages so far, in order.
+
+        Raises:
+            RecipeError: If an option names no task, or the results lack what the schedule goes by.
+        """
+
+
+def check_names(who: str, named: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+    """The named tasks as a tuple.
+
+    Raises:
+        UnknownNameError: If there is no such task.
+        RecipeError: If one is named twice.
+    """
+    for name in named:
+        if name not in tasks:
+            raise UnknownNameError(f"task, for {who},", name, tasks)
+    if twice := sorted({name for name in named if list(named).count(name) > 1}):
+        raise RecipeError(f"{who} names {', '.join(twice)} twice.")
+    return tuple(named)
