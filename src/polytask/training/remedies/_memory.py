@@ -191,7 +191,7 @@ class Remembering(Remedy):
         return losses
 
     def _bind(self) -> None:
-        """A source and an objective for each stage and source of kept rows, if this stage does not train their tasks."""
+        """Kept rows of earlier tasks by stage and source, each with an objective of its own."""
         scene = self.here
         names = list(scene.train)
         by_group: dict[tuple[int, int], list[int]] = {}

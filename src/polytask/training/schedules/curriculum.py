@@ -51,8 +51,8 @@ class Curriculum(Schedule):
 
     References:
         Bengio et al., "Curriculum Learning", ICML 2009; Pentina, Sharmanska and Lampert, "Curriculum Learning of
-        Multiple Tasks", CVPR 2015 (the order of tasks, by how well they do); Graves et al., "Automated Curriculum Learning for
-        Neural Networks", ICML 2017, section 4 (learning progress).
+        Multiple Tasks", CVPR 2015 (the order of tasks, by how well they do); Graves et al., "Automated Curriculum
+        Learning for Neural Networks", ICML 2017, section 4 (learning progress).
     """
 
     order: Sequence[str] | str = "easy_first"
