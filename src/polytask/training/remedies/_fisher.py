@@ -53,7 +53,7 @@ def fisher(scene: Scene, parameters: dict[str, nn.Parameter], n_rows: int) -> di
         tasks = [scene.tasks[task] for task in scene.stage.tasks if task in source.tasks]
         generator = torch.Generator().manual_seed(scene.seed * 64 + position)
         rows = _labelled(source, tasks, n_rows, generator) if tasks else torch.zeros(0, dtype=torch.int64)
-        for row in rows.split(1):
+        for row in rows[:, None]:
             batch = source.batch(row).to(model_device)
             loss = _row_loss(model(batch.inputs, [t.name for t in tasks], name), batch, tasks)
             grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
