@@ -8,9 +8,12 @@ Every data set goes through the whole protocol: real trainings of the joint and 
   to chance in the trainings.
 - ``planted``: 2, 4 or 8 targets that are the same function of the inputs under heavy noise of their own: the joint
   network sees so many times the labels. The more tasks, the larger the gain; the share of "helped" is the power.
+- ``fixed``: ``unrelated`` and ``nothing shared`` on one fixed split (30 % of the rows held out, three seeds), where the
+  verdict comes from a bootstrap over test rows and seeds.
 - ``scores``: made-up scores with the correlation of overlapping training sets, for many more repetitions.
 
     python bench/study_verdicts.py --sets 100 --jobs 2
+    python bench/study_verdicts.py --family fixed --sets 100
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pandas as pd
 
-ROWS, INPUTS, FOLDS = 160, 6, 5
+ROWS, INPUTS, FOLDS, HOLDOUT = 160, 6, 5, 0.3
 TRAINING = {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3, "patience": 4}
 NETWORK = {"encoder": {"name": "mlp", "widths": [16]}, "training": TRAINING}
 
@@ -51,21 +54,21 @@ def frame(X: np.ndarray, Y: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(np.hstack([X, Y]), columns=names)
 
 
-def run(job: tuple[str, int, int]) -> list[tuple[str, float, float]]:
+def run(job: tuple[str, int, int, float | None]) -> list[tuple[str, float, float]]:
     """Verdict, gain in percent and difference of the errors for each task of one data set."""
     import torch
 
     torch.set_num_threads(1)
     from polytask.study import Protocol, Study
 
-    what, seed, tasks = job
+    what, seed, tasks, holdout = job
     made, options = (
         {"unrelated": unrelated, "nothing shared": nothing_shared}[what](seed)
         if what != "planted"
         else planted(seed, tasks)
     )
     targets = [name for name in made if name.startswith("y")]
-    protocol = Protocol(folds=FOLDS, seed=seed)
+    protocol = Protocol(folds=FOLDS, seed=seed, holdout=holdout)
     study = Study(made, targets, arms=["single", "joint"], protocol=protocol, **{**NETWORK, **options})
     record = study.run()
     asked = targets[:1] if what == "planted" else targets
@@ -87,7 +90,7 @@ def report(title: str, found: list[list[tuple[str, float, float]]], seconds: flo
     differences = np.array([difference for _, _, difference in flat])
     error = differences.std(ddof=1) / np.sqrt(len(differences))
     print(
-        f"{title:<28} sets {len(found):>4}  tasks {len(flat):>4}  helped {counts['helped'] / len(flat):6.1%}  "
+        f"{title:<32} sets {len(found):>4}  tasks {len(flat):>4}  helped {counts['helped'] / len(flat):6.1%}  "
         f"hurt {counts['hurt'] / len(flat):6.1%}  sets with a verdict {any_wrong:6.1%}  "
         f"median gain {np.median(gains):+6.1f} %  "
         f"mean difference {differences.mean():+.4f} ± {1.96 * error:.4f}  ({seconds:.0f} s)",
@@ -128,20 +131,28 @@ def scores(sets: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=["scores", "folds", "planted", "fixed"], nargs="*", default=None)
     parser.add_argument("--sets", type=int, default=100)
     parser.add_argument("--power-sets", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1)
     asked = parser.parse_args()
-    scores(1000)
+    families = asked.family or ["scores", "folds", "planted", "fixed"]
+    if "scores" in families:
+        scores(1000)
+    runs = []
+    for what in ("unrelated", "nothing shared"):
+        runs += [(what, what, 2, None, asked.sets)] if "folds" in families else []
+        runs += [(f"{what}, fixed split", what, 2, HOLDOUT, asked.sets)] if "fixed" in families else []
+    if "planted" in families:
+        runs += [(f"planted, {tasks} tasks", "planted", tasks, None, asked.power_sets) for tasks in (2, 4, 8)]
+    if "fixed" in families:
+        runs += [("planted, 8 tasks, fixed split", "planted", 8, HOLDOUT, asked.power_sets)]
     with ProcessPoolExecutor(asked.jobs) as pool:
-        for what in ("unrelated", "nothing shared") if asked.sets else ():
+        for title, what, tasks, holdout, sets in runs:
             began = time.perf_counter()
-            found = list(pool.map(run, [(what, seed, 2) for seed in range(asked.sets)]))
-            report(what, found, time.perf_counter() - began)
-        for tasks in (2, 4, 8):
-            began = time.perf_counter()
-            found = list(pool.map(run, [("planted", seed, tasks) for seed in range(asked.power_sets)]))
-            report(f"planted, {tasks} tasks", found, time.perf_counter() - began)
+            found = list(pool.map(run, [(what, seed, tasks, holdout) for seed in range(sets)]))
+            if found:
+                report(title, found, time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from polytask import Study, load
-from polytask.errors import InputError, RecipeError, RunFolderError
+from polytask.errors import DataError, InputError, RecipeError, RunFolderError
 from polytask.records import StudyRecord
 from polytask.study import Protocol
 
@@ -165,6 +165,50 @@ def test_by_time_every_block_is_tested_by_the_past(table):
     record = study.run()
     assert [fold.repeat for fold in record.folds] == [0, 0, 0]
     assert [fold.n_train for fold in record.folds] == sorted(fold.n_train for fold in record.folds)
+
+
+def test_a_fixed_split_tests_the_same_rows_with_several_seeds(table, tmp_path):
+    parts = np.array(["train", "train", "train", "test", "validation", "train"])[np.arange(180) % 6]
+    options = {"arms": ["single", "joint", "linear"], "protocol": Protocol(split="part"), **QUICK}
+    record = Study(table.assign(part=parts), ["y", "ill"], drop=["who"], out=tmp_path / "run", **options).run()
+    assert [(f.repeat, f.fold, f.n_train, f.n_validation, f.n_test) for f in record.folds] == [
+        (r, 0, 120, 30, 30) for r in range(3)
+    ]
+    assert len({fold.seed for fold in record.folds}) == 3
+    assert "part" not in record.data["inputs"]
+    assert "bootstrap" in record.formulas["verdict"]
+    n_test = table["y"][parts == "test"].notna().sum()
+    assert f"3 trainings of each, {n_test} test labels" in record.verdicts["y"].words
+    linear = record.arms["linear"]
+    assert len(set(linear.errors["y"])) == 1, "ridge has no seed"
+    assert linear.error["y"].low < linear.error["y"].mean < linear.error["y"].high
+    assert record.recommendation.error["y"].low is not None
+
+
+def test_a_holdout_keeps_groups_together_and_draws_them_together(table):
+    study = Study(table, ["z"], arms=["linear"], protocol=Protocol(holdout=0.25, group="who", repeats=3), **QUICK)
+    question = study._open()
+    splits = study.protocol.splits(question.data, question.tasks)
+    assert all((s[2].test == splits[0][2].test).all() for s in splits)
+    who = table["who"].to_numpy()
+    assert not set(who[splits[0][2].test]) & set(who[splits[0][2].train])
+    assert 35 <= len(splits[0][2].test) <= 55
+    kept = study._kept(question.data, question.tasks, *splits[0])
+    assert len(np.unique(kept.groups["z"])) == len(np.unique(who[splits[0][2].test]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "town"}, "must say train, validation or test.*row 0"),
+        ({"split": "part"}, "names no test row"),
+        ({"holdout": 1.5}, "between 0 and 1"),
+        ({"holdout": 0.2, "split": "part"}, "neither a holdout nor a time"),
+    ],
+)
+def test_splits_that_cannot_be_used(table, options, message):
+    with pytest.raises(DataError, match=message):
+        Study(table.assign(part="train"), ["z"], arms=["linear"], protocol=Protocol(**options), **QUICK).run()
 
 
 def test_before_it_ran(table):

@@ -32,7 +32,19 @@ def study(
         str, typer.Option(help="Arms: joint,single,boosting,joint:mmoe@0.5+pcgrad. polytask list arms.")
     ] = "",
     folds: Annotated[int, typer.Option(help="Every row is tested once in so many folds.", min=2)] = 5,
-    repeats: Annotated[int, typer.Option(help="Repetitions of the folds; more if the budget has room.", min=1)] = 1,
+    holdout: Annotated[
+        float | None,
+        typer.Option(help="Instead of folds: one share of the rows is for testing; for large data, say 0.2."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Instead of folds: a column that says train, validation or test of each row.")
+    ] = "",
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            help="Repetitions of the folds (1, and more if the budget has room), or seeds of a fixed split (3).", min=1
+        ),
+    ] = None,
     inputs: Annotated[str, typer.Option(help="Input columns: x,y. All but targets and dropped ones if left out.")] = "",
     drop: Annotated[str, typer.Option(help="Columns that no task may read: id,name.")] = "",
     seed: Annotated[int, typer.Option(help="Of folds and trainings.")] = 0,
@@ -65,7 +77,15 @@ def study(
         arms=separated(arms) or None,
         budget=None if budget.strip().lower() == "none" else budget,
         by=by or None,
-        protocol=Protocol(folds=folds, repeats=repeats, group=group or None, time=time or None, seed=seed),
+        protocol=Protocol(
+            folds=folds,
+            repeats=repeats or 0,
+            group=group or None,
+            time=time or None,
+            seed=seed,
+            holdout=holdout,
+            split=split or None,
+        ),
         out=out,
         resume=resume,
         listener=bar,

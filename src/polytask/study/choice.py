@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+import torch
 
 from polytask.bundle.blend import blended
 from polytask.shapes import Tensor
@@ -111,10 +112,23 @@ class FoldScores:
             self._errors[key] = found
         return self._errors[key]
 
-    def losses(self, candidate: Candidate, task: str) -> np.ndarray | None:
-        """The loss of each validation label."""
-        out = self.outputs(candidate, "validation", task)
-        return None if out is None else losses_of(self.kept, "validation", task, out)
+    def losses(self, candidate: Candidate, task: str, part: str = "validation") -> np.ndarray | None:
+        """The loss of each label of a part."""
+        out = self.outputs(candidate, part, task)
+        return None if out is None else losses_of(self.kept, part, task, out)
+
+    def groups(self, task: str) -> np.ndarray:
+        """The number of what each test label belongs to: its group, or its row where there are no groups."""
+        observed = self.kept.truth["test"][task][1]
+        rows = (observed.nonzero()[:, 0] if observed.ndim > 1 else torch.arange(len(observed))).numpy()
+        known = self.kept.groups.get(task)
+        return rows if known is None else known[rows]
+
+    def constant_loss(self, task: str) -> float:
+        """Mean loss of the best constant of the training labels on the test rows."""
+        bias = self.kept.tasks[task].initial_bias()
+        constant = bias.expand(len(self.kept.truth["test"][task][0]), -1)
+        return float(losses_of(self.kept, "test", task, constant).mean())
 
 
 class Chosen:
@@ -124,6 +138,7 @@ class Chosen:
         final: The candidate of each task, from the validation rows of all folds.
         errors: Per task, the relative error on the test rows of each fold of what was chosen inside that fold.
         counts: Per task, how often each candidate was chosen inside the folds.
+        inside: For each fold, the candidate of each task that was chosen inside it.
     """
 
     def __init__(
@@ -131,8 +146,9 @@ class Chosen:
         final: dict[str, Candidate],
         errors: dict[str, list[float]],
         counts: dict[str, dict[str, int]],
+        inside: Sequence[Mapping[str, Candidate]] = (),
     ):
-        self.final, self.errors, self.counts = final, errors, counts
+        self.final, self.errors, self.counts, self.inside = final, errors, counts, inside
 
 
 def choose_all(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence[str]) -> Chosen:
@@ -145,15 +161,17 @@ def choose_all(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence
     """
     errors: dict[str, list[float]] = {task: [] for task in tasks}
     counts: dict[str, Counter[str]] = {task: Counter() for task in tasks}
+    every = []
     for scores in folds:
         inside = _choose_from([scores], arms, tasks)
+        every.append(inside)
         for task in tasks:
             candidate = inside.get(task)
             errors[task].append(np.nan if candidate is None else scores.error(candidate, "test", task))
             if candidate is not None and task in scores.kept.tasks:
                 counts[task][name_of(candidate)] += 1
     final = _choose_from(folds, arms, tasks)
-    return Chosen(final, errors, {task: dict(count.most_common()) for task, count in counts.items()})
+    return Chosen(final, errors, {task: dict(count.most_common()) for task, count in counts.items()}, every)
 
 
 def _choose_from(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence[str]) -> dict[str, Candidate]:

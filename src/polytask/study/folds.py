@@ -10,7 +10,7 @@ import numpy as np
 
 from polytask.data.batch import ArraySource
 from polytask.data.sources import table_source
-from polytask.data.splits import Split, k_folds
+from polytask.data.splits import Split, holdout, k_folds
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError
 from polytask.records import StudyFold
@@ -28,15 +28,21 @@ Planner = Callable[[Prepared], Plan]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rows are divided.
+    """How rows are divided: by folds, or once and for all, for large data.
 
     Args:
         folds: Number of folds, at least 2; every row is tested once in each repetition.
-        repeats: Repetitions with a new shuffle.
+        repeats: Repetitions with a new shuffle; of a fixed split, with new seeds of the trainings. 0 stands for one of
+            folds, and for three of a fixed split: the verdicts there need them.
         validation: Share of the rows that are not tested which go to early stopping, tuning and choosing.
         group: Column of groups, none of which is on two sides.
         time: Column of times; every block of rows is tested by what came before it.
         seed: Of the splits and of all trainings.
+        holdout: Instead of folds, one share of the rows for testing; with ``time``, the newest.
+        split: Instead of folds, a column that says of each row ``train``, ``validation`` or ``test``.
+
+    Raises:
+        DataError: If two ways of dividing are asked for.
 
     Note:
         Rows at random are dealt so that every part has its share of every class and of every range of numbers, for all
@@ -44,34 +50,86 @@ class Protocol:
     """
 
     folds: int = 5
-    repeats: int = 1
+    repeats: int = 0
     validation: float = 0.15
     group: str | None = None
     time: str | None = None
     seed: int = 0
+    holdout: float | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if self.group and self.time:
             raise DataError("Rows are divided by group or by time, not by both.")
+        if self.split and (self.holdout is not None or self.time):
+            raise DataError(f"Column {self.split!r} says which rows are tested: give neither a holdout nor a time.")
+        if self.holdout is not None and not 0 < self.holdout < 1:
+            raise DataError(
+                f"The share of rows that are held out for testing lies between 0 and 1, got {self.holdout}."
+            )
+        if not self.repeats:
+            object.__setattr__(self, "repeats", _SEEDS if self.is_fixed else 1)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the same rows are tested in every repetition."""
+        return self.split is not None or self.holdout is not None
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether time that is left can go into new shuffles."""
+        return self.repeats == 1 and not self.time and not self.is_fixed
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that say how rows are divided, and are no inputs."""
+        return tuple(column for column in (self.group, self.time, self.split) if column)
 
     def splits(self, data: DataSet, tasks: Sequence[Task]) -> list[tuple[int, int, Split]]:
         """Repetition, fold and rows, in order."""
-        labels = None if self.time else {task.name: data.labels(task) for task in tasks}
-        found = k_folds(
-            len(data),
-            self.folds,
-            validation=self.validation,
-            repeats=1 if self.time else self.repeats,
-            seed=self.seed,
-            labels=labels,
-            groups=data.column(self.group) if self.group else None,
-            times=data.column(self.time) if self.time else None,
-        )
+        labels = None if self.time or self.split else {task.name: data.labels(task) for task in tasks}
+        criteria: dict[str, Any] = {
+            "labels": labels,
+            "groups": data.column(self.group) if self.group else None,
+            "times": data.column(self.time) if self.time else None,
+        }
+        if self.split:
+            fixed = _as_given(data.column(self.split), self.split, self.validation, self.seed, criteria["groups"])
+            return [(repeat, 0, fixed) for repeat in range(self.repeats)]
+        if self.holdout is not None:
+            inner = self.validation * (1 - self.holdout)
+            fixed = holdout(len(data), validation=inner, test=self.holdout, seed=self.seed, **criteria)
+            return [(repeat, 0, fixed) for repeat in range(self.repeats)]
+        repeats = 1 if self.time else self.repeats
+        found = k_folds(len(data), self.folds, validation=self.validation, repeats=repeats, seed=self.seed, **criteria)
         return [(i // self.folds, i % self.folds, split) for i, split in enumerate(found)]
 
     def seed_of(self, repeat: int, fold: int) -> int:
         """The seed of all trainings on a fold, the same for every arm."""
         return self.seed + 1000 * repeat + fold
+
+
+_SEEDS = 3
+_PARTS = ("train", "validation", "test")
+
+
+def _as_given(column: np.ndarray, name: str, validation: float, seed: int, groups: Any) -> Split:
+    """The split that a column says; a share of the training rows validates if it names no validation rows."""
+    parts = np.array([str(value).strip().lower() for value in column])
+    known = np.isin(parts, _PARTS)
+    if not known.all():
+        row = int(np.flatnonzero(~known)[0])
+        raise DataError(
+            f"Column {name!r} must say train, validation or test of every row; row {row} has {column[row]!r}."
+        )
+    train, held_out, test = (np.flatnonzero(parts == part) for part in _PARTS)
+    if not len(train) or not len(test):
+        raise DataError(f"Column {name!r} names no {'train' if not len(train) else 'test'} row; a study needs some.")
+    if not len(held_out):
+        own = None if groups is None else np.asarray(groups)[train]
+        inner = holdout(len(train), validation=validation, seed=seed, groups=own)
+        train, held_out = train[inner.train], train[inner.validation]
+    return Split(train, held_out, test)
 
 
 @dataclass
@@ -82,15 +140,23 @@ class JudgedFold:
         data: What the arms see.
         parts: The rows of ``validation`` and ``test`` by encoding, labels included; no entry for a part without rows.
         record: The fold in the record.
+        groups: The number of each test row's group, if rows are kept together.
     """
 
     data: FoldData
     parts: Mapping[str, Mapping[str, ArraySource]]
     record: StudyFold
+    groups: np.ndarray | None = None
 
 
 def make_fold(
-    data: DataSet, tasks: Sequence[Task], planner: Planner, where: tuple[int, int], seed: int, split: Split
+    data: DataSet,
+    tasks: Sequence[Task],
+    planner: Planner,
+    where: tuple[int, int],
+    seed: int,
+    split: Split,
+    group: str | None = None,
 ) -> JudgedFold:
     """Fit codecs and transforms on the training rows, and make the sources of all parts.
 
@@ -101,6 +167,7 @@ def make_fold(
         where: Repetition and fold.
         seed: Of the trainings.
         split: The rows.
+        group: Column of groups, if rows are kept together.
 
     Raises:
         TargetError: If no task can be learned and tested.
@@ -137,7 +204,8 @@ def make_fold(
         planner=planner,
     )
     record = StudyFold(*where, seed, len(split.train), len(split.validation), len(split.test), absent)
-    return JudgedFold(seen, parts, record)
+    groups = None if group is None else np.unique(data.column(group)[split.test].astype(str), return_inverse=True)[1]
+    return JudgedFold(seen, parts, record, groups)
 
 
 def whole_fold(data: DataSet, tasks: Sequence[Task], planner: Planner, seed: int) -> FoldData:

@@ -23,7 +23,16 @@ from polytask.study.leakage import leak_warnings
 from polytask.study.naming import make_arm
 from polytask.study.opening import Question, open_question
 from polytask.study.pictures import coverage
-from polytask.study.summary import FORMULAS, Outcome, arm_results, pictures, recommendation, study_tasks, verdicts
+from polytask.study.summary import (
+    FIXED_FORMULAS,
+    FORMULAS,
+    Outcome,
+    arm_results,
+    pictures,
+    recommendation,
+    study_tasks,
+    verdicts,
+)
 from polytask.study.trials import KeptFold, Store, Trial, keep_fold, load_answers, load_fold, run_trial
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
@@ -99,9 +108,8 @@ class Study:
         if not self.arms:
             raise RecipeError("A study needs at least one arm.")
         self.by = by
-        self.recipe = _recipe(
-            data, targets, {**settings, "seed": self.protocol.seed}, (self.protocol.group, self.protocol.time, by)
-        )
+        hidden = (*self.protocol.columns, *((by,) if by else ()))
+        self.recipe = _recipe(data, targets, {**settings, "seed": self.protocol.seed}, hidden)
         self.folder = RunFolder(out) if out is not None else None
         self.resume = resume
         self.listener = listener or (lambda *_: None)
@@ -163,7 +171,7 @@ class Study:
             left_out=self.left_out,
             warnings=tuple(warnings),
             coverage=coverage(observed),
-            formulas=FORMULAS,
+            formulas={**FORMULAS, **(FIXED_FORMULAS if outcome.is_fixed else {})},
             data=described,
             settings=self._asked(),
             environment=environment(),
@@ -208,7 +216,7 @@ class Study:
                 f"all of them would take about {budget.planned:.0f} s of the budget of {self.seconds:.0f} s"
             )
         spent = sum(trial.seconds for found in trials.values() for trial in found)
-        may_repeat = self.protocol.repeats == 1 and not self.protocol.time and n_folds == len(splits)
+        may_repeat = self.protocol.may_repeat and n_folds == len(splits)
         repeats = budget.repeats(spent) if may_repeat else 1
         if repeats > 1:
             more = replace(self.protocol, repeats=repeats).splits(data, tasks)[len(splits) :]
@@ -221,7 +229,7 @@ class Study:
             )
             for i, fold in enumerate(kept)
         ]
-        return Outcome(tasks, [fold.record for fold in kept], trials, scores)
+        return Outcome(tasks, [fold.record for fold in kept], trials, scores, self.protocol.is_fixed)
 
     def _go_through(
         self,
@@ -252,7 +260,8 @@ class Study:
         """The fold with its rows; the last one asked for is remembered."""
         where = (repeat, fold)
         if self._made is None or self._made[0] != where:
-            made = make_fold(data, tasks, self._plan, where, self.protocol.seed_of(repeat, fold), split)
+            seed = self.protocol.seed_of(repeat, fold)
+            made = make_fold(data, tasks, self._plan, where, seed, split, self.protocol.group)
             self._made = (where, made)
         return self._made[1]
 
@@ -291,13 +300,13 @@ class Study:
             write_json(self.folder.path / "study.json", record.to_json())
 
 
-def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str | None]) -> Recipe:
+def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str]) -> Recipe:
     """The networks' side of the study as a recipe; columns that say how rows are divided are inputs only if named."""
     known = dict(settings)
     source: dict[str, Any] = {
         key: known.pop(key) for key in ("inputs", "drop", "kinds", "scaling", "row_weights") if key in known
     }
-    hidden = [column for column in columns if column and column not in source.get("inputs", ())]
+    hidden = [column for column in columns if column not in source.get("inputs", ())]
     source["drop"] = [*source.get("drop", ()), *(c for c in hidden if c not in source.get("drop", ()))]
     name = Path(data).stem if isinstance(data, str | Path) else "data"
     if isinstance(data, DataSet):

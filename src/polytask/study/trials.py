@@ -71,11 +71,13 @@ class KeptFold:
         record: The fold in the record.
         tasks: The tasks with their codecs as fitted on it.
         truth: By part and task, ``(targets, observed)`` of the rows with an observed label.
+        groups: By task, the group of each of its test rows; empty if rows are not kept together.
     """
 
     record: StudyFold
     tasks: dict[str, Task]
     truth: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Store:
@@ -146,6 +148,9 @@ def keep_fold(store: Store, tested: JudgedFold) -> KeptFold:
             name: {"targets": sources[""].targets[name][seen], "observed": sources[""].observed[name][seen]}
             for name, seen in rows.items()
         }
+        if part == "test" and tested.groups is not None:
+            for name, seen in rows.items():
+                tree[part][name]["groups"] = torch.from_numpy(tested.groups)[seen]
     content = {
         "record": asdict(record),
         "tasks": [{"options": task.options(), "state": task.state()} for task in tasks],
@@ -170,7 +175,8 @@ def load_fold(store: Store, repeat: int, fold: int) -> KeptFold | None:
         part: {name: (kept["targets"], kept["observed"].bool()) for name, kept in by_task.items()}
         for part, by_task in tree.items()
     }
-    return KeptFold(StudyFold(**content["record"]), tasks, truth)
+    groups = {name: kept["groups"].numpy() for name, kept in tree["test"].items() if "groups" in kept}
+    return KeptFold(StudyFold(**content["record"]), tasks, truth, groups)
 
 
 def load_trial(store: Store, arm: str, repeat: int, fold: int) -> Trial | None:

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from polytask.records import Verdict
-from polytask.study.statistics import Paired, corrected_t, holm
+from polytask.study.statistics import Paired, corrected_t, fixed_split, holm
 
-__all__ = ["Pairs", "judge"]
+__all__ = ["Compared", "Pairs", "RowPairs", "judge"]
 
 LEVEL = 0.05
 """Largest corrected p value of a verdict other than no evidence."""
+
+
+class Compared(Protocol):
+    """A task learned jointly and alone, tested on the same rows."""
+
+    @property
+    def level(self) -> float:
+        """Mean error alone, which gains are shares of."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """What was tested, such as ``10 paired tests``."""
+        ...
+
+    def test(self) -> Paired:
+        """The error alone less the error jointly."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,14 +49,60 @@ class Pairs:
     single: np.ndarray
     test_share: float
 
+    @property
+    def level(self) -> float:
+        """Mean error alone."""
+        both = ~(np.isnan(self.joint) | np.isnan(self.single))
+        return float(self.single[both].mean()) if both.any() else 0.0
 
-def judge(
-    pairs: Mapping[str, Pairs], joint: str, single: str, recommended: Mapping[str, str] | None = None
-) -> dict[str, Verdict]:
-    """A verdict for each task, from the corrected resampled t test, with Holm's correction for the number of tasks.
+    @property
+    def words(self) -> str:
+        """Number of folds."""
+        return f"{int((~(np.isnan(self.joint) | np.isnan(self.single))).sum())} paired tests"
+
+    def test(self) -> Paired:
+        """By the corrected resampled t test."""
+        return corrected_t(self.single - self.joint, self.test_share)
+
+
+@dataclass(frozen=True)
+class RowPairs:
+    """The losses of a task learned jointly and alone on the test rows of one split, over several seeds.
 
     Args:
-        pairs: Errors by task.
+        joint: Loss of each test label over the mean loss of the best constant, ``[S, N]``.
+        single: The same of the single model.
+        groups: What each label belongs to, ``[N]``.
+        test_share: Test rows over training rows.
+    """
+
+    joint: np.ndarray
+    single: np.ndarray
+    groups: np.ndarray
+    test_share: float
+
+    @property
+    def level(self) -> float:
+        """Mean error alone."""
+        return float(self.single.mean()) if self.single.size else 0.0
+
+    @property
+    def words(self) -> str:
+        """Number of trainings and of test labels."""
+        return f"{len(self.joint)} trainings of each, {len(self.groups):,} test labels"
+
+    def test(self) -> Paired:
+        """By a bootstrap over groups and seeds."""
+        return fixed_split(self.single - self.joint, self.groups, self.test_share)
+
+
+def judge(
+    pairs: Mapping[str, Compared], joint: str, single: str, recommended: Mapping[str, str] | None = None
+) -> dict[str, Verdict]:
+    """A verdict for each task, from a test of paired differences, with Holm's correction for the number of tasks.
+
+    Args:
+        pairs: Errors by task, with their test.
         joint: Name of the joint arm.
         single: Name of the single arm.
         recommended: The arm that should serve each task.
@@ -51,12 +116,11 @@ def judge(
         >>> found["a"].verdict, found["b"].verdict
         ('helped', 'no evidence')
     """
-    tests = {task: corrected_t(p.single - p.joint, p.test_share) for task, p in pairs.items()}
+    tests = {task: p.test() for task, p in pairs.items()}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
     verdicts = {}
     for task, test in tests.items():
-        both = ~(np.isnan(pairs[task].joint) | np.isnan(pairs[task].single))
-        level = float(pairs[task].single[both].mean()) if both.any() else 0.0
+        level = pairs[task].level
         name = "no evidence"
         if corrected[task] <= LEVEL:
             name = "helped" if test.mean > 0 else "hurt"
@@ -72,7 +136,7 @@ def judge(
             joint=joint,
             single=single,
             recommendation=(recommended or {}).get(task, ""),
-            words=_words(task, name, gain, low, high, test),
+            words=_words(task, name, gain, low, high, pairs[task].words),
         )
     return verdicts
 
@@ -81,13 +145,13 @@ def _numbers(test: Paired) -> Sequence[float]:
     return test.mean, test.low, test.high
 
 
-def _words(task: str, verdict: str, gain: float | None, low: float | None, high: float | None, test: Paired) -> str:
+def _words(task: str, verdict: str, gain: float | None, low: float | None, high: float | None, tested: str) -> str:
     if gain is None:
         return f"{task}: no evidence; the joint and the single model were not both tested on any fold."
     if low is None or high is None:
-        return f"{task}: no evidence; {test.n} paired tests are too few to tell."
+        return f"{task}: no evidence; {tested} are too few to tell."
     size = f"{abs(gain):.1f} %"
-    sure = f"95 % interval {low:+.1f} to {high:+.1f} %, {test.n} paired tests"
+    sure = f"95 % interval {low:+.1f} to {high:+.1f} %, {tested}"
     if verdict == "helped":
         return f"{task}: learning jointly helped; the error is {size} smaller than alone ({sure})."
     if verdict == "hurt":

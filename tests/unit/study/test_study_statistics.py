@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from polytask.study.statistics import corrected_t, gain_of, holm, interval_of, mean_ranks, relative_gain
+from polytask.study.statistics import corrected_t, fixed_split, gain_of, holm, interval_of, mean_ranks, relative_gain
 
 
 @pytest.mark.parametrize(("n", "share"), [(3, 0.25), (5, 0.25), (10, 0.111), (25, 0.5)])
@@ -113,3 +113,47 @@ def test_interval_of_folds():
     assert found.low < 0.5 < 0.7 < found.high
     assert interval_of([None, None], 0.25).mean is None
     assert interval_of([0.5], 0.25).low is None
+
+
+def test_a_fixed_split_gives_the_standard_error_of_a_mean_where_seeds_do_not_matter():
+    d = np.random.default_rng(0).normal(0.05, 1.0, 3000)
+    found = fixed_split(np.stack([d] * 4), np.arange(3000), 0.0)
+    plain = stats.ttest_1samp(d, 0.0)
+    assert found.p == pytest.approx(plain.pvalue, rel=0.2)
+    assert found.high - found.mean == pytest.approx(1.96 * d.std(ddof=1) / 3000**0.5, rel=0.08)
+
+
+def test_seeds_that_differ_count_as_few():
+    offsets = np.array([0.4, 0.1, 0.25])[:, None]
+    values = offsets + 0.01 * np.random.default_rng(0).normal(size=(3, 5000))
+    found = fixed_split(values, np.arange(5000), 0.2)
+    assert found.p == pytest.approx(stats.ttest_1samp(offsets[:, 0], 0.0).pvalue, rel=0.1)
+
+
+def test_rows_of_a_group_are_no_evidence_of_their_own():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 100)
+    values = np.stack([rng.normal(size=20)[groups]] * 3)
+    means = values[0].reshape(20, 100).mean(1)
+    found = fixed_split(values, groups, 0.0)
+    assert found.high - found.mean == pytest.approx(2.09 * means.std(ddof=1) / 20**0.5, rel=0.1)
+    assert fixed_split(values, np.arange(2000), 0.0).high - found.mean < 0.5 * (found.high - found.mean)
+
+
+def test_false_alarms_of_a_fixed_split_are_at_most_five_percent():
+    # A model's luck: of its seed, common to all rows; of the training rows, common to all seeds; of each test row.
+    rng = np.random.default_rng(3)
+    n, share, wrong = 60, 0.3, 0
+    for _ in range(600):
+        rows = rng.normal(size=n)
+        luck = rng.normal() * np.sqrt(share / n)
+        values = luck + rows + 0.1 * rng.normal(size=(3, 1)) + 0.5 * rng.normal(size=(3, n))
+        wrong += fixed_split(values, np.arange(n), share).p < 0.05
+    assert wrong / 600 < 0.065
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 50)), np.zeros((3, 2)), np.zeros((0, 0))])
+def test_few_trainings_or_rows_prove_nothing(values):
+    found = fixed_split(values, np.arange(values.shape[1]), 0.2)
+    assert found.p == 1.0
+    assert found.high == np.inf
