@@ -52,7 +52,16 @@ class TargetError(DataError):
 
 
 class InputError(DataError):
-    """An input column, image or array cannot be used."""
+    """An input column, image or array cannot be used.
+
+    Args:
+        message: Who needs what, got what, and what to do.
+        column: The column that it is about, for programs that answer other programs.
+    """
+
+    def __init__(self, message: str, column: str | None = None):
+        super().__init__(message)
+        self.column = column
 
 
 class RecipeError(PolytaskError, ValueError):

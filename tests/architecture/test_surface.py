@@ -5,7 +5,7 @@ import sys
 
 import polytask
 
-HEAVY = ("torch", "pandas", "sklearn", "scipy", "numpy", "optuna", "ray")
+HEAVY = ("torch", "pandas", "sklearn", "scipy", "numpy", "optuna", "ray", "fastapi", "uvicorn")
 
 
 def test_public_names() -> None:

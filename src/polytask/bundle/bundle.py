@@ -244,8 +244,13 @@ def _rehearse(bundle: Bundle) -> None:
         if transforms:
             names = {name for transform in transforms for name in transform.names}
             answered = {task for model in bundle.models if source in model.sources for task in model.tasks}
-            asked = [task.name for task in bundle.tasks if task.name in answered]
-            bundle.predict({name: np.full(2, None, dtype=object) for name in names}, asked, source)
+            asked = [task for task in bundle.tasks if task.name in answered]
+            rows = {name: np.full(2, None, dtype=object) for name in names}
+            for name, out in bundle._outputs(rows, source, asked).items():
+                task = bundle.task(name)
+                if out.shape[1] != task.n_outputs:
+                    raise BundleError(f"Task {name!r} has {task.n_outputs} outputs, but its model has {out.shape[1]}.")
+                task.decode(out)
 
 
 def _read_model(entry: Mapping[str, Any], reading: Reading) -> BundledModel:

@@ -44,7 +44,8 @@ def check_finite(numbers: np.ndarray, values: pd.Series[Any], name: str) -> None
     if infinite.any():
         row = values.index[int(infinite.argmax())]
         raise InputError(
-            f"Column {name!r}, row {row}: the value is infinite. Replace it by a number, or by a missing value."
+            f"Column {name!r}, row {row}: the value is infinite. Replace it by a number, or by a missing value.",
+            name,
         )
 
 
@@ -53,7 +54,7 @@ def _numbers(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
     if types.is_timedelta64_dtype(values):
         return {"": values.dt.total_seconds().to_numpy(dtype=np.float64)}
     if types.is_datetime64_any_dtype(values):
-        raise InputError(f"Column {name!r} holds numbers, got dates.")
+        raise InputError(f"Column {name!r} holds numbers, got dates.", name)
     if types.is_numeric_dtype(values) or types.is_bool_dtype(values):
         return {"": values.to_numpy(dtype=np.float64, na_value=np.nan)}
     codes, distinct = pd.factorize(values)
@@ -74,7 +75,7 @@ def _truths(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
 
 def _dates(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
     if pd.api.types.is_numeric_dtype(values) and values.notna().any():
-        raise InputError(f"Column {name!r} holds dates, got numbers.")
+        raise InputError(f"Column {name!r} holds dates, got numbers.", name)
     parsed = values
     if not pd.api.types.is_datetime64_any_dtype(values):
         parsed = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
@@ -106,7 +107,8 @@ def _check_parsed(values: pd.Series[Any], parsed: pd.Series[Any], name: str, wha
         first = int(wrong.argmax())
         raise InputError(
             f"Column {name!r} holds {what}, but row {values.index[first]} has {values.iloc[first]!r}. "
-            "Correct it, or make the column categorical."
+            "Correct it, or make the column categorical.",
+            name,
         )
 
 

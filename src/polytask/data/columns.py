@@ -192,7 +192,8 @@ class NumericColumn:
             if not finite.all():
                 worst = int(finite.argmin())
                 raise InputError(
-                    f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]!r} is too large a number."
+                    f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]!r} is too large a number.",
+                    self.name,
                 )
             out[:, j] = scaled
         if self.has_indicator:

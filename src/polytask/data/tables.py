@@ -17,7 +17,7 @@ import pandas as pd
 from polytask.errors import DataError, MissingExtraError
 from polytask.storage import whole_file
 
-__all__ = ["Table", "TableLike", "open_table", "read_table", "write_table"]
+__all__ = ["FrameTable", "Table", "TableLike", "open_table", "read_table", "write_table"]
 
 TableLike: TypeAlias = Any
 """A path, a pandas, polars or pyarrow table, a dict of arrays, a 2-D array, or a :class:`Table`."""
@@ -75,19 +75,32 @@ def check_names(names: Sequence[str], origin: str) -> None:
         raise DataError(f"{origin} has no columns.")
 
 
-class _PandasTable(Table):
-    def __init__(self, frame: pd.DataFrame, origin: str, is_positional: bool = False):
+class FrameTable(Table):
+    """A pandas frame, or the rows of a longer one.
+
+    Args:
+        frame: The rows.
+        origin: See :class:`Table`.
+        is_positional: See :class:`Table`.
+        first_row: Number of the first row in the longer table, for messages.
+    """
+
+    def __init__(self, frame: pd.DataFrame, origin: str, is_positional: bool = False, first_row: int = 0):
         super().__init__([str(name) for name in frame.columns], origin, is_positional)
         self._frame = frame
+        self._index = pd.RangeIndex(first_row, first_row + len(frame))
         self._position = {name: i for i, name in enumerate(self.names)}
 
     def __len__(self) -> int:
+        """Number of rows."""
         return len(self._frame)
 
     def column(self, name: str) -> pd.Series[Any]:
-        return self._frame.iloc[:, self._position[name]].reset_index(drop=True)
+        """One column."""
+        return self._frame.iloc[:, self._position[name]].set_axis(self._index)
 
     def frame(self) -> pd.DataFrame:
+        """The frame with its columns' names as texts."""
         return self._frame.set_axis(list(self.names), axis=1)
 
 
@@ -174,11 +187,11 @@ def open_table(
     elif isinstance(data, (str, os.PathLike)):
         table = _open_file(Path(data), header, separator, missing, skip_rows)
     elif isinstance(data, pd.DataFrame):
-        table = _PandasTable(data, "The pandas table")
+        table = FrameTable(data, "The pandas table")
     elif isinstance(data, Mapping):
-        table = _PandasTable(_frame_of_arrays(data), "The dict of arrays")
+        table = FrameTable(_frame_of_arrays(data), "The dict of arrays")
     elif isinstance(data, (np.ndarray, list, tuple)) or type(data).__module__.partition(".")[0] == "torch":
-        table = _PandasTable(_frame_of_matrix(data), "The array", is_positional=True)
+        table = FrameTable(_frame_of_matrix(data), "The array", is_positional=True)
     else:
         table = _open_foreign(data)
     if len(table) == 0:
@@ -210,7 +223,7 @@ def _open_file(path: Path, header: bool, separator: str | None, missing: Sequenc
     if kind in _ARROW:
         return _open_feather(path)
     if kind in _TEXT:
-        return _PandasTable(_read_text(path, header, separator or _TEXT[kind], missing, skip_rows), str(path))
+        return FrameTable(_read_text(path, header, separator or _TEXT[kind], missing, skip_rows), str(path))
     known = ", ".join(sorted([*_TEXT, *_PARQUET, *_ARROW]))
     raise DataError(
         f"{path} has the extension {kind!r}, which is no known table format. Known: {known} (text also .gz)."

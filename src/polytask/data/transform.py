@@ -109,6 +109,12 @@ class TableTransform:
         """Number of codes of each categorical column, in the order of the ``categorical`` tensor."""
         return {column.name: column.cardinality for column in self._categorical}
 
+    @property
+    def read(self) -> dict[str, NumericColumn | CategoricalColumn]:
+        """The columns that are read, as they were learned, by name; those that were left out are not among them."""
+        columns: list[NumericColumn | CategoricalColumn] = [*self._numeric, *self._categorical]
+        return {column.name: column for column in columns}
+
     def fit(self, data: TableLike, rows: np.ndarray | None = None) -> Self:
         """Learn from the training rows.
 
@@ -210,7 +216,8 @@ class TableTransform:
         missing = [name for name in needed if name not in table]
         if missing:
             raise InputError(
-                f"{table.origin} lacks {_listed(missing)}, which training had. It has {_listed(table.names)}."
+                f"{table.origin} lacks {_listed(missing)}, which training had. It has {_listed(table.names)}.",
+                missing[0],
             )
         return {name: name for name in needed}
 

@@ -1,0 +1,103 @@
+"""A server that stops without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from polytask.bundle import Bundle
+from polytask.errors import PolytaskError
+from polytask.serving.app import Service, make_app
+from polytask.serving.limits import Limits
+
+__all__ = ["Server", "serve"]
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which says that it is not ready before it stops to take requests, and answers those that it has.
+
+    Args:
+        service: What is served.
+        host: Address to listen on.
+        port: Port; any free one if 0.
+        when_ready: Told the address once requests are taken.
+    """
+
+    def __init__(self, service: Service, host: str, port: int, when_ready: Callable[[str], None] | None = None):
+        config = uvicorn.Config(
+            make_app(service),
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            h11_max_incomplete_event_size=64 << 10,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=round(service.limits.seconds) + 1,
+        )
+        super().__init__(config)
+        self.service, self._when_ready = service, when_ready
+        self._drain: asyncio.TimerHandle | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self.started and self._when_ready is not None:
+            self._when_ready(self.url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the drain; the second one ends it."""
+        if not self.service.is_draining and self.service.limits.drain_seconds > 0:
+            self.service.is_draining = True
+            self._captured_signals.append(sig)
+            self._loop.call_soon_threadsafe(
+                self._loop.call_later, self.service.limits.drain_seconds, setattr, self, "should_exit", True
+            )
+            return
+        self.service.is_draining = True
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    bundle: Bundle,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    api_key: str | None = None,
+    when_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a bundle until a signal comes; what was taken by then is answered.
+
+    Args:
+        bundle: The bundle.
+        host: Address to listen on; this machine only unless told otherwise.
+        port: Port; any free one if 0.
+        limits: What is taken from a client.
+        api_key: Clients must send it.
+        when_ready: Told the address once requests are taken.
+
+    Raises:
+        PolytaskError: If the address cannot be listened on.
+    """
+    server = Server(Service(bundle, limits or Limits(), api_key), host, port, when_ready)
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise PolytaskError(f"Cannot listen on {host}:{port}: {error}. Choose another --port or --host.") from error
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:  # uvicorn raises the signal again once all is answered
+        pass
+    finally:
+        listening.close()
