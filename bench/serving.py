@@ -132,10 +132,8 @@ def measure(pool, servers, bodies, expected, options) -> None:
 def check(pool, url, bodies, expected, n_requests: int) -> None:
     began = time.perf_counter()
     seconds, wrong = pool.submit(clients, url, bodies, expected, 64, n_requests // 64, 99).result()
-    took = time.perf_counter() - began
-    print(
-        f"{len(seconds):,} requests of 64 clients in {took:.0f} s: {wrong} wrong, 0 lost of {n_requests // 64 * 64:,} sent."
-    )
+    took, sent = time.perf_counter() - began, n_requests // 64 * 64
+    print(f"{sent:,} requests of 64 clients in {took:.0f} s: {wrong} wrong or mixed up, {sent - len(seconds)} lost.")
 
 
 if __name__ == "__main__":
