@@ -202,13 +202,29 @@ def test_a_holdout_keeps_groups_together_and_draws_them_together(table):
     [
         ({"split": "town"}, "must say train, validation or test.*row 0"),
         ({"split": "part"}, "names no test row"),
+        ({"split": "sides", "group": "who"}, "60 groups on both sides"),
         ({"holdout": 1.5}, "between 0 and 1"),
         ({"holdout": 0.2, "split": "part"}, "neither a holdout nor a time"),
     ],
 )
 def test_splits_that_cannot_be_used(table, options, message):
+    split = table.assign(part="train", sides=np.where(np.arange(180) % 3, "train", "test"))
     with pytest.raises(DataError, match=message):
-        Study(table.assign(part="train"), ["z"], arms=["linear"], protocol=Protocol(**options), **QUICK).run()
+        Study(split, ["z"], arms=["linear"], protocol=Protocol(**options), **QUICK).run()
+
+
+def test_molecules_are_read_again_by_the_bundle(tmp_path):
+    rng = np.random.default_rng(0)
+    smiles = ["".join(rng.choice(["C", "O", "N", "CC(=O)"], 5)) for _ in range(90)]
+    y = np.array([text.count("N") for text in smiles]) + 0.1 * rng.normal(size=90)
+    frame = pd.DataFrame({"number": [f"molecule number {i}" for i in range(90)], "smiles": smiles, "y": y, "z": -y})
+    options = {"kinds": {"smiles": "molecule"}, "protocol": Protocol(folds=2), "out": tmp_path / "run", **QUICK}
+    study = Study(frame, ["y", "z"], arms=["joint", "linear", "boosting"], **options)
+    study.run()
+    answers = load(tmp_path / "run").predict_frame(frame[["smiles"]])
+    assert np.corrcoef(answers["y"], y)[0, 1] > 0.6
+    with pytest.raises(InputError, match="row 1 has 'C1C'"):
+        study.bundle.predict(pd.DataFrame({"smiles": ["CO", "C1C"]}))
 
 
 def test_before_it_ran(table):

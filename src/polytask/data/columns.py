@@ -14,9 +14,9 @@ from polytask.errors import InputError
 
 __all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
 
-Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date"]
+Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
-KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date")
+KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule")
 
 _TEXT_SHARE = 0.5
 _TEXT_DISTINCT = 20

@@ -1,4 +1,4 @@
-"""Columns of a table to the two tensors that a table encoder reads."""
+"""Columns of a table to the tensors that a table encoder reads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from polytask.data.columns import KINDS, CategoricalColumn, Kind, NumericColumn, Scaling, infer_kind
+from polytask.data.molecules import MoleculeColumn
 from polytask.data.tables import Table, TableLike, open_table
 from polytask.errors import InputError, RecipeError, UnknownNameError
 from polytask.shapes import Tensor
@@ -27,20 +28,21 @@ class TableTransform:
     notes. Booleans become -1 and 1. Dates become their timestamp, year, month, day of week, sine and cosine of the
     day of the year, and hour. Categories become codes: 0 missing, 1 rare or never seen, known ones from 2 on.
     Columns that say nothing are left out with a note: constant ones, empty ones, and texts that are nearly all
-    different (names, identifiers, free text), unless their kind is given as categorical.
+    different (names, identifiers, free text), unless their kind is given as categorical or molecule. Molecules
+    (SMILES) become bits of a fingerprint.
 
     Args:
         columns: Names of the input columns; all if ``None``.
         kinds: Kind of single columns, where the inferred one is not wanted: ``numeric``, ``boolean``,
-            ``categorical``, ``date``.
+            ``categorical``, ``date``, ``molecule``.
         scaling: ``standard`` (mean and standard deviation), ``robust`` (median and interquartile range) or
             ``quantile`` (normal scores).
         min_count: A category that is rarer than this in training counts as rare.
         max_categories: Of one column; the rarest beyond count as rare.
 
     Shape:
-        :meth:`transform` gives ``{"numeric": float32 [N, n_numeric], "categorical": int64 [N, len(cardinalities)]}``,
-        without the one that has no columns.
+        :meth:`transform` gives ``{"numeric": float32 [N, n_numeric], "molecule": float32 [N, n_bits], "categorical":
+        int64 [N, len(cardinalities)]}``, without those that have no columns.
 
     Example:
         >>> table = {"age": [30.0, 50.0, None], "town": ["Bern", "Bern", "Graz"], "id": [7, 7, 7]}
@@ -80,6 +82,7 @@ class TableTransform:
             raise RecipeError("min_count and max_categories need to be at least 1.")
         self._names: tuple[str, ...] = ()
         self._numeric: list[NumericColumn] = []
+        self._molecules: list[MoleculeColumn] = []
         self._categorical: list[CategoricalColumn] = []
         self.notes: list[str] = []
         """What :meth:`fit` has to say about columns that it left out."""
@@ -103,6 +106,11 @@ class TableTransform:
     def n_numeric(self) -> int:
         """Width of the ``numeric`` tensor."""
         return len(self.numeric_names)
+
+    @property
+    def n_bits(self) -> int:
+        """Width of the ``molecule`` tensor."""
+        return sum(len(column.bits) for column in self._molecules)
 
     @property
     def cardinalities(self) -> dict[str, int]:
@@ -131,7 +139,7 @@ class TableTransform:
         for name in (*names, *self.kinds):
             if name not in table:
                 raise InputError(str(UnknownNameError("input column", name, table.names)))
-        numeric, categorical, notes = [], [], []
+        numeric, molecules, categorical, notes = [], [], [], []
         for name in names:
             values = _rows_of(table.column(name), rows)
             fitted, reason = self._fit_column(name, values)
@@ -139,20 +147,28 @@ class TableTransform:
                 notes.append(f"Column {name!r} is left out: {reason}.")
             elif isinstance(fitted, NumericColumn):
                 numeric.append(fitted)
+            elif isinstance(fitted, MoleculeColumn):
+                molecules.append(fitted)
             elif isinstance(fitted, CategoricalColumn):
                 categorical.append(fitted)
-        if not numeric and not categorical:
+        if not numeric and not molecules and not categorical:
             raise InputError("No input column is left. " + " ".join(notes))
-        self._names, self._numeric, self._categorical, self.notes = tuple(names), numeric, categorical, notes
+        self._names, self.notes = tuple(names), notes
+        self._numeric, self._molecules, self._categorical = numeric, molecules, categorical
         return self
 
-    def _fit_column(self, name: str, values: pd.Series[Any]) -> tuple[NumericColumn | CategoricalColumn | None, str]:
+    def _fit_column(
+        self, name: str, values: pd.Series[Any]
+    ) -> tuple[NumericColumn | MoleculeColumn | CategoricalColumn | None, str]:
         """The column as learned, or the reason why it is left out."""
         kind = self.kinds.get(name) or infer_kind(values, name)
         if kind == "empty" or values.isna().all():
             return None, "it has no value in the training rows"
         if kind == "text":
             return None, "its texts are nearly all different; make it categorical to use it all the same"
+        if kind == "molecule":
+            molecules = MoleculeColumn.fit(name, values)
+            return (molecules, "") if molecules.bits else (None, "its molecules are all alike in the training rows")
         if kind == "categorical":
             column, is_constant = CategoricalColumn.fit(name, values, self.min_count, self.max_categories)
             if is_constant:
@@ -192,6 +208,12 @@ class TableTransform:
                 if n_imputed and notes is not None:
                     notes.append(f"Column {column.name!r}: {n_imputed} missing replaced by the training median.")
             tensors["numeric"] = torch.from_numpy(numeric)
+        if self._molecules:
+            bits = np.empty((n_rows, self.n_bits), dtype=np.float32)
+            stops = np.cumsum([0, *(len(column.bits) for column in self._molecules)])
+            for molecule, start, stop in zip(self._molecules, stops, stops[1:], strict=False):
+                molecule.encode(_rows_of(table.column(found[molecule.name]), rows), bits[:, start:stop])
+            tensors["molecule"] = torch.from_numpy(bits)
         if self._categorical:
             codes = np.empty((n_rows, len(self._categorical)), dtype=np.int64)
             for j, categorical in enumerate(self._categorical):
@@ -212,7 +234,7 @@ class TableTransform:
                     f"{_listed(self._names)}."
                 )
             return dict(zip(self._names, table.names, strict=True))
-        needed = [*(column.name for column in self._numeric), *(column.name for column in self._categorical)]
+        needed = [column.name for column in (*self._numeric, *self._molecules, *self._categorical)]
         missing = [name for name in needed if name not in table]
         if missing:
             raise InputError(
@@ -231,10 +253,14 @@ class TableTransform:
             {'numeric': (1, 2), 'categorical': (0,)}
         """
         owners = [column.name for column in self._numeric for _ in column.features]
-        return {
+        places = {
             "numeric": tuple(i for i, owner in enumerate(owners) if owner in names),
             "categorical": tuple(i for i, column in enumerate(self._categorical) if column.name in names),
         }
+        if self._molecules:
+            atoms = [column.name for column in self._molecules for _ in column.bits]
+            places["molecule"] = tuple(i for i, owner in enumerate(atoms) if owner in names)
+        return places
 
     def state(self) -> dict[str, Any]:
         """Options and all that was learned, as JSON can hold it."""
@@ -246,6 +272,7 @@ class TableTransform:
             "max_categories": self.max_categories,
             "names": list(self._names),
             "numeric": [column.state() for column in self._numeric],
+            "molecules": [column.state() for column in self._molecules],
             "categorical": [column.state() for column in self._categorical],
             "notes": list(self.notes),
         }
@@ -259,6 +286,8 @@ class TableTransform:
         self.max_categories = state["max_categories"]
         self._names = tuple(state["names"])
         self._numeric = [NumericColumn.from_state(column) for column in state["numeric"]]
+        # Bundles from before there were molecules have none.
+        self._molecules = [MoleculeColumn.from_state(column) for column in state.get("molecules", ())]
         self._categorical = [CategoricalColumn.from_state(column) for column in state["categorical"]]
         self.notes = list(state["notes"])
         return self

@@ -125,6 +125,13 @@ def _as_given(column: np.ndarray, name: str, validation: float, seed: int, group
     train, held_out, test = (np.flatnonzero(parts == part) for part in _PARTS)
     if not len(train) or not len(test):
         raise DataError(f"Column {name!r} names no {'train' if not len(train) else 'test'} row; a study needs some.")
+    if groups is not None:
+        keys = np.asarray(groups).astype(str)
+        if len(both := np.intersect1d(keys[np.concatenate([train, held_out])], keys[test])):
+            raise DataError(
+                f"Column {name!r} has {len(both)} groups on both sides, such as {both[0]!r}. Move their rows, or "
+                "divide them by --holdout with --group."
+            )
     if not len(held_out):
         own = None if groups is None else np.asarray(groups)[train]
         inner = holdout(len(train), validation=validation, seed=seed, groups=own)

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 
 from polytask.data.checks import check_targets
+from polytask.data.columns import infer_kind
+from polytask.data.molecules import canonical
+from polytask.data.splits import Split
 from polytask.data.tables import Table
 from polytask.study.opening import LongData
 from polytask.tasks.task import Task
@@ -32,7 +35,13 @@ _ENTITY = re.compile(
 Warnings = list[dict[str, Any]]
 
 
-def leak_warnings(data: DataSet, tasks: Sequence[Task], group: str | None = None, time: str | None = None) -> Warnings:
+def leak_warnings(
+    data: DataSet,
+    tasks: Sequence[Task],
+    group: str | None = None,
+    time: str | None = None,
+    split: Split | None = None,
+) -> Warnings:
     """Look for the same entity or row on both sides, inputs that give a target away, and targets that are copies.
 
     Args:
@@ -40,6 +49,7 @@ def leak_warnings(data: DataSet, tasks: Sequence[Task], group: str | None = None
         tasks: The tasks.
         group: Column by which rows are kept together, if any.
         time: Column of times, if any.
+        split: The first of the divisions, in which what is on both sides is counted.
 
     Raises:
         InputError: If an input is certainly a copy of a target.
@@ -55,13 +65,13 @@ def leak_warnings(data: DataSet, tasks: Sequence[Task], group: str | None = None
         ('giveaway', ['echo'])
     """
     if isinstance(data, LongData):
-        return leak_warnings(data.plain, data.asked, group, time)
+        return leak_warnings(data.plain, data.asked, group, time, split)
     if not isinstance(data, TableData):
         return []
     check_targets(data.table, tasks, data.inputs)
-    found = [*_giveaways(data, tasks), *_copies(data.table, tasks), *_repeated(data, tasks, group)]
+    found = [*_giveaways(data, tasks), *_copies(data.table, tasks), *_repeated(data, tasks, group, split)]
     if group is None and time is None:
-        found += _entities(data)
+        found += _entities(data, split)
     order = ("warning", "note")
     return sorted(found, key=lambda warning: order.index(warning["severity"]))
 
@@ -166,35 +176,46 @@ def _copies(table: Table, tasks: Sequence[Task]) -> Warnings:
     return found
 
 
-def _repeated(data: TableData, tasks: Sequence[Task], group: str | None) -> Warnings:
+def _repeated(data: TableData, tasks: Sequence[Task], group: str | None, split: Split | None) -> Warnings:
     """Rows with the same inputs, which may fall on both sides."""
     table = data.table
-    inputs = _hashes(table, data.inputs)
+    names = [name for name in data.inputs if not _is_free_text(data, name)]
+    inputs = _hashes(data, names) if names else None
     if inputs is None:
         return []
     n_same = int(pd.Series(inputs).duplicated(keep=False).sum())
-    if not n_same:
+    if not n_same or (group is not None and _is_within(inputs, table.column(group))):
         return []
     targets = [target for task in tasks for target in task.targets]
-    whole = _hashes(table, [*data.inputs, *targets])
+    whole = _hashes(data, [*names, *targets])
     n_whole = 0 if whole is None else int(pd.Series(whole).duplicated(keep=False).sum())
-    share = n_same / len(table)
-    several = len(np.unique(inputs)) < len(inputs) and group is not None
-    if several and _is_within(inputs, table.column(group)):  # type: ignore[arg-type]
-        return []
+    share, where = n_same / len(table), "may be on both sides"
+    if split is not None:
+        n_both = int(np.isin(inputs[split.test], inputs[split.train]).sum())
+        share = n_both / len(split.test)
+        where = f"{n_both:,} of the {len(split.test):,} test rows of the first fold have one among the training rows"
+    what = "molecule" if any(data.transform.kinds.get(name) == "molecule" for name in names) else "inputs"
     words = (
-        f"{n_same:,} of {len(table):,} rows have the same inputs as another row ({n_whole:,} the same targets too), "
-        "and may be on both sides. If they are the same thing, drop the copies or give --group."
+        f"{n_same:,} of {len(table):,} rows have the same {what} as another row ({n_whole:,} the same targets too); "
+        f"{where}. If they are the same thing, drop the copies or give --group."
     )
     return [_warning("duplicates", "warning" if share > 0.05 else "note", words)]
 
 
-def _hashes(table: Table, names: Sequence[str]) -> np.ndarray | None:
-    """A hash of each row; ``None`` if a column cannot be hashed."""
-    total = np.zeros(len(table), dtype=np.uint64)
+def _is_free_text(data: TableData, name: str) -> bool:
+    """Whether no model reads the column, as names and identifiers, which would tell copies apart."""
+    return name not in data.transform.kinds and infer_kind(data.table.column(name), name) == "text"
+
+
+def _hashes(data: TableData, names: Sequence[str]) -> np.ndarray | None:
+    """A hash of each row, the same for a molecule however it is written; ``None`` if a column cannot be hashed."""
+    total = np.zeros(len(data.table), dtype=np.uint64)
     for position, name in enumerate(names):
+        values = data.table.column(name)
+        if data.transform.kinds.get(name) == "molecule" and name in data.inputs:
+            values = pd.Series(canonical(name, values), dtype=object)
         try:
-            own = pd.util.hash_pandas_object(table.column(name), index=False).to_numpy()
+            own = pd.util.hash_pandas_object(values, index=False).to_numpy()
         except TypeError:
             return None
         total = total * np.uint64(1_000_003) + own * np.uint64(2 * position + 1)
@@ -207,7 +228,7 @@ def _is_within(hashes: np.ndarray, groups: pd.Series[Any]) -> bool:
     return not pairs["row"].duplicated().any()
 
 
-def _entities(data: TableData) -> Warnings:
+def _entities(data: TableData, split: Split | None) -> Warnings:
     """Columns that name things which have several rows each."""
     found = []
     for name in data.table.names:
@@ -215,12 +236,19 @@ def _entities(data: TableData) -> Warnings:
         if not _ENTITY.search(_words(name)) or pd.api.types.is_float_dtype(values):
             continue
         n_values, n_rows = values.nunique(), int(values.notna().sum())
-        if 5 <= n_values <= n_rows / 2:
-            words = (
-                f"Column {name!r} seems to name things that have about {n_rows / n_values:.0f} rows each; rows of the "
-                f"same one will be on both sides. If so, give --group {name}."
-            )
-            found.append(_warning("entity", "warning", words, None, [name]))
+        if not 5 <= n_values <= n_rows / 2:
+            continue
+        where = "rows of the same one will be on both sides"
+        if split is not None:
+            sides = [set(values.iloc[rows].dropna()) for rows in (split.train, split.test)]
+            if not (n_both := len(sides[0] & sides[1])):
+                continue
+            where = f"of {n_both:,} of its {n_values:,} values, rows are on both sides"
+        words = (
+            f"Column {name!r} seems to name things that have about {n_rows / n_values:.0f} rows each; {where}. "
+            f"If so, give --group {name}."
+        )
+        found.append(_warning("entity", "warning", words, None, [name]))
     return found
 
 

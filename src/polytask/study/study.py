@@ -155,7 +155,9 @@ class Study:
         """
         question = self._open()
         data, tasks, observed = question.data, question.tasks, question.observed
-        warnings = [*leak_warnings(data, tasks, self.protocol.group, self.protocol.time), *question.warnings]
+        first = self.protocol.splits(data, tasks)[0][2]
+        leaks = leak_warnings(data, tasks, self.protocol.group, self.protocol.time, first)
+        warnings = [*leaks, *question.warnings]
         outcome = self._train(data, tasks)
         chosen = choose_all(outcome.scores, list(outcome.trials), outcome.names)
         results = arm_results(outcome)

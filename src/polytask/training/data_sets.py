@@ -190,9 +190,13 @@ class TableData(DataSet):
         check_targets(self.table, tasks, self.inputs, self.allow)
 
     def shape(self) -> InputShape:
-        """Fields ``numeric`` and ``categorical``."""
+        """Fields ``numeric``, ``molecule`` and ``categorical``, those that there are."""
         codes = {"categorical": tuple(self.transform.cardinalities.values())}
-        sizes = {"numeric": self.transform.n_numeric, "categorical": len(codes["categorical"])}
+        sizes = {
+            "numeric": self.transform.n_numeric,
+            "molecule": self.transform.n_bits,
+            "categorical": len(codes["categorical"]),
+        }
         return InputShape({name: Field((n,), codes.get(name, ())) for name, n in sizes.items() if n})
 
     def view(self, task: Task) -> View | None:

@@ -281,7 +281,7 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
 
 def _encoder_for(prepared: Prepared) -> str:
     shapes = list(prepared.shapes.values())
-    if all({"numeric", "categorical"} & set(shape.fields) for shape in shapes):
+    if all({"numeric", "molecule", "categorical"} & set(shape.fields) for shape in shapes):
         return "tabm"
     if all(len(shape.fields) == 1 and len(next(iter(shape.fields.values())).shape) in (2, 3) for shape in shapes):
         return "cnn"

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from polytask.data.splits import Split
 from polytask.errors import InputError
 from polytask.study.leakage import leak_warnings
 from polytask.tasks import Binary, Regression
@@ -20,9 +21,13 @@ def clean(n: int = 300) -> pd.DataFrame:
 TASKS = [Regression(name="y"), Binary(name="ill")]
 
 
-def found(frame, group=None, tasks=TASKS, drop=()):
-    data = TableData("data", frame, targets=[t for task in tasks for t in task.targets], drop=drop)
-    return leak_warnings(data, tasks, group)
+def found(frame, group=None, tasks=TASKS, drop=(), split=None, **options):
+    data = TableData("data", frame, targets=[t for task in tasks for t in task.targets], drop=drop, options=options)
+    return leak_warnings(data, tasks, group, split=split)
+
+
+def halves(n: int) -> Split:
+    return Split(np.arange(n // 2), np.zeros(0, dtype=np.int64), np.arange(n // 2, n))
 
 
 def test_clean_data_has_no_sign_of_a_leak():
@@ -77,6 +82,42 @@ def test_rows_that_come_twice_within_a_group_are_on_one_side():
     frame = clean().assign(who=np.arange(300))
     twice = pd.concat([frame, frame[:50]], ignore_index=True)
     assert found(twice, group="who", drop=["who"]) == []
+
+
+def test_copies_are_counted_on_both_sides_of_the_split():
+    frame = clean()
+    copied = pd.concat([frame, frame[:50]], ignore_index=True)
+    assert "50 of the 175 test rows of the first fold" in found(copied, split=halves(350))[0]["words"]
+    beside = pd.concat([frame[:50], frame], ignore_index=True)
+    (warning,) = found(beside, split=halves(350))
+    assert "0 of the 175 test rows" in warning["words"]
+    assert warning["severity"] == "note"
+
+
+def test_a_name_that_no_model_reads_does_not_tell_copies_apart():
+    frame = pd.concat([clean(), clean()[:50]], ignore_index=True)
+    frame["label"] = [f"sample number {i}" for i in range(350)]
+    assert [w["kind"] for w in found(frame)] == ["duplicates"]
+
+
+def test_a_molecule_that_is_written_in_two_ways_is_one():
+    n = 40
+    frame = pd.DataFrame({"smiles": ["C" * (i + 1) + "O" for i in range(n)], "y": np.arange(n) % 7.0})
+    frame.loc[n - 1, "smiles"] = "OCC"
+    tasks = [Regression(name="y")]
+    assert found(frame, tasks=tasks, drop=()) == []
+    (warning,) = found(frame, tasks=tasks, kinds={"smiles": "molecule"}, split=halves(n))
+    assert "2 of 40 rows have the same molecule as another row" in warning["words"]
+    assert "1 of the 20 test rows" in warning["words"]
+
+
+def test_things_that_are_on_one_side_only_ask_for_nothing():
+    frame = clean()
+    frame["patient"] = np.arange(300) // 6
+    assert [w for w in found(frame, split=halves(300)) if w["kind"] == "entity"] == []
+    frame["patient"] = np.arange(300) % 50
+    (warning,) = [w for w in found(frame, split=halves(300)) if w["kind"] == "entity"]
+    assert "of 50 of its 50 values" in warning["words"]
 
 
 @pytest.mark.parametrize("name", ["patient", "patientId", "Subject#", "user_id"])

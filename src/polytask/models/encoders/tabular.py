@@ -69,7 +69,8 @@ class FieldsEmbedding(nn.Module):
     """Fields of one source, each column embedded, side by side.
 
     Args:
-        shape: The source's inputs: ``numeric``, ``categorical`` or both, or one field of numbers.
+        shape: The source's inputs: ``numeric``, ``molecule`` (bits, which stay as they are), ``categorical``, or one
+            field of numbers.
         numeric: How numbers are embedded, see :class:`Tabular`.
         numeric_width: Width of one embedded number.
 
@@ -83,13 +84,14 @@ class FieldsEmbedding(nn.Module):
 
     def __init__(self, shape: InputShape, numeric: str, numeric_width: int):
         super().__init__()
-        unknown = set(shape.fields) - {"numeric", "categorical"}
+        unknown = set(shape.fields) - {"numeric", "molecule", "categorical"}
         fields = dict(shape.fields)
         if unknown == {"x"} and len(fields) == 1 and len(fields["x"].shape) == 1:
             fields = {"numeric": fields["x"]}
         elif unknown:
             raise InputError(
-                f"The tabular encoder reads the fields 'numeric' and 'categorical'; got {sorted(shape.fields)}."
+                "The tabular encoder reads the fields 'numeric', 'molecule' and 'categorical'; "
+                f"got {sorted(shape.fields)}."
             )
         self.numeric = (
             _numeric_embedding(numeric, fields["numeric"].shape[0], numeric_width) if "numeric" in fields else None
@@ -99,6 +101,8 @@ class FieldsEmbedding(nn.Module):
         if self.numeric is not None:
             each = {"none": 1, "mixed": 1 + numeric_width}.get(numeric, numeric_width)
             self.widths += (each,) * fields["numeric"].shape[0]
+        self.n_bits = fields["molecule"].shape[0] if "molecule" in fields else 0
+        self.widths += (1,) * self.n_bits
         if self.categorical is not None:
             self.widths += self.categorical.widths
         self.width = sum(self.widths)
@@ -109,6 +113,8 @@ class FieldsEmbedding(nn.Module):
         parts = []
         if self.numeric is not None:
             parts.append(self.numeric(fields["numeric"]))
+        if self.n_bits:
+            parts.append(fields["molecule"])
         if self.categorical is not None:
             parts.append(self.categorical(fields["categorical"]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
