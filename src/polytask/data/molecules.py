@@ -95,7 +95,8 @@ def _bits(name: str, values: pd.Series[Any], radius: int, size: int) -> np.ndarr
     found = np.zeros((len(texts) + 1, size), dtype=np.uint8)  # the last row is where the -1 of a missing value points
     for row, text in enumerate(texts):
         found[row] = np.unpackbits(np.frombuffer(_fingerprint(text, radius, size) or b"", dtype=np.uint8), count=size)
-    return found[codes]
+    rows: np.ndarray = found[codes]
+    return rows
 
 
 def _texts(name: str, values: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:

@@ -234,7 +234,8 @@ class TableTransform:
                     f"{_listed(self._names)}."
                 )
             return dict(zip(self._names, table.names, strict=True))
-        needed = [column.name for column in (*self._numeric, *self._molecules, *self._categorical)]
+        needed = [*(c.name for c in self._numeric), *(c.name for c in self._molecules)]
+        needed += [column.name for column in self._categorical]
         missing = [name for name in needed if name not in table]
         if missing:
             raise InputError(
