@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from polytask.study.choice import Candidate, FoldScores
+from polytask.tasks._survival import beyond_by_kaplan_meier
+from polytask.tasks.survival import Survival
 from polytask.tasks.task import Task
 
-__all__ = ["calibration", "coverage", "residuals"]
+__all__ = ["calibration", "coverage", "residuals", "risk_calibration"]
 
 _BINS = 10
 _MOST_POINTS = 500
@@ -47,6 +49,44 @@ def calibration(folds: Sequence[FoldScores], candidate: Candidate, task: str) ->
         seen = ~np.isnan(y[:, k])
         found.append({"class": labels[k], **_binned(p[seen, k], y[seen, k])})
     return found
+
+
+def risk_calibration(folds: Sequence[FoldScores], candidate: Candidate, task: str) -> list[dict[str, Any]]:
+    """Predicted chance of the event by the middle edge, and its Kaplan-Meier estimate, in bins of equal width.
+
+    Each fold has edges of its own, so that times are counted in units of its middle edge.
+    """
+    risks, times, events = [], [], []
+    horizon = 0.0
+    for scores in folds:
+        out = scores.outputs(candidate, "test", task) if task in scores.kept.tasks else None
+        if out is None:
+            continue
+        survival = scores.kept.tasks[task]
+        assert isinstance(survival, Survival)
+        middle = len(survival.edges_) // 2
+        horizon = survival.edges_[middle]
+        probabilities = survival.decode(out).probabilities
+        assert probabilities is not None
+        signed = scores.kept.truth["test"][task][0].double().numpy()
+        risks.append(1 - probabilities[:, middle])
+        times.append((np.abs(signed) - 1) / (horizon or 1.0))
+        events.append(signed > 0)
+    if not risks:
+        return []
+    p, t, came = np.concatenate(risks), np.concatenate(times), np.concatenate(events)
+    bins = np.minimum((p * _BINS).astype(int), _BINS - 1)
+    rows = [bins == b for b in range(_BINS) if (bins == b).any()]
+    ends = np.array([1.0 if horizon else 0.0])
+    observed = [1 - float(beyond_by_kaplan_meier(t[mine], came[mine], ends)[0]) for mine in rows]
+    return [
+        {
+            "class": f"within {horizon:g}",
+            "predicted": [round(float(p[mine].mean()), 4) for mine in rows],
+            "observed": [round(value, 4) for value in observed],
+            "count": [int(mine.sum()) for mine in rows],
+        }
+    ]
 
 
 def _binned(p: np.ndarray, y: np.ndarray) -> dict[str, Any]:

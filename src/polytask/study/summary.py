@@ -11,10 +11,11 @@ import numpy as np
 from polytask.records import ArmResult, Interval, Recommendation, StudyFold, StudyTask, Verdict, without_nan
 from polytask.study.choice import Candidate, Chosen, FoldScores, name_of
 from polytask.study.naming import make_arm
-from polytask.study.pictures import calibration, residuals
+from polytask.study.pictures import calibration, residuals, risk_calibration
 from polytask.study.statistics import fixed_split, gain_of, interval_of, mean_ranks
 from polytask.study.trials import Trial
 from polytask.study.verdicts import Compared, Pairs, RowPairs, judge
+from polytask.tasks.survival import Survival
 from polytask.tasks.task import Task
 
 __all__ = [
@@ -225,7 +226,9 @@ def pictures(outcome: Outcome, chosen: Chosen, seed: int) -> dict[str, Any]:
     for task in outcome.tasks:
         if task.name not in chosen.final:
             continue
-        if task.has_probabilities:
+        if isinstance(task, Survival):
+            drawn["calibration"][task.name] = risk_calibration(once, chosen.final[task.name], task.name)
+        elif task.has_probabilities:
             drawn["calibration"][task.name] = calibration(once, chosen.final[task.name], task.name)
         else:
             drawn["residuals"][task.name] = residuals(once, chosen.final[task.name], task.name, seed)
