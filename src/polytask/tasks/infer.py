@@ -29,7 +29,8 @@ def infer_kind(labels: Any, name: str) -> str:
        ``multiclass``;
     5. any other numbers: ``regression``.
 
-    ``count``, ``quantile``, ``survival`` and ``multilabel`` are never guessed: what makes them right is what the numbers are for.
+    ``count``, ``quantile``, ``survival`` and ``multilabel`` are never guessed: what makes them right is what the
+    numbers are for.
 
     Args:
         labels: One column: an array, a list or a pandas series (whose categories are looked at).
