@@ -21,6 +21,7 @@ ROLES = {
     "remedies": "polytask.training.remedies",
     "linear": "polytask.linear",
     "trees": "polytask.trees",
+    "measures": "polytask.affinity.measures",
     "arms": "polytask.study.arms",
 }
 

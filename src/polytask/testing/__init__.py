@@ -7,6 +7,7 @@ from typing import Any
 
 _CHECKS = {
     "check_balancer": "balancers",
+    "check_measure": "measures",
     "check_sampler": "samplers",
     "check_sharing": "sharing",
     "check_task": "tasks",

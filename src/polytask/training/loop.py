@@ -6,7 +6,7 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -116,6 +116,8 @@ class Training:
         self.at = _Progress()
         self.best_state: dict[str, Tensor] | None = None
         self._sums = EpochSums(self.balancer.tasks)
+        self.watch: Callable[[Training, Sequence[Batch]], None] | None = None
+        """Called before each step with the training and the step's batches; it may look, and change nothing."""
         self._stop_asked = threading.Event()
         self._ghost: Ghost | None = None
 
@@ -203,6 +205,8 @@ class Training:
     def _step(self, batches: Sequence[Batch]) -> None:
         if self.device.type != "cpu":
             batches = [batch.to(self.device) for batch in batches]
+        if self.watch is not None:
+            self.watch(self, batches)
         self.optimisation.before_step(self.at.step)
         features, losses = self._losses(batches)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from torch import nn
 
 from polytask.balancing import registry as balancers
 from polytask.bundle import Bundle, Network
+from polytask.data.batch import Batch
 from polytask.data.plan import BatchPlan
 from polytask.data.samplers import registry as samplers
 from polytask.errors import RecipeError
@@ -32,7 +33,10 @@ from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.transfer import sequence_of
 
-__all__ = ["Fitted", "Plan", "fit", "make_schedule"]
+__all__ = ["Fitted", "Plan", "Watch", "fit", "make_schedule"]
+
+Watch = Callable[[Training, Sequence[Batch]], None]
+"""Called before each step with the training and the step's batches; it may look, and change nothing."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def fit(
     progress: Progress | None = None,
     title: str = "joint",
     provenance: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Train one network on prepared data; goes on from the folder's checkpoint if there is one.
 
@@ -125,6 +130,7 @@ def fit(
         progress: Told about each step.
         title: What the progress bar calls it.
         provenance: Stored in the bundle.
+        watch: Called before each step with the training and the step's batches; it may look, and change nothing.
 
     Raises:
         PolytaskError: If a name or an option is not known, or the training cannot go on.
@@ -159,7 +165,7 @@ def fit(
             prepared,
             *make_schedule(plan.schedule, plan.schedule_options),
             settings,
-            partial(_training, model, plan, progress),
+            partial(_training, model, plan, progress, watch),
             folder,
         )
         stages.run(title)
@@ -215,6 +221,7 @@ def _training(
     model: MultiTaskModel,
     plan: Plan,
     progress: Progress | None,
+    watch: Watch | None,
     prepared: Prepared,
     settings: Settings,
     folder: RunFolder | None,
@@ -225,7 +232,7 @@ def _training(
     rows = {name: len(source) for name, source in prepared.train.items()}
     batches, draws_per_step = _batches(replace(plan, settings=settings), rows)
     balancer = balancers.create(plan.balancer, **plan.balancer_options)
-    return Training(
+    training = Training(
         model,
         prepared.tasks,
         prepared.train,
@@ -239,6 +246,8 @@ def _training(
         remedies,
         factors,
     )
+    training.watch = watch
+    return training
 
 
 def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:

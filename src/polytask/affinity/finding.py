@@ -1,0 +1,165 @@
+"""The whole way: data to measures, harm in words, groups and their verification, one record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polytask.affinity.grouping import GroupBudget
+from polytask.affinity.groups import gains_of, make_grouping
+from polytask.affinity.measure import Measure
+from polytask.affinity.measures import registry
+from polytask.affinity.readings import grounds, read_all
+from polytask.affinity.record import AffinityRecord, Arrangement, Found
+from polytask.affinity.verification import verified
+from polytask.errors import RecipeError
+from polytask.recipe import Recipe, SourceSpec
+from polytask.storage import write_json
+from polytask.training.progress import Progress
+from polytask.training.run_folder import RunFolder, environment
+from polytask.training.running import plan_of, prepare_recipe
+
+__all__ = ["DEFAULT_MEASURES", "find_affinity"]
+
+DEFAULT_MEASURES = ("gradient_cosine", "label_correlation")
+_MOST_HARM = 50
+
+
+def find_affinity(
+    data: Any,
+    targets: Any,
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    budget: GroupBudget | None = None,
+    group_by: str | None = None,
+    verify: bool = True,
+    seeds: int = 2,
+    seed: int = 0,
+    seconds: float | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> AffinityRecord:
+    """Which tasks belong together: measures, pairs that hurt each other, groups.
+
+    Args:
+        data: A table (a path, a data frame), or data sets by name.
+        targets: Target columns; or options by task name, as in :class:`polytask.Recipe`.
+        measures: Names of measures.
+        budget: What may be spent on groups; none are made if ``None``.
+        group_by: The measure that groups are made from; the first if ``None``.
+        verify: Whether groups and their controls are trained, and tested on rows that no measure saw.
+        seeds: Readings of each measure, and trainings of each group.
+        seed: The first of them, and that of the split.
+        seconds: Time that a measure may take in one reading, for those that can do with less.
+        out: Folder for the record; nothing is written if ``None``.
+        progress: Told about the trainings.
+        **settings: Settings of :class:`polytask.Recipe`; ``inputs``, ``drop`` and the like of the one table.
+
+    Raises:
+        PolytaskError: If data or settings cannot be used.
+
+    Example:
+        >>> from polytask.data.generators import clustered_tasks
+        >>> made = clustered_tasks((2, 2), 600, n_inputs=8)
+        >>> record = find_affinity(made.frame, list(made.targets), measures=["label_correlation"],
+        ...                        budget=GroupBudget(models=2), verify=False)
+        >>> record.grouping.chosen.groups
+        (('y0', 'y1'), ('y2', 'y3'))
+    """
+    began = time.perf_counter()
+    if not measures:
+        raise RecipeError(f"Name at least one measure: {', '.join(registry.names())}.")
+    if seeds < 1:
+        raise RecipeError(f"It takes at least one seed, got {seeds}.")
+    chosen = group_by or measures[0]
+    made: dict[str, Measure] = {name: registry.create(name) for name in dict.fromkeys([*measures, chosen])}
+    recipe = _recipe(data, targets, seed, settings)
+    folder = RunFolder(out) if out is not None else None
+    prepared = prepare_recipe(recipe, None if isinstance(data, str | Path) else data)
+    plan = plan_of(recipe, prepared)
+    names = [task.name for task in prepared.tasks]
+    found: dict[str, Found] = {}
+    for halves in (True, False):
+        same = {name: one for name, one in made.items() if one.halves == halves}
+        if same:
+            on = grounds(prepared, plan, seeds, seed, halves, seconds=seconds, progress=progress)
+            found |= read_all(same, on, seed)
+    grouping = None
+    if budget is not None:
+
+        def check(arrangements: Mapping[str, Arrangement]) -> dict[str, Arrangement]:
+            return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress)
+
+        can_verify = verify and bool(prepared.test)
+        grouping = make_grouping(chosen, found[chosen], names, budget, verify=check if can_verify else None, seed=seed)
+    record = AffinityRecord(
+        tasks={
+            task.name: {
+                "kind": task.kind,
+                "n_labels": sum(
+                    int(s.observed[task.name].sum()) for s in prepared.train.values() if task.name in s.tasks
+                ),
+            }
+            for task in prepared.tasks
+        },
+        measures={name: found[name] for name in made},
+        harm=tuple(harm_of({name: found[name] for name in made}, names)),
+        grouping=grouping,
+        data=prepared.data,
+        settings={
+            "recipe": recipe.plain(),
+            "measures": list(measures),
+            "group_by": chosen,
+            "seeds": seeds,
+            "seed": seed,
+            "verify": verify,
+        },
+        environment=environment(),
+        seconds=round(time.perf_counter() - began, 3),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=tuple(prepared.notes),
+    )
+    if folder is not None:
+        write_json(folder.path / "affinity.json", record.to_json())
+    return record
+
+
+def _recipe(data: Any, targets: Any, seed: int, settings: Mapping[str, Any]) -> Recipe:
+    """The networks' side as a recipe; settings of the one table go where a recipe has them."""
+    known = dict(settings)
+    source: dict[str, Any] = {key: known.pop(key) for key in list(known) if key in SourceSpec.model_fields}
+    if isinstance(data, str | Path):
+        source["path"] = str(data)
+    if source:
+        name = Path(data).stem if isinstance(data, str | Path) else "data"
+        known["data"] = {name: source}
+    return Recipe(tasks=targets, seed=seed, **known)
+
+
+def harm_of(found: Mapping[str, Found], names: Sequence[str]) -> list[str]:
+    """Pairs in which one task hurts the other, by measures that have a zero, the worst of each measure first.
+
+    A pair counts if it is below zero by more than the spread over the seeds.
+    """
+    said: list[str] = []
+    for measure, one in found.items():
+        if not one.has_zero:
+            continue
+        gains = gains_of(one)
+        spread = np.array([[np.nan if v is None else v for v in row] for row in one.spread], dtype=float)
+        below = np.isfinite(gains) & (gains < -np.nan_to_num(spread)) & ~np.eye(len(names), dtype=bool)
+        if not one.directed:
+            below = np.triu(below)
+        pairs = sorted(zip(*np.nonzero(below), strict=True), key=lambda pair: gains[pair])
+        for i, j in pairs[: _MOST_HARM // len(found)]:
+            verb = "hurts" if one.directed else "and"
+            tail = "" if one.directed else " pull against each other"
+            sure = "" if np.isnan(spread[i, j]) else f" ± {spread[i, j]:.2g}"
+            said.append(f"{names[i]} {verb} {names[j]}{tail}: {measure} {one.array[i, j]:.3g}{sure}.")
+    return said

@@ -1,0 +1,207 @@
+"""What the measures of one seed read and train: rows, networks trained once, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from polytask.data.batch import ArraySource
+from polytask.shapes import Tensor
+from polytask.tasks.task import Task
+from polytask.training.evaluation import mean_losses
+from polytask.training.preparation import Prepared
+from polytask.training.progress import Progress
+from polytask.training.run import Fitted, Plan, Watch, fit
+
+__all__ = ["Cost", "Ground", "half", "with_labels"]
+
+_HELD_BACK = 0.15
+_SMALLEST_BATCH = 16
+
+
+@dataclass
+class Cost:
+    """What a measure cost. A pass is one over all training rows, so that measures with other batches compare.
+
+    Args:
+        forward: Forward passes.
+        backward: Backward passes.
+        trainings: Networks trained.
+        seconds: Time.
+    """
+
+    forward: float = 0.0
+    backward: float = 0.0
+    trainings: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Cost) -> None:
+        """Add another to this one."""
+        self.forward += other.forward
+        self.backward += other.backward
+        self.trainings += other.trainings
+        self.seconds += other.seconds
+
+
+class Ground:
+    """The rows of one seed, the plan of its networks, and the networks that several measures share.
+
+    Args:
+        prepared: Tasks and sources; test rows are taken out. Where there are no validation rows, some training rows
+            take their place.
+        plan: Architecture and settings.
+        seed: Of everything random.
+        seconds: Time that a measure may take, for those that can do with less; no limit if ``None``.
+        progress: Told about the trainings.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        plan: Plan,
+        seed: int = 0,
+        *,
+        seconds: float | None = None,
+        progress: Progress | None = None,
+    ):
+        self.prepared = _held_back(replace(prepared, test={}), seed)
+        settings = replace(plan.settings, seed=seed)
+        # Affinity is about learning at the same time: stages one after the other would be another question.
+        self.plan = replace(plan, settings=settings, schedule="joint", schedule_options={})
+        self.seed, self.seconds, self.progress = seed, seconds, progress
+        self.cost = Cost()
+        self._made: dict[str, tuple[Any, Cost]] = {}
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks, fitted."""
+        return self.prepared.tasks
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in the order of rows and columns."""
+        return [task.name for task in self.prepared.tasks]
+
+    @property
+    def n_rows(self) -> int:
+        """Training rows of all sources."""
+        return max(sum(map(len, self.prepared.train.values())), 1)
+
+    def charge(self, rows: float, forward: float = 0.0, backward: float = 0.0) -> None:
+        """Count passes over so many rows."""
+        self.cost.forward += forward * rows / self.n_rows
+        self.cost.backward += backward * rows / self.n_rows
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, made once; its cost is charged each time, because each measure would have to pay it."""
+        if key not in self._made:
+            before, began = replace(self.cost), time.perf_counter()
+            made = make()
+            spent = Cost(
+                self.cost.forward - before.forward,
+                self.cost.backward - before.backward,
+                self.cost.trainings - before.trainings,
+                time.perf_counter() - began,
+            )
+            self._made[key] = (made, spent)
+        else:
+            self.cost.add(self._made[key][1])
+        return self._made[key][0]
+
+    def watched(self, watch: Watch) -> Fitted:
+        """Train one network of all tasks, with somebody watching every step."""
+        return self._fit(self.prepared, self.plan, "joint, watched", watch)
+
+    def trained(self, names: Sequence[str]) -> Fitted:
+        """The network of these tasks, trained on the rows that have a label of one of them; once a seed.
+
+        Its cost is charged to every measure that asks for it, because each would have to pay it alone.
+        """
+        key = [name for name in self.names if name in set(names)]
+        plan = self.plan if len(key) > 1 else self.plan.alone()
+        title = " + ".join(key) if len(key) < 4 else f"{len(key)} tasks"
+
+        def train() -> Fitted:
+            rows = with_labels(self.prepared.only(key))
+            return self._fit(rows, self._with_as_many_steps(plan, rows), title, None)
+
+        fitted: Fitted = self.once("trained " + json.dumps(key), train)
+        return fitted
+
+    def held_out_losses(self, fitted: Fitted, names: Sequence[str]) -> dict[str, float]:
+        """Mean validation losses; tasks without a validation label are left out."""
+        tasks = [task for task in self.tasks if task.name in names]
+        held = with_labels(self.prepared.only(list(names))).validation
+        self.charge(sum(map(len, held.values())), forward=1)
+        return mean_losses(fitted.model, tasks, held)
+
+    def _with_as_many_steps(self, plan: Plan, rows: Prepared) -> Plan:
+        """Batches as much smaller as there are fewer rows, so that a model of few labels is not short of steps."""
+        share = sum(map(len, rows.train.values())) / self.n_rows
+        size = plan.settings.batch_size
+        smaller = max(min(_SMALLEST_BATCH, size), round(size * share))
+        return replace(plan, settings=replace(plan.settings, batch_size=smaller))
+
+    def _fit(self, prepared: Prepared, plan: Plan, title: str, watch: Watch | None) -> Fitted:
+        fitted = fit(prepared, plan, progress=self.progress, title=title, watch=watch)
+        rows = sum(map(len, prepared.train.values()))
+        held = sum(map(len, prepared.validation.values()))
+        # A balancer that looks at gradients goes backwards once a task, which no history counts; an epoch is one pass.
+        self.charge(fitted.epochs * rows, forward=1, backward=1)
+        self.charge(fitted.epochs * held, forward=1)
+        self.cost.trainings += 1
+        return fitted
+
+
+def with_labels(prepared: Prepared) -> Prepared:
+    """The same without the rows that have no label of any task."""
+
+    def part(sources: Mapping[str, ArraySource]) -> dict[str, ArraySource]:
+        kept = {}
+        for name, source in sources.items():
+            seen = torch.stack([_any(observed) for observed in source.observed.values()]).any(0)
+            if bool(seen.any()):
+                kept[name] = source if bool(seen.all()) else source.take(seen.nonzero().flatten())
+        return kept
+
+    train = part(prepared.train)
+    return replace(
+        prepared,
+        train=train,
+        validation=part(prepared.validation),
+        test=part(prepared.test),
+        shapes={name: prepared.shapes[name] for name in train},
+    )
+
+
+def half(prepared: Prepared, seed: int, which: int) -> Prepared:
+    """Half of the training rows of each source; ``which`` 0 and 1 have no row in common."""
+    train = {}
+    for position, (name, source) in enumerate(prepared.train.items()):
+        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(7919 * seed + position))
+        rows = order[which::2]
+        train[name] = source.take(rows) if len(rows) else source
+    return replace(prepared, train=train)
+
+
+def _held_back(prepared: Prepared, seed: int) -> Prepared:
+    """Validation rows out of the training rows, where there are none."""
+    if prepared.validation:
+        return prepared
+    train, validation = {}, {}
+    for name, source in prepared.train.items():
+        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
+        n_held = int(_HELD_BACK * len(source))
+        train[name] = source.take(order[n_held:])
+        if n_held:
+            validation[name] = source.take(order[:n_held])
+    return replace(prepared, train=train, validation=validation)
+
+
+def _any(observed: Tensor) -> Tensor:
+    return observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()

@@ -1,0 +1,111 @@
+"""From a measure's findings to groups, beside their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from polytask.affinity.grouping import EXACT_UP_TO, GroupBudget, arrangement, group_tasks, random_groups
+from polytask.affinity.grouping.score import Group
+from polytask.affinity.record import Arrangement, Found, Grouping
+
+__all__ = ["gains_of", "make_grouping"]
+
+Verify = Callable[[Mapping[str, Arrangement]], Mapping[str, Arrangement]]
+
+
+def gains_of(found: Found) -> np.ndarray:
+    """The gains with NaN where not known."""
+    return np.array([[np.nan if v is None else v for v in row] for row in found.gains], dtype=float)
+
+
+def make_grouping(
+    measure: str,
+    found: Found,
+    names: Sequence[str],
+    budget: GroupBudget,
+    *,
+    verify: Verify | None = None,
+    n_random: int = 3,
+    seed: int = 0,
+) -> Grouping:
+    """Groups within a budget by one measure, with controls: all together, all alone, groups at random.
+
+    Args:
+        measure: The measure's name.
+        found: What it found.
+        names: The tasks.
+        budget: What may be spent.
+        verify: Trains and tests arrangements; they are only predicted if ``None``.
+        n_random: Number of arrangements at random, of groups of the chosen sizes.
+        seed: Of the random groups.
+    """
+    gains = gains_of(found)
+    chosen = group_tasks(gains, names, budget, seed=seed)
+    place = {name: i for i, name in enumerate(names)}
+    groups = [
+        Group(frozenset(place[t] for t in tasks), frozenset(place[t] for t in serves))
+        for tasks, serves in zip(chosen.groups, chosen.serves, strict=True)
+    ]
+    everything = frozenset(range(len(names)))
+    rng = np.random.default_rng(seed)
+    controls = {
+        "all together": arrangement([Group(everything, everything)], gains, names, budget),
+        "all alone": arrangement([Group(frozenset([j]), frozenset([j])) for j in sorted(everything)], gains, names),
+    }
+    if 1 < len(groups) < len(names):
+        for k in range(n_random):
+            drawn = random_groups(groups, len(names), rng)
+            controls[f"random {k + 1}"] = arrangement(drawn, gains, names, budget)
+    every = {"chosen": chosen, **controls}
+    if verify is not None:
+        every = dict(verify(every))
+    chosen = every.pop("chosen")
+    off = ~np.eye(len(names), dtype=bool)
+    unknown = int((~np.isfinite(gains[off])).sum())
+    notes = []
+    if unknown:
+        notes.append(f"{unknown} of {off.sum()} values are not known and count as neither good nor bad.")
+    if not found.has_zero:
+        notes.append(f"{measure} has no natural zero: a pair of middling value counts as neutral.")
+    if not found.structure.is_found:
+        notes.append(f"Take the groups with care. {found.structure.words}")
+    return Grouping(
+        measure=measure,
+        budget={"models": budget.models, "cost": budget.cost, "head_cost": budget.head_cost},
+        is_exact=len(names) <= EXACT_UP_TO,
+        chosen=chosen,
+        controls=every,
+        words=_words(chosen, every),
+        notes=tuple(notes),
+    )
+
+
+def _words(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> str:
+    """What was chosen, and how it did beside the controls."""
+    shown = "; ".join(_group_words(*pair) for pair in zip(chosen.groups, chosen.serves, strict=True))
+    text = f"{len(chosen.groups)} {'group' if len(chosen.groups) == 1 else 'groups'}: {shown}."
+    if chosen.verified is None:
+        return text
+    drawn = [c.verified for name, c in controls.items() if name.startswith("random") and c.verified is not None]
+    beside = [f"{name} {c.verified:.3f}" for name, c in controls.items() if not name.startswith("random")]
+    if drawn:
+        beside.append(f"random groups {np.mean(drawn):.3f}")
+    text += f" Verified on test rows: skill {chosen.verified:.3f}, beside {', '.join(beside)}."
+    best = max(controls, key=lambda name: controls[name].verified or -np.inf)
+    best_value = controls[best].verified
+    if best_value is not None and best_value >= chosen.verified:
+        text += f" The groups are no better than {best}."
+    return text
+
+
+def _group_words(tasks: Sequence[str], serves: Sequence[str]) -> str:
+    helpers = [task for task in tasks if task not in serves]
+    shown = ", ".join(serves[:_MOST]) + (f" and {len(serves) - _MOST} more" if len(serves) > _MOST else "")
+    if not helpers:
+        return shown
+    return f"{shown} (helped by {', '.join(helpers[:_MOST])}{' ...' if len(helpers) > _MOST else ''})"
+
+
+_MOST = 8

@@ -1,0 +1,174 @@
+"""Looking at a training from its side: the same rows for all tasks, no chance, nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from polytask.affinity.ground import Ground
+from polytask.balancing.backward import balanced_backward
+from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.ghost import Ghost
+from polytask.data.batch import ArraySource, Batch
+from polytask.models.model import MultiTaskModel
+from polytask.models.sharing.sharing import Features
+from polytask.shapes import Float, Tensor
+from polytask.training.loop import Training
+from polytask.training.objective import Objective
+
+__all__ = ["Probe", "gramian", "gramians", "probes", "still"]
+
+_ROWS = 512
+_LABELS = 48
+_GROWTH = 1.5
+_CHANCE = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_RUNNING = nn.modules.batchnorm._BatchNorm
+
+
+class Probe:
+    """Rows of every source, on which the losses of all tasks are looked at in one moment of a training.
+
+    Args:
+        training: The training.
+        seed: Of the choice of the rows.
+        rows: Rows of each source; further ones are added for tasks that have fewer labels than ``labels`` among them.
+        labels: See ``rows``.
+    """
+
+    def __init__(self, training: Training, seed: int, rows: int = _ROWS, labels: int = _LABELS):
+        self.training = training
+        self.seed = seed
+        sources = {
+            name: source.take(_chosen(source, rows, labels, seed))
+            for name, source in training.train_sources.items()
+            if isinstance(source, ArraySource)
+        }
+        # The shares of observed labels are those of the probe, so that a loss is the mean over its observed labels.
+        self.objective = Objective(training.tasks, sources, training.model.n_members)
+        self.batches: list[Batch] = [
+            source.batch(torch.arange(len(source))).to(training.device) for source in sources.values()
+        ]
+        self.n_rows = sum(map(len, sources.values()))
+
+    def losses(self) -> tuple[Features | None, dict[str, Tensor | None]]:
+        """Features (where there is one batch) and each task's mean loss; ``None`` without an observed label."""
+        model = self.training.model
+        losses: dict[str, list[Tensor]] = {}
+        features: Features | None = None
+        with still(model, self.seed):
+            for batch in self.batches:
+                names = self.objective.by_source[batch.source]
+                features, outputs = model.features_and_outputs(batch.inputs, names, batch.source)
+                for name, loss in self.objective(outputs, batch).items():
+                    losses.setdefault(name, []).extend([] if loss is None else [loss])
+        # A task of several sources counts each of them alike.
+        found = {name: torch.stack(own).mean() if own else None for name, own in losses.items()}
+        return (features if len(self.batches) == 1 else None), found
+
+
+@contextmanager
+def still(model: MultiTaskModel, seed: int) -> Iterator[None]:
+    """Inside, forward passes draw no chance of their own and leave no trace in running statistics.
+
+    The model stays in training mode, in which the members of an ensemble have losses of their own.
+    """
+    quiet = [part for part in model.modules() if isinstance(part, (*_CHANCE, _RUNNING)) and part.training]
+    for part in quiet:
+        part.training = False
+    try:
+        # Inputs that are spoiled for reconstruction are drawn; the same ones each time.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        for part in quiet:
+            part.training = True
+
+
+class _Plain(Balancer):
+    """Plain summation that asks for the Gramian."""
+
+    needs = frozenset({"gramian"})
+
+    def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
+        return torch.ones_like(signals.losses)
+
+
+def gramian(probe: Probe) -> Float[Tensor, "T T"]:
+    """Inner products of the tasks' gradients at the shared parameters; NaN for tasks without a label in the probe."""
+    training = probe.training
+    n_tasks = len(training.tasks)
+    with Ghost(training.model.sharing) as ghost:
+        features, losses = probe.losses()
+        held = {id(p): p.grad for p in training.model.parameters()}
+        for parameter in training.model.parameters():
+            parameter.grad = None
+        balancer = _Plain()
+        balancer.bind([task.name for task in training.tasks])
+        outcome = balanced_backward(losses, training.shared, features, balancer=balancer, ghost=ghost)
+        for parameter in training.model.parameters():
+            parameter.grad = held[id(parameter)]
+    found = torch.full((n_tasks, n_tasks), float("nan"), dtype=torch.float64)
+    if outcome.gramian is not None:
+        there = outcome.losses.isfinite()
+        found[there.unsqueeze(1) & there] = outcome.gramian[there.unsqueeze(1) & there]
+    return found
+
+
+def probes(ground: Ground, look: Callable[[Probe], Any], most: int = 10) -> list[Any]:
+    """Train one network of all tasks and look at it after 1, 2, 3, 4, 6, 9 ... epochs, each time 1.5 times as late.
+
+    Args:
+        ground: The rows and the plan.
+        look: Called with new rows each time.
+        most: No more looks than this.
+    """
+    found: list[Any] = []
+    marks = _marks(most)
+
+    def watch(training: Training, batches: Sequence[Batch]) -> None:
+        if len(found) < most and training.plan.steps_done <= training.draws_per_step and training.at.epoch in marks:
+            probe = Probe(training, 1000 * ground.seed + training.at.epoch)
+            found.append(look(probe))
+
+    ground.watched(watch)
+    # Before the first step the heads are random, and so is what they ask of the shared part.
+    return found[1:] or found
+
+
+def gramians(ground: Ground, most: int = 10) -> list[Float[Tensor, "T T"]]:
+    """The Gramian of the tasks' gradients at each look of :func:`probes`; one training for all measures of a seed."""
+
+    def look(probe: Probe) -> Float[Tensor, "T T"]:
+        ground.charge(probe.n_rows, forward=1, backward=len(probe.training.tasks))
+        return gramian(probe)
+
+    found: list[Float[Tensor, "T T"]] = ground.once(f"gramians {most}", lambda: probes(ground, look, most))
+    return found
+
+
+def _marks(most: int) -> set[int]:
+    marks, epoch = {0}, 1.0
+    while len(marks) < most:
+        marks.add(round(epoch))
+        epoch = max(epoch * _GROWTH, epoch + 1)
+    return marks
+
+
+def _chosen(source: ArraySource, rows: int, labels: int, seed: int) -> Tensor:
+    """Rows at random, and more of those that have the labels which are rare among them."""
+    draw = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(source), generator=draw)
+    chosen = torch.zeros(len(source), dtype=torch.bool)
+    chosen[order[:rows]] = True
+    for observed in source.observed.values():
+        seen = observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()
+        lacking = labels - int((seen & chosen).sum())
+        if lacking > 0:
+            rest = order[(seen & ~chosen)[order]]
+            chosen[rest[:lacking]] = True
+    return chosen.nonzero().flatten()

@@ -1,0 +1,174 @@
+"""``polytask affinity``: which tasks help each other, which hurt, and which belong into one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytask.cli.options import method_options, separated, task_options
+
+if TYPE_CHECKING:
+    from polytask.affinity.record import AffinityRecord, Grouping
+
+__all__ = ["affinity"]
+
+
+def affinity(
+    data: Annotated[Path, typer.Argument(help="A table: CSV, Parquet, Arrow.")],
+    targets: Annotated[
+        str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
+    ],
+    measures: Annotated[
+        str, typer.Option(help="Measures; the first makes the groups. polytask list measures.")
+    ] = "gradient_cosine,label_correlation",
+    group_by: Annotated[str, typer.Option(help="The measure that makes the groups, if not the first.")] = "",
+    groups: Annotated[
+        int | None, typer.Option(help="Groups: at most so many models; 0 for none. About the root of the tasks.", min=0)
+    ] = None,
+    cost: Annotated[
+        float | None,
+        typer.Option(help="Groups: at most this total cost; a group costs 1, and --head-cost a task more."),
+    ] = None,
+    head_cost: Annotated[float, typer.Option(help="What one more task in a group costs.", min=0.0)] = 0.0,
+    verify: Annotated[
+        bool, typer.Option(help="Train the groups and their controls, and test them on rows no measure saw.")
+    ] = True,
+    seeds: Annotated[int, typer.Option(help="Readings of each measure; two read two halves of the rows.", min=1)] = 2,
+    budget: Annotated[str, typer.Option(help="Time of a reading, for pairwise_gain: 90s, 10m, 1h.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for record and page.")] = None,
+    inputs: Annotated[str, typer.Option(help="Input columns: x,y. All but targets and dropped ones if left out.")] = "",
+    drop: Annotated[str, typer.Option(help="Columns that no task may read: id,name.")] = "",
+    seed: Annotated[int, typer.Option(help="Of split and trainings.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of a recipe: --set training.epochs=20 --set split.method=stratified."),
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
+) -> None:
+    """Measure what tasks do for each other, point out those that hurt, and put the others into groups.
+
+    Example: polytask affinity patients.csv --targets motor,total,tremor --measures lookahead --groups 2 --out runs/a
+    """
+    import json
+
+    from polytask.affinity import find_affinity
+    from polytask.affinity.grouping import GroupBudget
+    from polytask.cli.terminal import note, say
+    from polytask.training.progress import Bar
+
+    class OneBar(Bar):
+        """A bar without a line for each of many small trainings."""
+
+        def stop(self, message: str) -> None:
+            super().stop("")
+
+    options = method_options({"tasks": task_options(targets)}, settings or [])
+    tasks = options.pop("tasks")
+    options |= {key: separated(text) for key, text in (("inputs", inputs), ("drop", drop)) if text}
+    models = max(2, round(len(tasks) ** 0.5)) if groups is None and cost is None else groups
+    has_budget = bool(models) or cost is not None
+    record = find_affinity(
+        data,
+        tasks,
+        measures=separated(measures),
+        budget=GroupBudget(models=models or None, cost=cost, head_cost=head_cost) if has_budget else None,
+        group_by=group_by or None,
+        verify=verify,
+        seeds=seeds,
+        seed=seed,
+        seconds=_seconds(budget),
+        out=out,
+        progress=OneBar(),
+        **options,
+    )
+    if json_output:
+        say(json.dumps(record.to_json(), ensure_ascii=False))
+        return
+    print_affinity(record)
+    if out is None:
+        note("Nothing was saved: give --out to keep record and page.")
+    else:
+        say(f"Record: {out / 'affinity.json'}")
+
+
+_MOST_TASKS = 12
+_MOST_PAIRS = 6
+
+
+def print_affinity(record: AffinityRecord) -> None:
+    """A record in the terminal: matrices (of many tasks their strongest pairs), harm, groups, cost."""
+    from polytask.cli.terminal import print_table, say
+
+    names = list(record.tasks)
+    for measure, found in record.measures.items():
+        if len(names) <= _MOST_TASKS:
+            rows = [[name, *found.values[i]] for i, name in enumerate(names)]
+            print_table(["", *names], rows, title=f"{measure}: {found.words} (row i, column j)")
+        else:
+            _print_ends(measure, found, names)
+        say(found.structure.words)
+        for text in found.notes:
+            say(f"Note: {measure}: {text}")
+        say("")
+    for text in record.harm[:_MOST_PAIRS]:
+        say(f"Negative transfer: {text}")
+    if len(record.harm) > _MOST_PAIRS:
+        say(f"and {len(record.harm) - _MOST_PAIRS} more pairs in the record.")
+    if not record.harm:
+        say("No negative transfer was found: no pair is below zero by more than its spread over the seeds.")
+    if record.grouping is not None:
+        _print_grouping(record.grouping)
+    costs = [
+        [name, *(found.cost[key] for key in ("forward", "backward", "trainings", "seconds"))]
+        for name, found in record.measures.items()
+    ]
+    print_table(
+        ["measure", "forward", "backward", "trainings", "seconds"], costs, title="Cost, in passes over the rows"
+    )
+    for text in record.notes:
+        say(f"Note: {text}")
+
+
+def _print_ends(measure: str, found: Any, names: list[str]) -> None:
+    from polytask.cli.terminal import print_table, say
+
+    pairs = [
+        (value, i, j)
+        for i, row in enumerate(found.values)
+        for j, value in enumerate(row)
+        if value is not None and (i != j if found.directed else i < j)
+    ]
+    if not pairs:
+        say(f"{measure}: no pair is known.")
+        return
+    pairs.sort(reverse=True)
+    ends = pairs if len(pairs) <= 2 * _MOST_PAIRS else [*pairs[:_MOST_PAIRS], *pairs[-_MOST_PAIRS:]]
+    rows = [[names[i], names[j], value, found.spread[i][j]] for value, i, j in ends]
+    title = f"{measure}: {found.words}; the ends of {len(pairs):,} pairs"
+    print_table(["task i", "task j", "value", "spread"], rows, title=title)
+
+
+def _print_grouping(grouping: Grouping) -> None:
+    from polytask.cli.terminal import print_table, say
+
+    every = {"chosen": grouping.chosen, **grouping.controls}
+    rows = [[name, one.models, one.predicted, one.verified, one.spread, one.cost] for name, one in every.items()]
+    how = "exact" if grouping.is_exact else "heuristic"
+    print_table(
+        ["groups", "models", "predicted", "verified skill", "spread", "cost"],
+        rows,
+        title=f"Groups by {grouping.measure} ({how})",
+    )
+    say(grouping.words)
+    for text in grouping.notes:
+        say(f"Note: {text}")
+
+
+def _seconds(budget: str) -> float | None:
+    if not budget:
+        return None
+    from polytask.study.budget import seconds_of
+
+    return seconds_of(budget)
