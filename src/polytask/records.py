@@ -344,7 +344,9 @@ class StudyRecord:
         data: Path, rows, columns and hash of the data.
         settings: What was asked for: targets, arms, folds, seed, budget.
         environment: Versions and machine.
-        seconds: Time of all the trainings.
+        engine: Where it was trained: ``{"name", "workers", "threads", "deaths"}``; the last names what was
+            trained again because its worker died.
+        seconds: Time of all the trainings, in sum over the workers.
         made: When, ISO 8601.
         schema: Version of this form.
     """
@@ -367,6 +369,7 @@ class StudyRecord:
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     made: str = ""
     schema: int = SCHEMA

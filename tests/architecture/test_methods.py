@@ -10,8 +10,8 @@ from polytask.cli.list_methods import ROLES
 METHODS = [(role, name) for role, home in ROLES.items() for name in import_module(home).registry.names()]
 # Roles whose methods come from papers, so that each says which.
 CITED = {"sharing", "balancers", "linear", "trees", "schedules", "remedies"}
-# An arm runs on a fold of a study only, so an example of one would be a study.
-WITHOUT_EXAMPLE = {"arms"}
+# An arm runs on a fold of a study only, and an engine for a study, so an example of one would be a study.
+WITHOUT_EXAMPLE = {"arms", "engines"}
 # Methods that no paper introduced.
 UNCITED = {("balancers", "equal"), ("balancers", "fixed"), ("sharing", "task_graph"), ("linear", "pooled")}
 

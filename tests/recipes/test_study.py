@@ -15,6 +15,7 @@ from polytask import Study, load
 from polytask.errors import DataError, InputError, RecipeError, RunFolderError
 from polytask.records import StudyRecord
 from polytask.study import Protocol
+from polytask.study.engine import Bench, Material, Place
 
 TARGETS = ["y", "z", "ill"]
 QUICK = {
@@ -193,7 +194,8 @@ def test_a_holdout_keeps_groups_together_and_draws_them_together(table):
     who = table["who"].to_numpy()
     assert not set(who[splits[0][2].test]) & set(who[splits[0][2].train])
     assert 35 <= len(splits[0][2].test) <= 55
-    kept = study._kept(question.data, question.tasks, *splits[0])
+    bench = Bench(Material(question.data, question.tasks, study.recipe, study.protocol))
+    _, kept = bench.fold(Place(*splits[0]))
     assert len(np.unique(kept.groups["z"])) == len(np.unique(who[splits[0][2].test]))
 
 
@@ -237,7 +239,7 @@ def test_before_it_ran(table):
 
 def command(path, out, *more):
     return [sys.executable, "-m", "polytask.cli", "study", str(path), "--targets", "y,z,ill", "--arms", "single,joint,boosting", "--folds", "3",
-            "--drop", "who", "--budget", "none", "--set", "training.epochs=3", "--set", "encoder=tabular", "--set", "encoder.width=8", "--out", str(out), *more]  # fmt: skip
+            "--drop", "who", "--budget", "none", "--workers", "1", "--set", "training.epochs=3", "--set", "encoder=tabular", "--set", "encoder.width=8", "--out", str(out), *more]  # fmt: skip
 
 
 def ENV():

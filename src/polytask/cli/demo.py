@@ -95,7 +95,7 @@ def _run(table: BundledTable, frame: pd.DataFrame, out: Path, seed: int, listene
         data = TableData(TABLE, frame, inputs=table.inputs, targets=names)
         study = Study(
             data, [task.options() for task in table.tasks], arms=ARMS, budget=BUDGET, protocol=Protocol(seed=seed),
-            training=EPOCHS, out=folder, resume=True, listener=listener,
+            training=EPOCHS, out=folder, resume=True, engine="local", listener=listener,
         )  # fmt: skip
         try:
             study.run()

@@ -23,6 +23,7 @@ ROLES = {
     "trees": "polytask.trees",
     "measures": "polytask.affinity.measures",
     "arms": "polytask.study.arms",
+    "engines": "polytask.study.engines",
 }
 
 

@@ -52,6 +52,10 @@ def study(
         list[str] | None,
         typer.Option("--set", help="Any setting of the networks: --set training.epochs=20 --set sharing.ratio=0.5."),
     ] = None,
+    engine: Annotated[str, typer.Option(help="Where trials are trained: local, ray. polytask list engines.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes at a time; one a core if left out.", min=1)] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each; results depend on it in the last digits.", min=1)] = 1,
+    address: Annotated[str, typer.Option(help="Of a running Ray cluster: auto, host:port.")] = "",
     resume: Annotated[bool, typer.Option(help="Go on in a folder that exists.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
 ) -> None:
@@ -88,6 +92,7 @@ def study(
         ),
         out=out,
         resume=resume,
+        engine={"name": engine, "workers": workers, "threads": threads, **({"address": address} if address else {})},
         listener=bar,
         **options,
     )
@@ -154,6 +159,8 @@ def print_study(record: StudyRecord) -> None:
     for arm, result in record.arms.items():
         for text in result.notes:
             say(f"Note: {arm}: {text}")
+    for unit in record.engine.get("deaths", ()):
+        say(f"Note: the worker of {unit} died, and it was trained again.")
     absent = [(fold, task, reason) for fold in record.folds for task, reason in fold.absent.items()]
     for fold, task, reason in absent[:_MOST_NOTES]:
         say(f"Note: {task} is absent from repetition {fold.repeat + 1}, fold {fold.fold + 1}: {reason}")

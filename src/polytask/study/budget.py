@@ -57,17 +57,22 @@ class Budget:
         seconds: The time for all trainings; ``None`` if there is no limit.
         n_folds: Trainings of each arm in one repetition.
         needed: Arms that are run in any case.
+        workers: Trials that are trained at the same time; the last models are trained one after the other.
     """
 
-    def __init__(self, seconds: float | None, n_folds: int, needed: Collection[str] = NEEDED):
-        self.seconds, self.n_folds, self.needed = seconds, n_folds, needed
+    def __init__(self, seconds: float | None, n_folds: int, needed: Collection[str] = NEEDED, workers: int = 1):
+        self.seconds, self.n_folds, self.needed, self.workers = seconds, n_folds, needed, workers
         self.costs: dict[str, float] = {}
         self._wasted = 0.0
 
     @property
     def planned(self) -> float:
         """Time of one repetition with all arms kept, and of one last training of each."""
-        return self._wasted + sum(self.costs.values()) * (self.n_folds + 1)
+        return self._wasted / self.workers + self._whole(sum(self.costs.values()))
+
+    def _whole(self, cost: float) -> float:
+        """Time of all trainings of an arm whose training takes so long."""
+        return cost * (self.n_folds / self.workers + 1)
 
     def why_not_try(self, arm: str) -> str:
         """Why an arm is not even tried; empty if it is."""
@@ -78,23 +83,24 @@ class Budget:
     def why_not_keep(self, arm: str, cost: float) -> str:
         """Count an arm in, after its first fold took this long; or why not, if it does not fit."""
         left = (self.seconds or 0) - self.planned
-        if self.seconds is None or arm in self.needed or cost * (self.n_folds + 1) <= left:
+        if self.seconds is None or arm in self.needed or self._whole(cost) <= left:
             self.costs[arm] = cost
             return ""
         self._wasted += cost
-        return f"would take about {cost * (self.n_folds + 1):.0f} s of the {max(left, 0):.0f} s that are left"
+        return f"would take about {self._whole(cost):.0f} s of the {max(left, 0):.0f} s that are left"
 
     def folds(self) -> int:
         """How many of the folds can be gone through: all of them, or at least 3 if even those take too long."""
         cost = sum(self.costs.values())
         if self.seconds is None or self.planned <= self.seconds or cost <= 0:
             return self.n_folds
-        return min(self.n_folds, max(_FEWEST_FOLDS, int((self.seconds - self._wasted) / cost) - 1))
+        left = self.seconds - self._wasted / self.workers - cost
+        return min(self.n_folds, max(_FEWEST_FOLDS, int(left * self.workers / cost)))
 
     def repeats(self, spent: float) -> int:
-        """How often the folds can be gone through in all, after the first time took this long."""
+        """How often the folds can be gone through in all, after the trials of the first time took this long in sum."""
         if self.seconds is None or spent <= 0:
             return 1
-        one = sum(self.costs.values()) * self.n_folds
         last = sum(self.costs.values())
-        return max(1, min(_MOST_REPEATS, 1 + int((self.seconds - spent - last) / max(one, 1e-9))))
+        one = last * self.n_folds / self.workers
+        return max(1, min(_MOST_REPEATS, 1 + int((self.seconds - spent / self.workers - last) / max(one, 1e-9))))

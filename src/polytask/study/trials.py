@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from polytask.study.arm import Arm, outputs_of
 from polytask.study.folds import JudgedFold
 from polytask.tasks.task import Task, task_from_options
 
-__all__ = ["Answers", "KeptFold", "Store", "Trial", "keep_fold", "run_trial"]
+__all__ = ["Answers", "KeptFold", "Store", "Trial", "keep_fold", "keep_trial", "load_trial", "train_trial"]
 
 
 @dataclass
@@ -191,27 +191,26 @@ def load_answers(store: Store, arm: str, repeat: int, fold: int) -> Answers:
     return answers
 
 
-def run_trial(store: Store, arm: Arm, kept: KeptFold, make: Callable[[], JudgedFold]) -> Trial:
-    """Train an arm on a fold and score it, unless that was done before.
+def keep_trial(store: Store, trial: Trial, answers: Answers, repeat: int, fold: int) -> None:
+    """Keep what an arm did on a fold."""
+    store.save(trial_key(trial.arm, repeat, fold), asdict(trial), answers)
+
+
+def train_trial(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers]:
+    """Train an arm on a fold and score it.
 
     Args:
-        store: Where trials are kept.
         arm: The arm.
         kept: The fold as it is kept.
-        make: Makes the fold with its rows; asked only if something must be trained.
+        tested: The fold with its rows.
     """
-    repeat, fold = kept.record.repeat, kept.record.fold
-    if (known := load_trial(store, arm.name, repeat, fold)) is not None:
-        return known
-    tested = make()
-    why_not = arm.why_not(tested.data)
+    if why_not := arm.why_not(tested.data):
+        return Trial(arm.name, why_not), {}
     try:
-        trial, answers = (Trial(arm.name, why_not), {}) if why_not else _train(arm, kept, tested)
+        return _train(arm, kept, tested)
     except NonFiniteError as error:
         # A training that diverges is a result too, and no reason to lose the others.
-        trial, answers = Trial(arm.name, str(error)), {}
-    store.save(trial_key(arm.name, repeat, fold), asdict(trial), answers)
-    return load_trial(store, arm.name, repeat, fold) or trial
+        return Trial(arm.name, str(error)), {}
 
 
 def _train(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers]:

@@ -1,0 +1,246 @@
+"""The contract of an engine: units of work in, finished trials out, in whatever process they are done."""
+
+from __future__ import annotations
+
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from polytask.data.splits import Split
+from polytask.errors import RecipeError, TrainingError
+from polytask.recipe import Recipe
+from polytask.study.folds import JudgedFold, Protocol, make_fold
+from polytask.study.naming import make_arm
+from polytask.study.threads import limited_threads, n_cores
+from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trial
+from polytask.tasks.task import Task
+from polytask.training.data_sets import DataSet
+from polytask.training.preparation import Prepared
+from polytask.training.run import Plan
+from polytask.training.running import plan_of
+
+__all__ = [
+    "MOST_ATTEMPTS",
+    "Bench",
+    "Engine",
+    "Material",
+    "Place",
+    "PlannedTrial",
+    "Unit",
+    "answer",
+    "first",
+    "opened",
+    "read",
+]
+
+MOST_ATTEMPTS = 3
+"""A unit whose worker died this often is not tried again."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every worker needs, given to it once.
+
+    Args:
+        data: The data.
+        tasks: The tasks, fitted on all rows.
+        recipe: The networks' side of the study.
+        protocol: How rows are divided.
+    """
+
+    data: DataSet
+    tasks: Sequence[Task]
+    recipe: Recipe
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which fold of which repetition, and its rows."""
+
+    repeat: int
+    fold: int
+    split: Split = field(compare=False)
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """An arm to be trained and tested on a fold."""
+
+    arm: str
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{self.arm}, repetition {self.place.repeat + 1}, fold {self.place.fold + 1}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Trials that are done together, by one worker.
+
+    Args:
+        trials: The trials; mostly one.
+    """
+
+    trials: tuple[PlannedTrial, ...]
+
+    def __str__(self) -> str:
+        more = f" and {len(self.trials) - 1} more" if len(self.trials) > 1 else ""
+        return f"{self.trials[0]}{more}"
+
+
+Result = tuple[Trial, Answers]
+"""A trial and the answers of its arm."""
+
+
+class Bench:
+    """Where units are carried out; the fold that was used last lies ready.
+
+    Args:
+        material: The data and what is asked of them.
+    """
+
+    def __init__(self, material: Material):
+        self.material = material
+        self._made: tuple[tuple[int, int], JudgedFold, KeptFold] | None = None
+
+    def carry_out(self, unit: Unit) -> list[Result]:
+        """Train and test each of the unit's trials."""
+        found = []
+        for planned in unit.trials:
+            judged, kept = self.fold(planned.place)
+            found.append(train_trial(make_arm(planned.arm), kept, judged))
+        return found
+
+    def fold(self, place: Place) -> tuple[JudgedFold, KeptFold]:
+        """A fold with its rows, and what scoring needs of it."""
+        where = (place.repeat, place.fold)
+        if self._made is None or self._made[0] != where:
+            material = self.material
+            seed, group = material.protocol.seed_of(*where), material.protocol.group
+            judged = make_fold(material.data, material.tasks, self.plan, where, seed, place.split, group)
+            self._made = (where, judged, keep_fold(Store(None), judged))
+        return self._made[1], self._made[2]
+
+    def plan(self, prepared: Prepared) -> Plan:
+        """The networks' plan for prepared data."""
+        return plan_of(self.material.recipe, prepared)
+
+
+class Engine(ABC):
+    """Carries out units of work.
+
+    Args:
+        workers: Processes at a time; as many as there are cores for if ``None``.
+        threads: Threads of each; part of what decides the last digits, so that it never follows from the machine.
+
+    Raises:
+        RecipeError: If there is not at least one of each.
+
+    Note:
+        A new engine is one file in ``polytask/study/engines`` with one subclass. Whatever it is, and however many
+        workers it has, the same seeds give the same trials: a unit is computed from the material alone.
+    """
+
+    def __init__(self, workers: int | None = None, threads: int = 1):
+        for what, value in (("workers", workers), ("threads", threads)):
+            if value is not None and value < 1:
+                raise RecipeError(f"An engine needs at least one of its {what}, got {value}.")
+        self.threads = threads
+        self.workers = workers if workers is not None else max(n_cores() // threads, 1)
+        self.deaths: list[str] = []
+        """What was being done by each worker that died."""
+
+    @abstractmethod
+    def open(self, bench: Bench) -> None:
+        """Make ready to work on the bench's material, in this process or by giving the material to workers."""
+
+    @abstractmethod
+    def carry_out(self, units: Iterator[Unit]) -> Iterator[tuple[Unit, list[Result]]]:
+        """Units as they are finished.
+
+        The next unit is only asked for when somebody is free to begin with it, so that what was finished before can
+        decide what it is.
+
+        Args:
+            units: The units, in the order in which they are begun.
+
+        Raises:
+            TrainingError: If the worker of a unit died again and again.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop all workers at once; what they were doing is lost."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def died(self, unit: Unit, attempts: int, how: str) -> None:
+        """Count a worker that died.
+
+        Raises:
+            TrainingError: If the unit is not to be tried again.
+        """
+        self.deaths.append(str(unit))
+        if attempts >= MOST_ATTEMPTS:
+            raise TrainingError(
+                f"The worker of {unit} died {attempts} times ({how}); the memory may not be enough. Try fewer "
+                "--workers, or leave the arm out; finished trials are kept, and --resume goes on with them."
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """For the record."""
+        return {
+            "name": type(self).__name__.lower(),
+            "workers": self.workers,
+            "threads": self.threads,
+            "deaths": list(self.deaths),
+        }
+
+
+def first(units: Iterator[Unit]) -> tuple[Unit, int] | None:
+    """The next unit, which was not attempted yet; ``None`` if there is none left."""
+    unit = next(units, None)
+    return None if unit is None else (unit, 0)
+
+
+def opened(packed: bytes) -> Bench:
+    """The bench of a worker, from the material as another process of the same study packed it."""
+    return Bench(pickle.loads(packed))
+
+
+def answer(bench: Bench, unit: Unit, threads: int) -> bytes:
+    """What a worker sends back: the unit's results, or the error that it met; see :func:`read`."""
+    try:
+        with limited_threads(threads):
+            found: Any = bench.carry_out(unit)
+    except Exception as error:
+        found = _sendable(error)
+    return pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def read(packed: bytes) -> list[Result]:
+    """Results of a worker; raises the error that it met."""
+    found = pickle.loads(packed)
+    if isinstance(found, Exception):
+        raise found
+    results: list[Result] = found
+    return results
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or its words where it is none that comes out of a pickle as it went in."""
+    try:
+        copy = pickle.loads(pickle.dumps(error))
+    except Exception:
+        return TrainingError(f"{type(error).__name__}: {error}")
+    return error if type(copy) is type(error) and str(copy) == str(error) else TrainingError(str(error))

@@ -1,0 +1,173 @@
+"""All trials of a study: the first fold of every arm tells what fits the budget; then fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from polytask.errors import RecipeError
+from polytask.study.budget import Budget
+from polytask.study.choice import FoldScores
+from polytask.study.engine import Bench, Engine, Place, PlannedTrial, Unit
+from polytask.study.summary import Outcome
+from polytask.study.trials import KeptFold, Store, Trial, keep_fold, keep_trial, load_answers, load_fold, load_trial
+
+__all__ = ["Listener", "Trainings"]
+
+Listener = Callable[[str, int, int], None]
+"""Told what is being trained, how many trials are done, and how many there will be."""
+
+
+class Trainings:
+    """Trains every arm on every fold that the budget has room for; what a store holds is not trained again.
+
+    Args:
+        bench: The data and what is asked of them.
+        arms: Names of the arms, in the order in which they are tried.
+        seconds: The budget; ``None`` for no limit.
+        needed: Arms that are run whatever the budget is.
+        store: Where trials are kept.
+        engine: Where they are trained.
+        listener: Told about every trial.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        arms: Sequence[str],
+        seconds: float | None,
+        needed: Sequence[str],
+        store: Store,
+        engine: Engine,
+        listener: Listener,
+    ):
+        self.bench, self.arms, self.store, self.engine, self.listener = bench, list(arms), store, engine, listener
+        self.protocol = bench.material.protocol
+        splits = self.protocol.splits(bench.material.data, bench.material.tasks)
+        self.places = [Place(*split) for split in splits]
+        self.budget = Budget(seconds, len(self.places), needed, engine.workers)
+        self.left_out: dict[str, str] = {}
+        self._kept: dict[Place, KeptFold] = {}
+        self._running: list[str] = []
+        self._done = self._total = 0
+
+    def run(self) -> Outcome:
+        """Train them all.
+
+        Raises:
+            RecipeError: If no arm can be run.
+            TrainingError: If a worker died again and again.
+        """
+        trials = self._first_fold()
+        n_folds, n_all = self.budget.folds(), len(self.places)
+        places = self.places[:n_folds]
+        self._go_through(places[1:], trials)
+        if n_folds < n_all:
+            self.left_out[f"{n_all - n_folds} of {n_all} folds"] = (
+                f"all of them would take about {self.budget.planned:.0f} s of the budget of {self.budget.seconds:.0f} s"
+            )
+        spent = sum(trial.seconds for found in trials.values() for trial in found)
+        may_repeat = self.protocol.may_repeat and n_folds == n_all
+        repeats = self.budget.repeats(spent) if may_repeat else 1
+        if repeats > 1:
+            material = self.bench.material
+            again = replace(self.protocol, repeats=repeats).splits(material.data, material.tasks)
+            more = [Place(*split) for split in again[n_all:]]
+            self._go_through(more, trials)
+            places += more
+        kept = [self._keep(place) for place in places]
+        scores = [
+            FoldScores(
+                fold,
+                {arm: found[i] for arm, found in trials.items()},
+                {arm: load_answers(self.store, arm, fold.record.repeat, fold.record.fold) for arm in trials},
+            )
+            for i, fold in enumerate(kept)
+        ]
+        records = [fold.record for fold in kept]
+        return Outcome(self.bench.material.tasks, records, trials, scores, self.protocol.is_fixed)
+
+    def _first_fold(self) -> dict[str, list[Trial]]:
+        """The first trial of the arms that are kept; the others are left out, with the reason.
+
+        Arms are decided on in their order, whichever is finished first, so that the same times decide the same. Where
+        several are trained at once, one may be begun that, as it turns out, there is no time for.
+        """
+        place = self.places[0]
+        self._total = len(self.arms) * len(self.places)
+        found: dict[str, Trial] = {}
+        trials: dict[str, list[Trial]] = {}
+        undecided = list(self.arms)
+
+        def decide() -> None:
+            while undecided and (undecided[0] in found or self.budget.why_not_try(undecided[0])):
+                arm = undecided.pop(0)
+                if reason := self.budget.why_not_try(arm):
+                    self.left_out[arm] = reason
+                    continue
+                trial = found[arm]
+                if reason := trial.why_not or self.budget.why_not_keep(arm, trial.seconds):
+                    self.left_out[arm] = reason
+                else:
+                    trials[arm] = [trial]
+
+        def wanted() -> Iterator[PlannedTrial]:
+            for arm in self.arms:
+                decide()
+                if not self.budget.why_not_try(arm):
+                    yield PlannedTrial(arm, place)
+
+        self._train(wanted(), lambda planned, trial: found.update({planned.arm: trial}))
+        decide()
+        if not trials:
+            raise RecipeError("No arm could be run: " + "; ".join(f"{a}: {why}" for a, why in self.left_out.items()))
+        return trials
+
+    def _go_through(self, places: Sequence[Place], trials: dict[str, list[Trial]]) -> None:
+        """Every arm on more folds; the longest first, so that no worker is left with a long one at the end."""
+        self._done = sum(len(found) for found in trials.values())
+        self._total = self._done + len(trials) * len(places)
+        arms = sorted(trials, key=lambda arm: -trials[arm][0].seconds)
+        found: dict[PlannedTrial, Trial] = {}
+        wanted = (PlannedTrial(arm, place) for place in places for arm in arms)
+        self._train(wanted, lambda planned, trial: found.update({planned: trial}))
+        for arm, mine in trials.items():
+            mine += [found[PlannedTrial(arm, place)] for place in places]
+
+    def _train(self, wanted: Iterator[PlannedTrial], done: Callable[[PlannedTrial, Trial], None]) -> None:
+        """Train what the store does not hold, and tell ``done`` about every trial."""
+
+        def units() -> Iterator[Unit]:
+            for planned in wanted:
+                self._keep(planned.place)
+                if (trial := self._load(planned)) is not None:
+                    self._done += 1
+                    done(planned, trial)
+                else:
+                    self._running.append(str(planned))
+                    self._tell()
+                    yield Unit((planned,))
+
+        for unit, results in self.engine.carry_out(units()):
+            for planned, (trial, answers) in zip(unit.trials, results, strict=True):
+                keep_trial(self.store, trial, answers, planned.place.repeat, planned.place.fold)
+                self._running.remove(str(planned))
+                self._done += 1
+                self._tell()
+                done(planned, self._load(planned) or trial)
+
+    def _tell(self) -> None:
+        if self._running:
+            self.listener(" | ".join(self._running), self._done, self._total)
+
+    def _keep(self, place: Place) -> KeptFold:
+        """The fold as it is kept; asked of the bench if the store does not hold it yet."""
+        if place not in self._kept:
+            known = load_fold(self.store, place.repeat, place.fold)
+            if known is None:
+                known = keep_fold(self.store, self.bench.fold(place)[0])
+            self._kept[place] = known
+        return self._kept[place]
+
+    def _load(self, planned: PlannedTrial) -> Trial | None:
+        return load_trial(self.store, planned.arm, planned.place.repeat, planned.place.fold)
