@@ -15,6 +15,7 @@ _ENGINE = {
     "Balancer": "balancer",
     "Signals": "balancer",
     "Clipped": "clipped",
+    "Constrained": "constrained",
     "EveryK": "every_k",
     "Ghost": "ghost",
     "Outcome": "outcome",
@@ -25,6 +26,7 @@ _ENGINE = {
 __all__ = [
     "Balancer",
     "Clipped",
+    "Constrained",
     "EveryK",
     "Ghost",
     "Outcome",

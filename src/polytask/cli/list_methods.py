@@ -16,6 +16,7 @@ ROLES = {
     "encoders": "polytask.models.encoders",
     "sharing": "polytask.models.sharing",
     "balancers": "polytask.balancing",
+    "multipliers": "polytask.balancing.multipliers",
     "samplers": "polytask.data.samplers",
     "schedules": "polytask.training.schedules",
     "remedies": "polytask.training.remedies",

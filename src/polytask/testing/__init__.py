@@ -8,6 +8,7 @@ from typing import Any
 _CHECKS = {
     "check_balancer": "balancers",
     "check_measure": "measures",
+    "check_multipliers": "multipliers",
     "check_sampler": "samplers",
     "check_sharing": "sharing",
     "check_task": "tasks",
