@@ -111,6 +111,9 @@ class Recipe(_Strict):
             ``{name: sequential, remedies: [{name: ewc, strength: 400}]}``.
         head_hidden: Widths of hidden layers in every head.
         split: How rows are divided.
+        constraints: What the training keeps, such as ``A.loss<=0.3``, see
+            :func:`polytask.training.constraint_spec.read_constraint`.
+        multipliers: How hard the constraints pull.
         training: Settings of the training, see :class:`polytask.training.settings.Settings`; for tables batch size,
             learning rate, weight decay and stop rule follow the number of rows where they are not given.
         seed: Of everything random.
@@ -142,6 +145,8 @@ class Recipe(_Strict):
     sampler: Choice = Choice(name="proportional")
     schedule: Choice = Choice(name="joint")
     head_hidden: list[int] = []
+    constraints: list[Any] = []
+    multipliers: Choice = Choice(name="augmented_lagrangian")
     split: SplitSpec = SplitSpec(validation=0.15, test=0.2)
     training: dict[str, Any] = {}
     seed: int = 0
@@ -169,13 +174,21 @@ class Recipe(_Strict):
             }
         return value
 
-    @field_validator("encoder", "sharing", "balancer", "sampler", "schedule", mode="before")
+    @field_validator("encoder", "sharing", "balancer", "sampler", "schedule", "multipliers", mode="before")
     @classmethod
     def _choice(cls, value: Any, info: ValidationInfo) -> Any:
         """Options without a name are those of the default."""
         if isinstance(value, Mapping) and "name" not in value:
             return {"name": cls.model_fields[str(info.field_name)].default.name, **value}
         return value
+
+    @field_validator("constraints", mode="before")
+    @classmethod
+    def _constraints(cls, value: Any) -> Any:
+        from polytask.training.constraint_spec import read_constraint
+
+        given = [value] if isinstance(value, str | Mapping) else value
+        return [read_constraint(one).plain() for one in given] if isinstance(given, list | tuple) else given
 
     @field_validator("data", mode="before")
     @classmethod
@@ -225,7 +238,7 @@ class Recipe(_Strict):
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it, settings at their defaults left out."""
         data = self.model_dump(exclude_defaults=True)
-        for name in ("encoder", "sharing", "balancer", "sampler", "schedule"):
+        for name in ("encoder", "sharing", "balancer", "sampler", "schedule", "multipliers"):
             if name in data:
                 data[name] = getattr(self, name).plain()
         return data

@@ -13,6 +13,7 @@ from polytask.errors import DataError
 
 __all__ = [
     "ArmResult",
+    "ConstraintResult",
     "Interval",
     "Recommendation",
     "RunRecord",
@@ -106,6 +107,37 @@ class SequenceResult:
 
 
 @dataclass(frozen=True)
+class ConstraintResult:
+    """What came of one constraint.
+
+    Args:
+        task: The task.
+        metric: What was measured.
+        bound: The number that it is bounded by.
+        is_upper: Whether the value is to be at most the bound, not at least.
+        rows: The rows that the epoch was chosen by: ``validation``, or ``training`` if there were none.
+        value: The value on them; ``None`` where it is not defined.
+        test: The value on test rows.
+        error: Its standard error.
+        multiplier: How hard the constraint pulled in the kept epoch, a mean over its steps; 0 if it was not active.
+        is_kept: Whether it is kept on the rows that the epoch was chosen by, and not clearly broken on the test rows.
+        words: The same in words.
+    """
+
+    task: str
+    metric: str
+    bound: float
+    is_upper: bool
+    rows: str
+    value: float | None
+    test: float | None
+    error: float | None
+    multiplier: float | None
+    is_kept: bool
+    words: str
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What a run was and what it found.
 
@@ -122,6 +154,7 @@ class RunRecord:
         notes: What a reader should know: columns left out, labels dropped, fallbacks.
         environment: Versions.
         sequence: What the stages of the schedule left, if there were several.
+        constraints: What came of each constraint, by name.
         schema: Version of this form.
     """
 
@@ -137,12 +170,18 @@ class RunRecord:
     notes: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     sequence: SequenceResult | None = None
+    constraints: Mapping[str, ConstraintResult] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
     def how(self) -> str:
         """How the model was trained, in a word: ``joint``, or the name of the schedule of its stages."""
         return "joint" if self.sequence is None else self.sequence.schedule
+
+    @property
+    def broken(self) -> list[str]:
+        """Names of the constraints that are not kept."""
+        return [name for name, result in self.constraints.items() if not result.is_kept]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -163,7 +202,9 @@ class RunRecord:
         tasks = {name: TaskResult(**result) for name, result in data["tasks"].items()}
         found = data.get("sequence")
         sequence = None if found is None else _read(SequenceResult, found)
-        return cls(**{**data, "tasks": tasks, "notes": tuple(data["notes"]), "sequence": sequence})
+        constraints = {name: ConstraintResult(**result) for name, result in data.get("constraints", {}).items()}
+        read = {"tasks": tasks, "notes": tuple(data["notes"]), "sequence": sequence, "constraints": constraints}
+        return cls(**{**data, **read})
 
     @classmethod
     def load(cls, path: str | Path) -> RunRecord:

@@ -125,6 +125,32 @@ def test_resumed_equals_uninterrupted_with_several_sources(tmp_path, sampler, ba
     assert_equal_runs(whole, interrupted_and_resumed(asked, data, tmp_path / "cut", [4, 9]))
 
 
+@pytest.mark.parametrize("multipliers", ["lagrangian", "augmented_lagrangian", "quadratic_penalty", "nupi"])
+def test_resumed_equals_uninterrupted_with_constraints(tmp_path, multipliers):
+    """Of every kind: followed by batches, corrected by validation rows, by epochs; with groups, margins and rules."""
+    asked = recipe(
+        constraints=[
+            {"task": "size", "at_most": 0.8, "watch": "validation", "margin": "auto"},
+            "ill.recall>=0.9",
+            "ill.auroc>=0.95",
+            "ill.positive_rate by c within 0.1",
+            {"weights": "heads.price.weight", "sign": "nonnegative"},
+        ],
+        multipliers=multipliers,
+    )
+    whole = asked.run(table())
+    assert_equal_runs(whole, interrupted_and_resumed(asked, table(), tmp_path / "cut", [5, 9]))
+
+
+def test_resumed_equals_uninterrupted_with_bounds_by_single_models_and_several_sources(tmp_path):
+    first, second = table(90, 0), table(50, 1).rename(columns={"a": "other"})
+    data = {"first": first.drop(columns=["ill", "size"]), "second": second.drop(columns=["price"])}
+    asked = recipe(balancer="pcgrad", constraints=["all.loss<=single+1%"], training={"epochs": 2, "batch_size": 8})
+    whole = asked.run(data)
+    # The three single models come first, of two epochs each.
+    assert_equal_runs(whole, interrupted_and_resumed(asked, data, tmp_path / "cut", [30, 5]))
+
+
 def test_interrupted_at_every_step_of_an_epoch(tmp_path):
     asked = recipe(training={"epochs": 2, "batch_size": 8})
     whole = asked.run(table())

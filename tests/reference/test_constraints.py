@@ -63,7 +63,9 @@ class Problem(cooper.ConstrainedMinimizationProblem):
             if formulation.expects_multiplier:
                 multiplier = cooper.multipliers.DenseMultiplier(init=torch.zeros(1, dtype=torch.float64))
             options = {"penalty_coefficient": penalty} if penalty is not None else {}
-            made = cooper.Constraint(constraint_type=kind, multiplier=multiplier, formulation_type=formulation, **options)
+            made = cooper.Constraint(
+                constraint_type=kind, multiplier=multiplier, formulation_type=formulation, **options
+            )
             if multiplier is not None:
                 multiplier.double()  # Cooper makes it float32
             setattr(self, name, made)
@@ -254,7 +256,7 @@ def test_errors_say_what_to_do():
         Constrained(Equal(), NuPI(equalities=["d"]), ["c"]).bind(["a", "c"])
     with pytest.raises(RecipeError, match="penalty above 0"):
         AugmentedLagrangian(penalty=0.0)
+    x = torch.zeros(1, requires_grad=True)
+    both = Constrained(registry.create("mgda"), NuPI(), ["c"])
     with pytest.raises(RecipeError, match="cannot run in the mode 'matrix_free'"):
-        x = torch.zeros(1, requires_grad=True)
-        both = Constrained(registry.create("mgda"), NuPI(), ["c"])
         balanced_backward({"a": x.sum(), "c": x.sum()}, [x], balancer=both, mode="matrix_free")

@@ -145,7 +145,8 @@ class Constrained(Balancer):
     def _part(self, signals: Signals, chosen: Bool[Tensor, " T"]) -> Signals:
         """The signals of the chosen ones, at their places among their own kind."""
         at = self.local.to(signals.index.device)[signals.index[chosen]]
-        taken = {name: value[chosen] for name in ("losses", "validation") if (value := getattr(signals, name)) is not None}
+        vectors = {name: getattr(signals, name) for name in ("losses", "validation")}
+        taken = {name: value[chosen] for name, value in vectors.items() if value is not None}
         if self.needs & SEES_GRADIENTS:
             squares = {name: getattr(signals, name) for name in ("gramian", "cross_gramian")}
             taken |= {name: value[chosen][:, chosen] for name, value in squares.items() if value is not None}

@@ -10,7 +10,10 @@ import typer
 from polytask.cli.options import method_options, separated, task_options
 from polytask.errors import RecipeError
 
-__all__ = ["fit"]
+__all__ = ["BROKEN", "fit"]
+
+BROKEN = 3
+"""Exit status of a run whose model does not keep a constraint."""
 
 
 def fit(
@@ -38,6 +41,17 @@ def fit(
     remedies: Annotated[
         str, typer.Option(help="Against forgetting in later stages: ewc,replay. See: polytask list remedies.")
     ] = "",
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='What the model must keep: "A.loss<=0.3", "A.recall>=0.95", "all.loss<=single+1%", '
+            '"A.positive_rate by sex within 0.02". May be given several times. If one is not kept, the model is saved '
+            "all the same and the exit status is 3."
+        ),
+    ] = None,
+    multipliers: Annotated[
+        str, typer.Option(help="How hard constraints pull. See: polytask list multipliers.")
+    ] = "augmented_lagrangian",
     epochs: Annotated[int | None, typer.Option(help="At most this many.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
@@ -55,7 +69,7 @@ def fit(
 
     Example: polytask fit patients.csv --targets motor,total --group patient --out runs/first --compare
     """
-    from polytask.cli.terminal import note, print_record, say
+    from polytask.cli.terminal import fail, note, print_record, say
     from polytask.recipe import Recipe
     from polytask.training.progress import Bar
 
@@ -75,23 +89,30 @@ def fit(
             sharing=sharing,
             balancer=balancer,
             schedule={"name": schedule, **_given(remedies=separated(remedies) or None)},
+            multipliers=multipliers,
             training=_given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
             seed=seed,
         )
     overrides = [*(settings or []), *([f"training.device={device}"] if device != "cpu" else [])]
     if overrides:
         recipe = Recipe(**method_options(recipe.plain(), overrides))
+    if constraint:
+        recipe = Recipe(**{**recipe.plain(), "constraints": [*recipe.constraints, *constraint]})
     run = recipe.run(out=out, resume=resume, compare=compare, progress=Bar())
     if json_output:
         import json
 
         say(json.dumps(run.record.to_json(), ensure_ascii=False))
-        return
-    print_record(run.record)
-    if run.path is not None:
-        say(f"Model: {run.path / 'bundle'}    Predict: polytask predict {run.path} NEW.csv --out P.csv")
     else:
-        note("Nothing was saved: give --out to keep the model.")
+        print_record(run.record)
+        if run.path is not None:
+            say(f"Model: {run.path / 'bundle'}    Predict: polytask predict {run.path} NEW.csv --out P.csv")
+        else:
+            note("Nothing was saved: give --out to keep the model.")
+    if broken := run.record.broken:
+        # Told apart from 2, a command that could not be carried out: here there is a model, and it falls short.
+        fail(f"Not kept: {'; '.join(f'{name} ({run.record.constraints[name].words})' for name in broken)}")
+        raise typer.Exit(BROKEN)
 
 
 def _split(group: str, time: str, stratify: bool) -> dict[str, Any]:

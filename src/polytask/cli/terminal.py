@@ -86,6 +86,13 @@ def print_record(record: RunRecord) -> None:
         f"parameters: {counts['shared']:,} shared, {counts['private'] + counts['heads']:,} of single tasks."
     )
     say(f"An epoch: {record.sampling}.")
+    if record.constraints:
+        kept = [
+            [name, result.value, result.test, result.multiplier, "kept" if result.is_kept else "broken"]
+            for name, result in record.constraints.items()
+        ]
+        rows_of = next(iter(record.constraints.values())).rows
+        print_table(["constraint", rows_of, "test", "multiplier", ""], kept)
     for text in record.notes:
         say(f"Note: {text}")
     if compared:

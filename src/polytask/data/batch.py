@@ -24,6 +24,8 @@ class Batch:
         observed: Per task, ``True`` where the label is there; the shape of the task's labels.
         source: Name of the source.
         row_weights: Factor on every loss of a row, or ``None`` for ones.
+        task_weights: Per task that has its own, further factors on its losses.
+        groups: Per column of groups, the code of each row's group; -1 where it has none.
     """
 
     inputs: Inputs
@@ -31,6 +33,8 @@ class Batch:
     observed: Mapping[str, Shaped[Tensor, "B ..."]]
     source: str
     row_weights: Float[Tensor, " B"] | None = None
+    task_weights: Mapping[str, Float[Tensor, " B"]] = field(default_factory=dict)
+    groups: Mapping[str, Int[Tensor, " B"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
@@ -50,6 +54,8 @@ class Batch:
             targets={k: move(v) for k, v in self.targets.items()},
             observed={k: move(v) for k, v in self.observed.items()},
             row_weights=None if self.row_weights is None else move(self.row_weights),
+            task_weights={k: move(v) for k, v in self.task_weights.items()},
+            groups={k: move(v) for k, v in self.groups.items()},
         )
 
 
@@ -90,6 +96,8 @@ class ArraySource:
         targets: Per task, ``[N, ...]``.
         observed: Per task, ``[N]`` or the shape of the task's labels.
         row_weights: ``[N]``, or ``None``.
+        task_weights: Per task that has its own, ``[N]``.
+        groups: Per column of groups, ``[N]`` codes; -1 where a row has none.
 
     Example:
         >>> observed = torch.tensor([True, True, False, True])
@@ -105,6 +113,8 @@ class ArraySource:
     targets: Mapping[str, Shaped[Tensor, "N ..."]] = field(default_factory=dict)
     observed: Mapping[str, Shaped[Tensor, "N ..."]] = field(default_factory=dict)
     row_weights: Float[Tensor, " N"] | None = None
+    task_weights: Mapping[str, Float[Tensor, " N"]] = field(default_factory=dict)
+    groups: Mapping[str, Int[Tensor, " N"]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -126,6 +136,8 @@ class ArraySource:
             observed={k: v[rows] for k, v in self.observed.items()},
             source=self.name,
             row_weights=None if self.row_weights is None else self.row_weights[rows],
+            task_weights={k: v[rows] for k, v in self.task_weights.items()},
+            groups={k: v[rows] for k, v in self.groups.items()},
         )
 
     def coverage(self, task: str) -> float:
@@ -144,6 +156,8 @@ class ArraySource:
             targets={k: v[rows] for k, v in self.targets.items()},
             observed={k: v[rows] for k, v in self.observed.items()},
             row_weights=None if self.row_weights is None else self.row_weights[rows],
+            task_weights={k: v[rows] for k, v in self.task_weights.items()},
+            groups={k: v[rows] for k, v in self.groups.items()},
         )
 
 

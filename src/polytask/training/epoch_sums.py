@@ -20,11 +20,13 @@ class EpochSums:
     """Losses, weights, conflicts and fallbacks of an epoch so far; part of the checkpoint.
 
     Args:
-        tasks: Names of the tasks, in the order of the outcomes.
+        tasks: Names of the tasks and then of the constraints, in the order of the outcomes.
+        n_constraints: How many of them are constraints.
     """
 
-    def __init__(self, tasks: Sequence[str]):
+    def __init__(self, tasks: Sequence[str], n_constraints: int = 0):
         self.tasks = list(tasks)
+        self.n_constraints = n_constraints
         n = len(self.tasks)
         self.losses, self.steps, self.weights = torch.zeros(3, n, dtype=torch.float64).unbind()
         self.cosines, self.pairs, self.conflicts = torch.zeros(3, n, n, dtype=torch.float64).unbind()
@@ -51,16 +53,19 @@ class EpochSums:
         If gradients were seen, ``cosines`` by pair, and ``conflict_rate``: the share of negative cosines among all
         pairs of tasks in all steps.
         """
-        seen = self.steps > 0
+        n = len(self.tasks) - self.n_constraints
+        names, seen, weights = self.tasks[:n], (self.steps > 0)[:n], self.weights / self.steps
         found: dict[str, Any] = {
-            "train": by_name(self.tasks, self.losses / self.steps, seen),
-            "weights": by_name(self.tasks, self.weights / self.steps, seen),
+            "train": by_name(names, (self.losses / self.steps)[:n], seen),
+            "weights": by_name(names, weights[:n], seen),
             "fallbacks": self.fallbacks,
         }
-        above = torch.triu(self.pairs, diagonal=1)
+        if self.n_constraints:
+            found["multipliers"] = by_name(self.tasks[n:], weights[n:], (self.steps > 0)[n:])
+        above = torch.triu(self.pairs[:n, :n], diagonal=1)
         if above.sum() > 0:
-            found["conflict_rate"] = (torch.triu(self.conflicts, diagonal=1).sum() / above.sum()).item()
-            if len(self.tasks) <= MOST_PAIRED:
+            found["conflict_rate"] = (torch.triu(self.conflicts[:n, :n], diagonal=1).sum() / above.sum()).item()
+            if n <= MOST_PAIRED:
                 found["cosines"] = {
                     f"{self.tasks[i]} | {self.tasks[j]}": (self.cosines[i, j] / self.pairs[i, j]).item()
                     for i, j in above.nonzero().tolist()
@@ -69,7 +74,7 @@ class EpochSums:
 
     def state_dict(self) -> dict[str, Any]:
         """All sums."""
-        return {name: value for name, value in vars(self).items() if name != "tasks"}
+        return {name: value for name, value in vars(self).items() if name not in ("tasks", "n_constraints")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave."""

@@ -25,6 +25,7 @@ from polytask.models.model import MultiTaskModel
 from polytask.models.sharing.sharing import Features
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
+from polytask.training.constraints import Constraints
 from polytask.training.epoch_sums import EpochSums, by_name
 from polytask.training.evaluation import constant_losses, mean_losses
 from polytask.training.extra_batches import ExtraBatches
@@ -34,7 +35,7 @@ from polytask.training.progress import Progress, Silent
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
 from polytask.training.settings import Settings
-from polytask.training.stopping import is_better
+from polytask.training.stopping import is_better, is_better_within
 
 __all__ = ["Interrupted", "Training"]
 
@@ -55,6 +56,7 @@ class _Progress:
     seconds: float = 0.0
     best: int | None = None
     validation: list[dict[str, float]] = field(default_factory=list)
+    violations: list[float] = field(default_factory=list)
     history_lines: int = 0
     is_done: bool = False
     why: str = ""
@@ -77,6 +79,8 @@ class Training:
             gives in turn, so that the balancer sees the tasks of all sources at once.
         remedies: What keeps the tasks of earlier stages; their state is not in this training's own.
         factors: Of the learning rate of some parameters.
+        constraints: What the training keeps; the balancer then is one that knows them
+            (:class:`~polytask.balancing.Constrained`), unless they are rules for parameters only.
 
     Note:
         A resumed training equals the uninterrupted one bit for bit on the CPU: the checkpoint holds parameters,
@@ -97,13 +101,15 @@ class Training:
         draws_per_step: int = 1,
         remedies: Sequence[Remedy] = (),
         factors: Mapping[nn.Parameter, float] | None = None,
+        constraints: Constraints | None = None,
     ):
         self.model, self.tasks, self.train_sources, self.validation = model, list(tasks), train, validation
         self.plan, self.balancer, self.settings, self.folder = plan, balancer, settings, folder
         self.progress = progress or Silent()
         self.device = torch.device(settings.device)
         self.model.to(self.device)
-        self.balancer.bind([task.name for task in tasks])
+        self.constraints = constraints or Constraints([])
+        self.balancer.bind([*(task.name for task in tasks), *self.constraints.names])
         self.objective = Objective(tasks, train, model.n_members)
         self.penalty = penalty_of(model, settings.regularisers)
         self.shared = model.shared_parameters()
@@ -115,9 +121,9 @@ class Training:
         self._check_stop_rule()
         self.at = _Progress()
         self.best_state: dict[str, Tensor] | None = None
-        self._sums = EpochSums(self.balancer.tasks)
         self.watch: Callable[[Training, Sequence[Batch]], None] | None = None
         """Called before each step with the training and the step's batches; it may look, and change nothing."""
+        self._sums = self._no_sums()
         self._stop_asked = threading.Event()
         self._ghost: Ghost | None = None
 
@@ -190,16 +196,24 @@ class Training:
                 break
         return self._end_epoch()
 
-    def _losses(self, batches: Sequence[Batch]) -> tuple[Features | None, dict[str, Tensor | None]]:
-        """Each task's loss; the features too, unless each of several batches has its own."""
+    def _no_sums(self) -> EpochSums:
+        return EpochSums(self.balancer.tasks, len(self.constraints.bounds))
+
+    def _losses(
+        self, batches: Sequence[Batch], *, counts: bool = True
+    ) -> tuple[Features | None, dict[str, Tensor | None]]:
+        """Each task's loss, each constraint's violation; the features, unless each of several batches has its own."""
         losses: dict[str, Tensor | None] = {}
         features: Features | None = None
+        seen: list[tuple[Mapping[str, Tensor], Batch]] = []
         for batch in batches:
             names = self.objective.by_source[batch.source]
             features, outputs = self.model.features_and_outputs(batch.inputs, names, batch.source)
+            seen.append((outputs, batch))
             for name, loss in self.objective(outputs, batch).items():
                 known = losses.get(name)
                 losses[name] = loss if known is None else known if loss is None else known + loss
+        losses |= self.constraints.violations(seen, counts=counts)
         return (features if len(batches) == 1 else None), losses
 
     def _step(self, batches: Sequence[Batch]) -> None:
@@ -235,6 +249,7 @@ class Training:
         self.optimisation.step()
         for remedy in self.remedies:
             remedy.after_update()
+        self.constraints.project()
         if "losses_after" in self.balancer.needs:
             self._tell_losses_after(batches, outcome)
         self.at.step += 1
@@ -245,7 +260,7 @@ class Training:
         """The losses of the same batch after the step, for the methods that learn from them: one more forward pass."""
         if outcome.signals is None:
             return
-        _, losses = self._losses(batches)
+        _, losses = self._losses(batches, counts=False)
         present = [loss.double() for name in self.balancer.tasks if (loss := losses.get(name)) is not None]
         self.balancer.after_step(replace(outcome.signals, losses=torch.stack(present)))
 
@@ -259,7 +274,12 @@ class Training:
         self._check_parameters()
         at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
         tracks_best = bool(self.validation) and self.settings.patience is not None
-        is_best = tracks_best and is_better(self.settings.stop_rule, at.validation, at.best, self.constant)
+        found: dict[str, Any] = {}
+        if self.constraints.bounds:
+            measured, violated = self.constraints.end_epoch(self.model, self.train_sources, self.validation)
+            at.violations.append(violated)
+            found = {"constraints": measured, "is_feasible": violated == 0.0}
+        is_best = self._is_best(tracks_best)
         if is_best:
             at.best = at.epoch
             self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -272,14 +292,19 @@ class Training:
             "learning_rate": self.optimisation.learning_rate,
             "validation": at.validation[-1],
             **self._sums.line(),
+            **found,
             "is_best": is_best,
         }
-        self._sums = EpochSums(self.balancer.tasks)
+        for name, multiplier in line.pop("multipliers", {}).items():
+            line["constraints"][name]["multiplier"] = multiplier
+        self._sums = self._no_sums()
         at.epoch += 1
         since = at.epoch - 1 - (at.best if at.best is not None else at.epoch - 1)
         if tracks_best and self.settings.patience is not None:
             self.optimisation.no_better_for(since, self.settings.patience)
-            if since >= self.settings.patience and not at.is_done:
+            # While no epoch is feasible, the multipliers still grow: only the last epoch can tell that none will be.
+            hopes = bool(at.violations) and at.best is not None and at.violations[at.best] > 0.0
+            if since >= self.settings.patience and not at.is_done and not hopes:
                 at.is_done, at.why = True, f"nothing better for {since} epochs"
         if at.epoch >= self.settings.epochs and not at.is_done:
             at.is_done, at.why = True, "all epochs done"
@@ -287,6 +312,16 @@ class Training:
             self.folder.append_history(line)
             at.history_lines += 1
         return line
+
+    def _is_best(self, tracks_best: bool) -> bool:
+        """Whether the newest epoch is to be kept for now."""
+        at, rule = self.at, self.settings.stop_rule
+        # A task of weight 0 is no objective: it may be as bad as its constraints allow.
+        wanted = {task.name for task in self.tasks if task.weight > 0.0}
+        losses = [{name: loss for name, loss in epoch.items() if name in wanted} for epoch in at.validation]
+        if not self.constraints.bounds:
+            return tracks_best and is_better(rule, losses, at.best, self.constant)
+        return is_better_within(rule if tracks_best else None, losses, at.violations, at.best, self.constant)
 
     def _check_parameters(self) -> None:
         """Raise before a checkpoint holds what no step can mend: a gradient may overflow though its loss did not."""
@@ -312,6 +347,7 @@ class Training:
             "generator": torch.get_rng_state(),
             "progress": dict(vars(self.at)),
             "sums": self._sums.state_dict(),
+            "constraints": self.constraints.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -324,6 +360,7 @@ class Training:
         torch.set_rng_state(state["generator"])
         self.at = _Progress(**state["progress"])
         self._sums.load_state_dict(state["sums"])
+        self.constraints.load_state_dict(state["constraints"])
 
     def _save(self) -> None:
         if self.folder:

@@ -49,6 +49,9 @@ class Objective:
         losses: dict[str, Tensor | None] = {}
         for name in self.by_source[batch.source]:
             task = self.tasks[name]
+            if task.weight == 0.0:  # no objective: learned through constraints only, if at all
+                losses[name] = None
+                continue
             coverage = self.coverage[batch.source, name]
             outs, targets, observed = outputs[name], batch.targets[name], batch.observed[name]
             row_weights = batch.row_weights

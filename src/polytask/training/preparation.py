@@ -39,6 +39,7 @@ class Prepared:
         splits: Row positions of each source.
         data: Description of each source.
         notes: What the reader should know.
+        groups: The levels of each column of groups; a group's code is its place among them.
     """
 
     tasks: list[Task]
@@ -51,6 +52,7 @@ class Prepared:
     splits: dict[str, Split]
     data: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    groups: dict[str, list[Any]] = field(default_factory=dict)
 
     def only(self, names: Sequence[str]) -> Prepared:
         """The same data for some of the tasks; rows and sources without their labels are left out."""
@@ -64,7 +66,8 @@ class Prepared:
                     continue
                 observed = {task: source.observed[task] for task in mine}
                 targets = {task: source.targets[task] for task in mine}
-                own = ArraySource(name, source.inputs, targets, observed, source.row_weights)
+                weights = {task: weights for task, weights in source.task_weights.items() if task in mine}
+                own = replace(source, targets=targets, observed=observed, task_weights=weights)
                 # Steps on rows without a label would teach nothing and cost as much.
                 some = torch.stack([o.flatten(1).any(1) if o.ndim > 1 else o for o in observed.values()]).any(0)
                 if bool(some.any()):
@@ -83,6 +86,7 @@ class Prepared:
             splits=self.splits,
             data=self.data,
             notes=self.notes,
+            groups=self.groups,
         )
 
 
@@ -145,7 +149,9 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         parts = _with_inputs_as_targets(task, parts, [d for d in data if _reads(task, d)], views.get(task.name, {}))
     return Prepared(
         tasks=every,
-        **parts,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
         shapes={d.name: d.shape() for d in data},
         transforms={d.name: d.transform for d in data if d.transform is not None},
         views=views,

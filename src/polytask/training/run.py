@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from polytask.balancing import registry as balancers
+from polytask.balancing.constrained import Constrained
+from polytask.balancing.multipliers import registry as multiplier_methods
 from polytask.bundle import Bundle, Network
 from polytask.data.batch import Batch
 from polytask.data.plan import BatchPlan
@@ -18,12 +20,17 @@ from polytask.data.samplers import registry as samplers
 from polytask.errors import RecipeError
 from polytask.models.corruption import Corruption
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
-from polytask.records import SequenceResult
+from polytask.records import ConstraintResult, SequenceResult
 from polytask.tasks.reconstruction import Reconstruction
+from polytask.training.bounds import bounds_of
+from polytask.training.constraint_spec import ALL, ConstraintSpec, WeightRule
+from polytask.training.constraints import Constraints
 from polytask.training.evaluation import evaluate
+from polytask.training.feasibility import results_of
 from polytask.training.loop import Training
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
+from polytask.training.projections import Projection
 from polytask.training.remedies import registry as remedies
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
@@ -53,6 +60,10 @@ class Plan:
         settings: How to train.
         schedule: Name of the schedule.
         schedule_options: Its options; ``remedies``, a list of names or ``{name: ..., options}``, among them.
+        constraints: What the training keeps.
+        multipliers: Name of the method for the constraints' multipliers.
+        multipliers_options: Its options.
+        single_losses: Validation losses of models of one task, for constraints that compare with them.
     """
 
     encoder: str = "tabular"
@@ -67,15 +78,19 @@ class Plan:
     settings: Settings = field(default_factory=Settings)
     schedule: str = "joint"
     schedule_options: Mapping[str, Any] = field(default_factory=dict)
+    constraints: tuple[ConstraintSpec | WeightRule, ...] = ()
+    multipliers: str = "augmented_lagrangian"
+    multipliers_options: Mapping[str, Any] = field(default_factory=dict)
+    single_losses: Mapping[str, float] = field(default_factory=dict)
 
     def jointly(self) -> Plan:
         """The same plan with all tasks trained at once."""
         return replace(self, schedule="joint", schedule_options={})
 
     def alone(self) -> Plan:
-        """The same plan for a model of one task: same encoder, budget and seed; nothing to share or to balance."""
-        plan = replace(self, sharing="hard", sharing_options={}, balancer="equal", balancer_options={})
-        return plan.jointly()
+        """The same plan for a model of one task: same encoder, budget and seed; nothing to share, balance or keep."""
+        nothing: dict[str, Any] = {"sharing_options": {}, "balancer_options": {}, "constraints": ()}
+        return replace(self, sharing="hard", balancer="equal", **nothing).jointly()
 
 
 @dataclass
@@ -94,6 +109,8 @@ class Fitted:
         metrics: Test metrics by task; validation metrics if there are no test rows.
         notes: Fallbacks and the like.
         sequence: What the stages of the schedule left, if there were several.
+        validation: Mean validation losses of the kept epoch by task.
+        constraints: What came of the constraints.
     """
 
     bundle: Bundle
@@ -107,6 +124,8 @@ class Fitted:
     metrics: dict[str, dict[str, float]]
     notes: list[str] = field(default_factory=list)
     sequence: SequenceResult | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    constraints: dict[str, ConstraintResult] = field(default_factory=dict)
 
 
 def fit(
@@ -160,6 +179,7 @@ def fit(
         model = build_model(spec, module)
         model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
         model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
+        constraints = _constraints(plan, prepared, model)  # what is wrong with them is said before anything is trained
         stages = Stages(
             model,
             prepared,
@@ -175,6 +195,7 @@ def fit(
     held_out = prepared.test or prepared.validation
     metrics = evaluate(model, prepared.tasks, held_out) if held_out else {}
     counts = model.sharing.count_parameters()
+    last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
     bundle = Bundle(prepared.tasks, [Network(spec, model.eval())], prepared.transforms, metrics, provenance or {})
     fallbacks = sum(line["fallbacks"] for line in history)
     notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
@@ -195,6 +216,8 @@ def fit(
         metrics=metrics,
         notes=notes,
         sequence=sequence_of(plan.schedule, stages) if stages.before else None,
+        validation=dict(last.get("validation", {})),
+        constraints=results_of(constraints, model, prepared, last) if constraints.bounds else {},
     )
 
 
@@ -232,6 +255,10 @@ def _training(
     rows = {name: len(source) for name, source in prepared.train.items()}
     batches, draws_per_step = _batches(replace(plan, settings=settings), rows)
     balancer = balancers.create(plan.balancer, **plan.balancer_options)
+    constraints = _constraints(plan, prepared, model, of_stage=True)
+    if constraints.bounds:
+        multipliers = multiplier_methods.create(plan.multipliers, **plan.multipliers_options)
+        balancer = Constrained(balancer, multipliers, constraints.names)
     training = Training(
         model,
         prepared.tasks,
@@ -245,9 +272,21 @@ def _training(
         draws_per_step,
         remedies,
         factors,
+        constraints,
     )
     training.watch = watch
     return training
+
+
+def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_stage: bool = False) -> Constraints:
+    """What is kept; in a stage, the constraints on its tasks, whose multipliers then start anew."""
+    bounds = [spec for spec in plan.constraints if isinstance(spec, ConstraintSpec)]
+    if of_stage:
+        bounds = [spec for spec in bounds if spec.task in (ALL, *(task.name for task in prepared.tasks))]
+    rules = [rule for rule in plan.constraints if isinstance(rule, WeightRule)]
+    links = {task.name: task.link for task in prepared.tasks}
+    resolved = bounds_of(bounds, prepared.tasks, prepared.groups, plan.single_losses)
+    return Constraints(resolved, links, Projection(model, rules) if rules else None)
 
 
 def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:

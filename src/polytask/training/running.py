@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from polytask.balancing import registry as balancers
+from polytask.balancing.multipliers import registry as multipliers
 from polytask.bundle import Bundle, load
 from polytask.data.samplers import registry as samplers
 from polytask.data.splits import Split, holdout
@@ -26,10 +28,12 @@ from polytask.storage import write_json
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
 from polytask.tasks.task import Prediction, Task
+from polytask.training.constraint_spec import ConstraintSpec, read_constraint
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.defaults import for_tables
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
+from polytask.training.row_columns import add_groups
 from polytask.training.run import Fitted, Plan, fit, make_schedule
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.schedules import registry as schedules
@@ -116,10 +120,16 @@ def run(
         "environment": machine,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    single: dict[str, _Single] = {}
+    compares = any(isinstance(c, ConstraintSpec) and c.worse_than_single_by is not None for c in plan.constraints)
+    if compares:  # the bounds are the single models' losses, so these come first
+        single = _train_single(prepared, plan, folder, module, progress)
+        plan = replace(plan, single_losses={name: one.loss for name, one in single.items() if one.loss is not None})
     fitted = fit(prepared, plan, folder=folder, module=module, progress=progress, provenance=provenance)
-    single = _train_single(prepared, plan, folder, module, progress) if compare else {}
+    if compare and not compares:
+        single = _train_single(prepared, plan, folder, module, progress)
     joint = _train_joint(prepared, plan, folder, module, progress) if compare and fitted.sequence is not None else {}
-    record = _record(recipe, prepared, fitted, single, joint, machine)
+    record = _record(recipe, prepared, fitted, {name: one.metrics for name, one in single.items()}, joint, machine)
     if folder is not None:
         fitted.bundle.save(folder.bundle_path)
         write_json(folder.record_path, record.to_json())
@@ -145,6 +155,7 @@ def _check_names(recipe: Recipe) -> None:
         (balancers, recipe.balancer.name),
         (samplers, recipe.sampler.name),
         (schedules, recipe.schedule.name),
+        (multipliers, recipe.multipliers.name),
         *((kinds, str(options["kind"])) for options in recipe.tasks.values() if options.get("kind") is not None),
     ):
         if name not in registry.names() and not (registry is encoders and name == "auto"):
@@ -254,6 +265,8 @@ def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
     tasks, notes = make_tasks(recipe, data_sets)
     prepared = prepare(data_sets, tasks, splitter_of(recipe.split, recipe.seed))
     prepared.notes[:0] = notes
+    specs = [read_constraint(given) for given in recipe.constraints]
+    add_groups(prepared, data_sets, [c.by for c in specs if isinstance(c, ConstraintSpec) and c.by is not None])
     return prepared
 
 
@@ -276,6 +289,9 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
         settings=Settings.from_options({**usual, **recipe.training, "seed": recipe.seed}),
         schedule=recipe.schedule.name,
         schedule_options=recipe.schedule.options,
+        constraints=tuple(read_constraint(given) for given in recipe.constraints),
+        multipliers=recipe.multipliers.name,
+        multipliers_options=recipe.multipliers.options,
     )
 
 
@@ -288,22 +304,34 @@ def _encoder_for(prepared: Prepared) -> str:
     return "mlp"
 
 
+@dataclass(frozen=True)
+class _Single:
+    """Test metrics of a model of one task, and the validation loss of its kept epoch."""
+
+    metrics: dict[str, float | None]
+    loss: float | None
+
+
 def _train_single(
     prepared: Prepared, plan: Plan, folder: RunFolder | None, module: nn.Module | None, progress: Progress | None
-) -> dict[str, dict[str, float | None]]:
-    """Test metrics of one model a task; those that a folder holds already are not trained again."""
-    results: dict[str, dict[str, float | None]] = {}
+) -> dict[str, _Single]:
+    """One model a task; those that a folder holds already are not trained again."""
+    results: dict[str, _Single] = {}
     for index, task in enumerate(prepared.tasks):
         known = folder.path / "single" / f"{index}.json" if folder else None
         if known is not None and known.exists():
-            results[task.name] = json.loads(known.read_text(encoding="utf-8"))["metrics"]
+            held = json.loads(known.read_text(encoding="utf-8"))
+            results[task.name] = _Single(held["metrics"], held.get("loss"))
             continue
-        fitted = fit(
-            prepared.only([task.name]), plan.alone(), module=module, progress=progress, title=f"{task.name} alone"
-        )
-        results[task.name] = without_nan(fitted.metrics.get(task.name, {}))
+        part = prepared.only([task.name])
+        if task.weight == 0.0:  # no objective in the joint model, and the only one here
+            part.tasks = [copy.copy(task)]
+            part.tasks[0].weight = 1.0
+        fitted = fit(part, plan.alone(), module=module, progress=progress, title=f"{task.name} alone")
+        loss = without_nan(fitted.validation.get(task.name))
+        one = results[task.name] = _Single(without_nan(fitted.metrics.get(task.name, {})), loss)
         if known is not None:
-            write_json(known, {"task": task.name, "metrics": results[task.name]})
+            write_json(known, {"task": task.name, "metrics": one.metrics, "loss": one.loss})
     return results
 
 
@@ -360,6 +388,7 @@ def _record(
         notes=(*prepared.notes, *fitted.notes),
         environment=environment,
         sequence=sequence,
+        constraints=fitted.constraints,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from polytask.errors import RecipeError
 
-__all__ = ["is_better"]
+__all__ = ["is_better", "is_better_within"]
 
 
 def is_better(
@@ -56,6 +56,43 @@ def is_better(
     scale = np.array([max(constant[task], 1e-12) for task in tasks])
     summary = np.mean if rule == "mean" else np.max
     return bool(summary(losses[-1] / scale) < summary(losses[best] / scale))
+
+
+def is_better_within(
+    rule: str | None,
+    epochs: Sequence[Mapping[str, float]],
+    violations: Sequence[float],
+    best: int | None,
+    constant: Mapping[str, float],
+) -> bool:
+    """The same under constraints: a feasible epoch is better than any other, and of two others the one closer to it.
+
+    Args:
+        rule: Decides between feasible epochs, see :func:`is_better`; the newer one is better if ``None``.
+        epochs: Each epoch's validation losses, the newest last.
+        violations: How much each epoch violates the constraints in all; 0 if it is feasible.
+        best: Index of the epoch that is kept, or ``None``.
+        constant: Each task's validation loss of its best constant prediction.
+
+    Example:
+        >>> epochs = [{"a": 1.0}, {"a": 0.5}, {"a": 0.8}]
+        >>> is_better_within("mean", epochs[:2], [0.0, 0.2], 0, {"a": 1.0})
+        False
+        >>> is_better_within("mean", epochs, [0.0, 0.2, 0.0], 0, {"a": 1.0})
+        True
+
+    References:
+        Deb, An Efficient Constraint Handling Method for Genetic Algorithms, CMAME 2000 (feasible first).
+    """
+    if best is None:
+        return True
+    new, kept = violations[-1], violations[best]
+    if new > 0.0 or kept > 0.0:
+        return new < kept
+    if rule is None:
+        return True
+    feasible = [i for i, violation in enumerate(violations) if violation == 0.0]
+    return is_better(rule, [epochs[i] for i in feasible], feasible.index(best), constant)
 
 
 def _mean_rank(losses: np.ndarray, row: np.ndarray) -> float:

@@ -46,8 +46,8 @@ class NuPI(Multipliers):
         gradient ascent, and the projection is applied to the recursive form. Costs nothing beyond the violations.
 
     References:
-        Sohrabi, Ramirez, Zhang, Lacoste-Julien and Gallego-Posada, On PI Controllers for Updating Lagrange Multipliers in
-        Constrained Optimization, ICML 2024, algorithm 1.
+        Sohrabi, Ramirez, Zhang, Lacoste-Julien and Gallego-Posada, On PI Controllers for Updating Lagrange Multipliers
+        in Constrained Optimization, ICML 2024, algorithm 1.
     """
 
     smoothed: Tensor

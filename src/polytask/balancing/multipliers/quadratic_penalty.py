@@ -38,8 +38,8 @@ class QuadraticPenalty(Multipliers):
         [1.0, 3.0, 9.0]
 
     Note:
-        There are no multipliers: an active constraint stays violated by about :math:`\lambda^*/c`. A large penalty makes
-        the problem stiff for the optimiser. The factors grow with epochs, which
+        There are no multipliers: an active constraint stays violated by about :math:`\lambda^*/c`. A large penalty
+        makes the problem stiff for the optimiser. The factors grow with epochs, which
         :func:`~polytask.balancing.balanced_backward` is told. Costs nothing beyond the violations.
 
     References:
@@ -51,9 +51,7 @@ class QuadraticPenalty(Multipliers):
     counts: Tensor
     epoch: Tensor
 
-    def __init__(
-        self, penalty: float = 2.0, growth: float = 1.5, most: float = 100.0, equalities: Sequence[str] = ()
-    ):
+    def __init__(self, penalty: float = 2.0, growth: float = 1.5, most: float = 100.0, equalities: Sequence[str] = ()):
         super().__init__(equalities)
         self.penalty = at_least("QuadraticPenalty", "penalty", penalty, 0.0, above=True)
         self.growth = at_least("QuadraticPenalty", "growth", growth, 1.0)

@@ -1,0 +1,83 @@
+"""What came of a run's constraints, measured on the rows that it kept its epoch by and on test rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from polytask.models.model import MultiTaskModel
+from polytask.records import ConstraintResult
+from polytask.training.bounds import Bound
+from polytask.training.constraints import Constraints, Measured
+from polytask.training.preparation import Prepared
+
+__all__ = ["results_of"]
+
+_INTERVAL = 1.96
+
+
+def results_of(
+    constraints: Constraints, model: MultiTaskModel, prepared: Prepared, last: Mapping[str, Any]
+) -> dict[str, ConstraintResult]:
+    """Each constraint's values and whether it is kept.
+
+    A constraint is broken if it is violated on the validation rows, by which the epoch was chosen (on the training rows
+    if there are none), or so far on the test rows that chance does not explain it: by more than 1.96 standard errors.
+
+    Args:
+        constraints: The constraints.
+        model: The network that was kept.
+        prepared: The data.
+        last: The kept epoch's line of the history, for the multipliers.
+    """
+    rows = "validation" if prepared.validation else "training"
+    seen = constraints.measure(model, prepared.validation or prepared.train)
+    nothing = [Measured(math.nan, math.nan, math.nan)] * len(seen)
+    held = constraints.measure(model, prepared.test, sure=True) if prepared.test else nothing
+    lines = last.get("constraints", {})
+    return {
+        bound.name: _result(bound, one, other, rows, lines.get(bound.name, {}).get("multiplier"))
+        for bound, one, other in zip(constraints.bounds, seen, held, strict=True)
+    }
+
+
+def _result(bound: Bound, seen: Measured, held: Measured, rows: str, multiplier: float | None) -> ConstraintResult:
+    clearly = math.isfinite(held.violation) and held.violation > _INTERVAL * (held.error if held.error >= 0 else 0.0)
+    measured = math.isfinite(seen.violation) or math.isfinite(held.violation)
+    is_kept = measured and not seen.violation > 0.0 and not clearly
+    return ConstraintResult(
+        task=bound.task.name,
+        metric=bound.metric,
+        bound=bound.bound,
+        is_upper=bound.side > 0,
+        rows=rows,
+        value=seen.value,
+        test=held.value,
+        error=held.error,
+        multiplier=multiplier,
+        is_kept=is_kept,
+        words=_words(seen, held, rows, is_kept),
+    )
+
+
+def _words(seen: Measured, held: Measured, rows: str, is_kept: bool) -> str:
+    found = [
+        f"{measured.value:.4g}{_around(measured)} on {name} rows{_beyond(measured)}"
+        for name, measured in ((rows, seen), ("test", held))
+        if math.isfinite(measured.value)
+    ]
+    if not found:
+        return "cannot be measured: no row has the labels that it needs"
+    return f"{'kept' if is_kept else 'broken'}: {'; '.join(found)}"
+
+
+def _around(measured: Measured) -> str:
+    return f" ± {_INTERVAL * measured.error:.2g}" if math.isfinite(measured.error) else ""
+
+
+def _beyond(measured: Measured) -> str:
+    if not measured.violation > 0.0:
+        return ""
+    within = math.isfinite(measured.error) and measured.violation <= _INTERVAL * measured.error
+    return f", {measured.violation:.2g} beyond the bound{' (chance explains it)' if within else ''}"

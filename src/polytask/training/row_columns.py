@@ -1,0 +1,70 @@
+"""Columns that say something about rows and are no inputs: groups to compare, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+
+from polytask.data.batch import ArraySource
+from polytask.errors import DataError
+from polytask.training.data_sets import DataSet
+from polytask.training.preparation import Prepared
+
+__all__ = ["add_groups", "per_part"]
+
+_MOST_GROUPS = 20
+
+
+def add_groups(prepared: Prepared, data: Sequence[DataSet], columns: Sequence[str]) -> None:
+    """Give the rows of all sources the codes of their groups, and ``prepared`` the levels behind the codes.
+
+    A source without the column has rows of no group. Levels are those of the training rows.
+
+    Raises:
+        DataError: If no data set has the column, or it has more than a few values.
+    """
+    for column in dict.fromkeys(columns):
+        values = {d.name: found for d in data if (found := _column(d, column)) is not None}
+        if not values:
+            raise DataError(f"No data set has the column {column!r} of groups that a constraint names.")
+        train = pd.concat([pd.Series(v[prepared.splits[name].train], dtype=object) for name, v in values.items()])
+        levels = sorted(train.dropna().unique().tolist(), key=str)
+        if len(levels) > _MOST_GROUPS:
+            raise DataError(
+                f"Column {column!r} has {len(levels)} values, and a constraint between groups takes at most "
+                f"{_MOST_GROUPS}: name a column of groups, or a few of them by `between`."
+            )
+        prepared.groups[column] = levels
+        code = {level: i for i, level in enumerate(levels)}
+
+        codes = {
+            name: torch.tensor([code.get(v, -1) for v in found.tolist()], dtype=torch.int64)
+            for name, found in values.items()
+        }
+        per_part(prepared, partial(_with_codes, column=column, codes=codes))
+
+
+def _with_codes(source: ArraySource, rows: np.ndarray, column: str, codes: Mapping[str, torch.Tensor]) -> ArraySource:
+    none = torch.full((len(rows),), -1, dtype=torch.int64)
+    mine = codes[source.name][torch.from_numpy(rows)] if source.name in codes else none
+    return replace(source, groups={**source.groups, column: mine})
+
+
+def per_part(prepared: Prepared, change: Callable[[ArraySource, np.ndarray], ArraySource]) -> None:
+    """Change the sources of all parts in place, knowing which rows of the data set each holds."""
+    for part in ("train", "validation", "test"):
+        sources: dict[str, ArraySource] = getattr(prepared, part)
+        for name, source in sources.items():
+            sources[name] = change(source, getattr(prepared.splits[name], part))
+
+
+def _column(data: DataSet, column: str) -> np.ndarray | None:
+    try:
+        return np.asarray(data.column(column))
+    except DataError:
+        return None

@@ -1,0 +1,314 @@
+"""Constraints of a run: how they are read, what a step sees, which epoch is kept, what the record says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from polytask import Recipe
+from polytask.data.batch import Batch
+from polytask.errors import DataError, PolytaskError, RecipeError
+from polytask.records import RunRecord
+from polytask.tasks import Binary, Regression
+from polytask.training.bounds import bounds_of
+from polytask.training.constraint_spec import ConstraintSpec, WeightRule, read_constraint
+from polytask.training.constraints import Constraints
+from polytask.training.stopping import is_better_within
+
+
+def table(n: int = 300, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    a = x[:, 0] + 0.2 * rng.normal(size=n)
+    a[rng.random(n) < 0.2] = np.nan
+    return pd.DataFrame(
+        {
+            **{f"x{i}": x[:, i] for i in range(3)},
+            "a": a,
+            "b": x[:, 1] + 0.2 * rng.normal(size=n),
+            "ill": np.where(x[:, 2] + 0.7 * rng.normal(size=n) > 0.8, "yes", "no"),
+            "sex": np.where(x[:, 2] + rng.normal(size=n) > 0, "f", "m"),
+        }
+    )
+
+
+def recipe(**changes) -> Recipe:
+    settings = {
+        "tasks": {"a": "regression", "b": "regression"},
+        "data": {"t": {"inputs": ["x0", "x1", "x2"]}},
+        "encoder": {"name": "mlp", "widths": [1]},
+        "training": {"epochs": 25, "batch_size": 30, "learning_rate": 0.02, "weight_decay": 0.0, "stop_rule": "mean"},
+    }
+    return Recipe(**{**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("A.loss<=0.3", {"task": "A", "metric": "loss", "at_most": 0.3}),
+        (" total score.recall >= 95% ", {"task": "total score", "metric": "recall", "at_least": 0.95}),
+        ("v1.2.r2>=0.5", {"task": "v1.2", "metric": "r2", "at_least": 0.5}),
+        ("all.loss<=single+1%", {"task": "all", "worse_than_single_by": "1%"}),
+        ("all.loss<=single", {"task": "all", "worse_than_single_by": "0%"}),
+        ("A.positive_rate by sex within 0.02", {"task": "A", "metric": "positive_rate", "by": "sex", "within": 0.02}),
+    ],
+)
+def test_a_text_says_the_same_as_a_mapping(text, options):
+    assert read_constraint(text) == read_constraint(options)
+    assert read_constraint(read_constraint(text).plain()) == read_constraint(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("A<=0.3", r"cannot be read. A constraint is one of \"A.loss<=0.3\""),
+        ("A.loss<=few", "'few' is no number"),
+        ("A.loss>=single+1%", "at most"),
+        (0.3, "A constraint is one of"),
+        ({"metric": "loss", "at_most": 1}, "names a `task`"),
+        ({"task": "A"}, "exactly one of at_most, at_least, within and worse_than_single_by; got none"),
+        ({"task": "A", "at_most": 1, "at_least": 0}, "got at_most, at_least"),
+        ({"task": "A", "at_most": "much"}, "at_most: Input should be a valid number"),
+        ({"task": "A", "atmost": 1}, "Did you mean 'at_most'"),
+        ({"task": "A", "within": 0.1}, "`by` .* and `within` .* go together"),
+        ({"task": "A", "worse_than_single_by": "much"}, "share such as 1% or 0.01"),
+        ({"task": "A", "at_most": 1, "margin": -1}, "`margin` is a number of at least 0, or auto"),
+        ({"weights": "a.*"}, "sign: nonnegative"),
+        ({"weights": "a.*", "tied": True}, "two patterns"),
+    ],
+)
+def test_what_cannot_be_read_is_said(given, message):
+    with pytest.raises(RecipeError, match=message):
+        read_constraint(given)
+
+
+def test_a_recipe_keeps_its_constraints():
+    asked = recipe(constraints=["a.loss<=0.3", {"weights": "heads.*", "sign": "nonnegative"}], multipliers="nupi")
+    assert Recipe.from_yaml(asked.to_yaml()) == asked
+    assert asked.constraints == [
+        {"task": "a", "at_most": 0.3},
+        {"weights": ["heads.*"], "sign": "nonnegative"},
+    ]
+    assert asked.hash() != recipe(constraints=["a.loss<=0.4"], multipliers="nupi").hash()
+    with pytest.raises(RecipeError, match="constraints: The constraint 'a' cannot be read"):
+        recipe(constraints=["a"])
+
+
+def batch(observed, group=None, n=6) -> Batch:
+    seen = torch.tensor(observed)
+    groups = {} if group is None else {"sex": torch.tensor(group)}
+    return Batch(torch.zeros(n, 1), {"y": torch.tensor([1.0, 0, 1, 1, 0, 0])}, {"y": seen}, "t", groups=groups)
+
+
+def binary() -> Binary:
+    task = Binary(name="y")
+    task.fit(np.array(["no", "yes"], dtype=object))
+    return task
+
+
+ALL = [True] * 6
+Z = torch.tensor([2.0, 1.0, -1.0, 3.0, -2.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("text", "observed", "value", "rows", "side"),
+    [
+        ("y.recall>=0.9", ALL, 0.9 - 2 / 3, [0, 2, 3], -1.0),
+        ("y.positive_rate<=0.5", ALL, 4 / 6 - 0.5, [0, 1, 2, 3, 4, 5], 1.0),
+        ("y.false_positive_rate<=0.1", ALL, 2 / 3 - 0.1, [1, 4, 5], 1.0),
+        ("y.recall>=0.9", [True, True, False, False, True, True], -0.1, [0], -1.0),
+    ],
+)
+def test_the_value_is_the_measure_and_the_gradient_the_proxy(text, observed, value, rows, side):
+    constraints = Constraints(bounds_of([read_constraint(text)], [binary()], {}, {}))
+    z = Z.clone().requires_grad_()
+    (violation,) = constraints.violations([({"y": z[:, None]}, batch(observed))]).values()
+    assert violation.item() == pytest.approx(value, abs=1e-6)
+    (slope,) = torch.autograd.grad(violation, z)
+    expected = torch.zeros(6)
+    p = torch.sigmoid(Z[rows])
+    expected[rows] = side * p * (1 - p) / len(rows)
+    assert torch.allclose(slope, expected, atol=1e-6)
+
+
+def test_a_difference_between_groups_is_bounded_on_both_sides():
+    bounds = bounds_of([read_constraint("y.positive_rate by sex within 0.1")], [binary()], {"sex": ["f", "m"]}, {})
+    assert [b.name for b in bounds] == [
+        "y.positive_rate (sex: f - m)<=0.1",
+        "y.positive_rate (sex: m - f)<=0.1",
+    ]
+    constraints = Constraints(bounds)
+    found = constraints.violations([({"y": Z[:, None]}, batch(ALL, [0, 0, 1, 1, 1, -1]))])
+    assert [v.item() for v in found.values()] == pytest.approx([1.0 - 1 / 3 - 0.1, 1 / 3 - 1.0 - 0.1], abs=1e-6)
+    assert [*constraints.violations([({"y": Z[:, None]}, batch(ALL, [0] * 6))]).values()] == [None, None]
+
+
+def test_a_batch_without_the_labels_measures_nothing_and_counts_for_nothing():
+    constraints = Constraints(bounds_of([read_constraint("y.recall>=0.9")], [binary()], {}, {}))
+    no_positive = [False, True, False, False, True, True]
+    for seen in ([({"y": Z[:, None]}, batch(no_positive))], [({}, batch(ALL))], []):
+        assert [*constraints.violations(seen).values()] == [None]
+    assert constraints.sums == [[0.0, 0.0]]
+
+
+def test_batches_of_several_sources_are_one_sample():
+    """A mean over the labels of both, not a mean of means or a sum."""
+    task = Regression(name="y")
+    task.fit(np.array([0.0, 1.0]))
+    constraints = Constraints(bounds_of([read_constraint("y.loss<=0")], [task], {}, {}))
+    first, second = batch(ALL), batch([True, False, False, False, False, False])
+    (together,) = constraints.violations([({"y": Z[:, None]}, first), ({"y": Z[:, None]}, second)]).values()
+    labels = torch.cat([task.loss(Z[:, None], b.targets["y"], b.observed["y"]) for b in (first, second)])
+    assert together.item() == pytest.approx(labels.mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("c.loss<=1", "No task for a constraint named 'c'"),
+        ("y.rec>=1", r"No metric of task 'y' named 'rec'. Did you mean 'recall'"),
+        ("z.recall>=1", "rate of binary tasks, and 'z' is regression"),
+        ({"task": "y", "metric": "auroc", "by": "sex", "within": 0.1}, "no mean over rows"),
+        ({"task": "y", "by": "sex", "between": ["f", "x"], "within": 0.1}, "No group in column 'sex' named 'x'"),
+        ("y.loss<=single", "no validation loss"),
+    ],
+)
+def test_what_does_not_fit_the_tasks_is_said(spec, message):
+    tasks = [binary(), Regression(name="z")]
+    with pytest.raises(PolytaskError, match=message):
+        bounds_of([read_constraint(spec)], tasks, {"sex": ["f", "m"]}, {})
+
+
+def test_a_constraint_that_comes_twice_is_refused():
+    with pytest.raises(RecipeError, match="comes twice"):
+        bounds_of([read_constraint("all.loss<=1"), read_constraint("y.loss<=1")], [binary()], {}, {})
+
+
+def test_the_kept_epoch_is_the_best_feasible_one_else_the_least_violating():
+    epochs = [{"a": loss} for loss in (1.0, 0.2, 0.9, 0.8, 0.1)]
+    violations = [0.5, 0.3, 0.0, 0.0, 0.01]
+    best = None
+    kept = []
+    for n in range(1, 6):
+        if is_better_within("mean", epochs[:n], violations[:n], best, {"a": 1.0}):
+            best = n - 1
+        kept.append(best)
+    assert kept == [0, 1, 2, 3, 3]
+    assert is_better_within(None, epochs[:4], violations[:4], 2, {}), "without a rule the last feasible one is kept"
+
+
+def test_an_active_bound_is_kept_and_its_price_is_seen():
+    """One unit serves both tasks, so that what one gains the other loses."""
+    free = recipe(tasks={"a": {"kind": "regression", "weight": 0.0}, "b": "regression"}).run(table())
+    assert free.history[-1]["validation"]["a"] > 0.4
+    asked = recipe(
+        tasks={"a": {"kind": "regression", "weight": 0.0}, "b": "regression"},
+        constraints=[{"task": "a", "at_most": 0.25, "margin": 0.02}],
+        multipliers={"name": "augmented_lagrangian", "penalty": 5.0, "rate": 0.2},
+    )
+    run = asked.run(table())
+    (result,) = run.record.constraints.values()
+    assert result.is_kept, result.words
+    assert run.record.broken == []
+    assert 0.1 < result.value <= 0.25
+    assert result.multiplier > 0.1
+    best = run.history[run.record.best_epoch]
+    assert best["is_feasible"]
+    assert best["validation"]["b"] > min(line["validation"]["b"] for line in free.history)
+    assert best["constraints"]["a.loss<=0.25"]["value"] == pytest.approx(best["validation"]["a"])
+    assert set(best["weights"]) == {"b"}
+    again = RunRecord.from_json(run.record.to_json())
+    assert again.constraints == run.record.constraints
+
+
+def test_a_bound_that_cannot_be_kept_is_said_with_its_distance():
+    run = recipe(constraints=["a.loss<=0.001"], training={"epochs": 4, "batch_size": 30, "patience": 1}).run(table())
+    (result,) = run.record.constraints.values()
+    assert run.record.broken == ["a.loss<=0.001"]
+    assert f"{result.value - 0.001:.2g} beyond the bound" in result.words
+    assert run.record.epochs == 4, "while nothing is feasible, the patience does not end the training"
+    values = [line["constraints"]["a.loss<=0.001"]["violation"] for line in run.history]
+    assert run.record.best_epoch == int(np.argmin(values))
+
+
+def test_rates_of_groups_come_together():
+    tasks = {"ill": "binary"}
+    wide = {"name": "mlp", "widths": [16]}
+    settings = {"epochs": 25, "batch_size": 64, "learning_rate": 0.02, "patience": None}
+
+    def gap(run):
+        answers = run.predict(table(2000, 7))["ill"].values == "yes"
+        sex = table(2000, 7)["sex"].to_numpy()
+        return abs(answers[sex == "f"].mean() - answers[sex == "m"].mean())
+
+    free = recipe(tasks=tasks, encoder=wide, training=settings).run(table(800))
+    tied = recipe(
+        tasks=tasks, encoder=wide, training=settings, constraints=["ill.positive_rate by sex within 0.05"]
+    ).run(table(800))
+    assert gap(free) > 0.15
+    assert gap(tied) < gap(free) / 2
+    assert all(math.isfinite(r.error) for r in tied.record.constraints.values())
+
+
+def test_no_task_is_worse_than_its_single_model():
+    run = recipe(
+        encoder={"name": "mlp", "widths": [8]},
+        constraints=["all.loss<=single+5%"],
+        training={"epochs": 6, "batch_size": 30},
+    ).run(table())
+    assert list(run.record.constraints) == ["a.loss<=single+5%", "b.loss<=single+5%"]
+    assert all(result.single is not None for result in run.record.tasks.values())
+    no_rows = recipe(constraints=["all.loss<=single"], split={"validation": 0, "test": 0.2}, training={"epochs": 1})
+    with pytest.raises(RecipeError, match=r"split.validation a share above 0"):
+        no_rows.run(table(60))
+
+
+def test_a_measure_that_is_no_mean_is_followed_by_epochs():
+    run = recipe(constraints=["b.r2>=0.99"], training={"epochs": 4, "batch_size": 30}).run(table())
+    lines = [line["constraints"]["b.r2>=0.99"] for line in run.history]
+    assert "multiplier" not in lines[0], "before the first epoch's end there is nothing to follow"
+    assert lines[1]["multiplier"] > 0
+    assert math.isfinite(run.record.constraints["b.r2>=0.99"].error)
+
+
+def test_an_automatic_margin_is_a_share_of_the_standard_error():
+    run = recipe(constraints=[{"task": "b", "at_most": 0.5, "margin": "auto", "watch": "validation"}]).run(table())
+    (result,) = run.record.constraints.values()
+    line = run.history[-1]["constraints"]["b.loss<=0.5"]
+    assert 0.0 < line["margin"] < 0.5
+    assert result.is_kept
+
+
+def test_rules_for_weights_are_kept_exactly():
+    rules = [
+        {"weights": "heads.a.weight", "sign": "nonnegative"},
+        {"weights": ["heads.a.*bias", "heads.b.*bias"], "tied": True},
+    ]
+    run = recipe(constraints=rules, training={"epochs": 3, "batch_size": 30}).run(table())
+    model = run.bundle.models[0].model
+    heads = model.heads.by_task
+    assert bool((heads["a"].weight >= 0).all())
+    assert torch.equal(heads["a"].bias, heads["b"].bias)
+    assert run.record.constraints == {}
+    with pytest.raises(RecipeError, match="No parameter that fits the pattern named 'nothing'"):
+        recipe(constraints=[{"weights": "nothing", "sign": "nonpositive"}]).run(table(60))
+    wrong = WeightRule(("heads.a.weight", "heads.a.*bias"), tied=True)
+    with pytest.raises(RecipeError, match="one shape"):
+        recipe(encoder={"name": "mlp", "widths": [4]}, constraints=[wrong.plain()]).run(table(60))
+
+
+def test_columns_of_groups_are_checked():
+    with pytest.raises(DataError, match="No data set has the column 'gender'"):
+        recipe(tasks={"ill": "binary"}, constraints=["ill.recall by gender within 0.1"]).run(table())
+    with pytest.raises(DataError, match="has 240 values, and a constraint between groups takes at most 20"):
+        recipe(
+            tasks={"ill": "binary"}, constraints=["ill.recall by x1 within 0.1"], split={"validation": 0, "test": 0.2}
+        ).run(table())
+
+
+def test_specs_print_what_was_said():
+    assert repr(ConstraintSpec("a", at_most=0.5)) == "ConstraintSpec(task='a', at_most=0.5)"
