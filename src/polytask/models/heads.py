@@ -16,6 +16,9 @@ __all__ = ["Heads", "Hidden", "hidden_of"]
 Hidden: TypeAlias = "Sequence[int] | Mapping[str, Sequence[int]]"
 """Widths of hidden layers: of all heads, or by task."""
 
+_MANY = 16
+"""From so many heads on, the time of their calls counts for more than what they compute."""
+
 
 def hidden_of(hidden: Hidden, task: str) -> Sequence[int]:
     """Widths of the task's hidden layers; none if it is not named."""
@@ -39,10 +42,33 @@ class Heads(nn.Module):
         super().__init__()
         each = {task: (n, hidden_of(hidden, task)) for task, n in n_outputs.items()}
         self.by_task = ByName({task: _head(width, n, own, n_members) for task, (n, own) in each.items()})
+        self.together = False
+        """Whether very many heads on one representation run as one layer: faster, but not task by task going back."""
 
     def forward(self, representations: Mapping[str, Float[Tensor, "B D"]]) -> dict[str, Float[Tensor, "B O"]]:
         """Each given task's outputs."""
+        if self.together and len(representations) >= _MANY and (stacked := self._stacked(representations)) is not None:
+            return stacked
         return {task: self.by_task[task](rep) for task, rep in representations.items()}
+
+    def _stacked(self, representations: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """The outputs by one layer; ``None`` if the representations differ, or a head has hidden layers."""
+        heads = [self.by_task[task] for task in representations]
+        first, *rest = representations.values()
+        if any(rep is not first for rep in rest):
+            return None
+        if all(type(head) is _MemberLinear for head in heads):
+            outputs = torch.cat([head.bias for head in heads], -1)  # type: ignore[misc]
+            members = first.unflatten(0, (-1, len(outputs)))
+            weight = torch.cat([head.weight for head in heads], -1)  # type: ignore[misc]
+            outputs = torch.einsum("bkd,kdo->bko", members, weight).add(outputs).flatten(0, 1)
+        elif all(type(head) is nn.Linear for head in heads):
+            weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
+            outputs = nn.functional.linear(first, weight, bias)
+        else:
+            return None
+        widths = [head.bias.shape[-1] for head in heads]  # type: ignore[union-attr, index]
+        return dict(zip(representations, outputs.split(widths, dim=-1), strict=True))
 
     def reached_by(self, task: str) -> list[nn.Parameter]:
         """Parameters that the task's head depends on."""

@@ -113,6 +113,7 @@ class Training:
         self.objective = Objective(tasks, train, model.n_members)
         self.penalty = penalty_of(model, settings.regularisers)
         self.shared = model.shared_parameters()
+        model.heads.together = balancer.needs <= {"losses"}  # one way back for all tasks, as there was one there
         self.draws_per_step = draws_per_step
         self.extra = ExtraBatches(balancer, model, self.objective, train, validation, settings.seed)
         self.remedies = [remedy for remedy in remedies if remedy.strength]
@@ -239,6 +240,8 @@ class Training:
             raise NonFiniteError(
                 f"Step {self.at.step} (epoch {self.at.epoch}, a batch of {_named(batches)}): {error} {_CALM}"
             ) from error
+        if self.model.heads.together:
+            self._forget_absent(losses)
         for remedy in self.remedies:
             remedy.after_losses()
         for term in (self.penalty(), *(remedy.term(batches, self.at.step) for remedy in self.remedies)):
@@ -254,6 +257,13 @@ class Training:
             self._tell_losses_after(batches, outcome)
         self.at.step += 1
         self._account(outcome)
+
+    def _forget_absent(self, losses: Mapping[str, Tensor | None]) -> None:
+        """Zeros that a layer of all heads gave to tasks without a label here are no gradients, and move nothing."""
+        for task, loss in losses.items():
+            if loss is None:
+                for parameter in self.model.heads.reached_by(task):
+                    parameter.grad = None
 
     @torch.no_grad()
     def _tell_losses_after(self, batches: Sequence[Batch], outcome: Outcome) -> None:

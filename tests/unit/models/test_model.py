@@ -220,3 +220,23 @@ def test_corruption_spoils_the_share_that_was_asked():
         Corruption("blur")
     with pytest.raises(RecipeError, match="between 0 and 1"):
         Corruption("swap", 1.5)
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_very_many_heads_as_one_layer_give_the_same_outputs_and_gradients(n_members):
+    torch.manual_seed(0)
+    sizes = {f"t{i}": 1 + i % 3 for i in range(20)}
+    heads, x = Heads(5, sizes, (), n_members), torch.randn(4 * n_members, 5, requires_grad=True)
+
+    def run(together: bool) -> tuple[dict, list]:
+        heads.together = together
+        outputs = heads(dict.fromkeys(sizes, x))
+        total = sum((out * (i + 1)).square().sum() for i, out in enumerate(outputs.values()))
+        return outputs, torch.autograd.grad(total, [x, *heads.parameters()])
+
+    (apart, apart_grads), (one, one_grads) = run(False), run(True)
+    assert list(one) == list(apart)
+    for expected, found in zip([*apart.values(), *apart_grads], [*one.values(), *one_grads], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    other = {**dict.fromkeys(sizes, x), "t3": x * 2}
+    torch.testing.assert_close(heads(other)["t3"], heads.by_task["t3"](x * 2))
