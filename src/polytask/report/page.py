@@ -30,6 +30,8 @@ Record = StudyRecord | RunRecord
 
 ROW_LIMIT = 24
 CARD_LIMIT = 12
+FEW_TASKS = 6
+"""More tasks than these have the pictures of what a table says folded away."""
 
 _SECTIONS = (
     ("verdict", "Verdict"),
@@ -47,6 +49,16 @@ _SECTIONS = (
     ("formulas", "Definitions"),
     ("provenance", "Provenance"),
 )
+
+_OPTIONAL = {
+    "curves": "learning curves",
+    "weights": "weights of the losses",
+    "conflict": "conflict of the gradients",
+    "answers": "calibration and residuals",
+    "gates": "use of experts",
+    "left-out": "",
+}
+"""Sections that a record may have nothing for, as the page names what is not there."""
 
 
 def write_page(
@@ -128,6 +140,7 @@ def _render(template: str, view: dict[str, Any], *, with_charts: bool, note: str
     drawn = with_charts and bool(gallery.data)
     scripts = [*([_plotly()] if drawn else []), _source("page.js")]
     data = {"figures": gallery.data if drawn else [], "tasks": view.pop("filter_tasks", [])}
+    absent = {id: name for id, name in _OPTIONAL.items() if id not in view.get("present", ())}
     return (
         _environment()
         .get_template(f"{template}.html.jinja")
@@ -139,11 +152,13 @@ def _render(template: str, view: dict[str, Any], *, with_charts: bool, note: str
             scripts=[Markup(script) for script in scripts],
             script_hashes=" ".join(_hash(script) for script in scripts),
             page_data=Markup(embedded(data)),
-            sections=_SECTIONS,
+            sections=[(id, name) for id, name in _SECTIONS if id not in absent],
+            nothing_on=[name for name in absent.values() if name],
             with_charts=drawn,
             charts_note=note if gallery.data else "",
             row_limit=ROW_LIMIT,
             card_limit=CARD_LIMIT,
+            few_tasks=FEW_TASKS,
         )
     )
 
@@ -157,10 +172,10 @@ def _environment() -> Environment:
     made = Environment(
         loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    forms = ("amount", "duration", "listed", "number", "percent", "share", "span", "when")
+    forms = ("amount", "breakable", "duration", "listed", "number", "percent", "share", "span", "when")
     made.filters |= {name: getattr(words, name) for name in forms}
     made.filters |= {"signed": lambda value, sign=1: words.percent(sign * value), "range": range}
-    made.globals |= {"number": words.number, "percent": words.percent, "swatch": _swatch}
+    made.globals |= {"error": words.error, "number": words.number, "percent": words.percent, "swatch": _swatch}
     return made
 
 

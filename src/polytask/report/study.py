@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+import yaml
+
 from polytask.records import Interval, StudyRecord
-from polytask.report import answer_figures, training_figures
+from polytask.report import answer_figures, training_figures, verdict_figures
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
 from polytask.report.strips import scale_of
@@ -17,6 +19,8 @@ __all__ = ["headline", "study_view"]
 
 MARKS = {"helped": "▲", "hurt": "▼", "no evidence": "○"}
 _RANK = {"helped": 0, "hurt": 1, "no evidence": 2}
+_FEW = 12
+"""More tasks than these have a picture of all gains, since no eye goes through so many rows."""
 _PAIRS = 5
 """So many of the most and the least agreeing pairs have a row, if there are more than twice as many."""
 
@@ -26,10 +30,13 @@ def study_view(record: StudyRecord) -> dict[str, Any]:
     tasks = _in_order(record)
     arms = sorted(record.arms, key=lambda arm: _last(record.arms[arm].mean_rank))
     best = {task: _best(record, task) for task in tasks}
+    gallery = _gallery(record, tasks, best)
+    gates = {arm: _gates(found, tasks) for arm, found in record.gates.items() if found}
+    recipe = record.settings.get("recipe")
     return {
         "record": record,
         "headline": headline(record),
-        "data_name": PurePath(str(record.data.get("path") or "–")).name,
+        "data_name": _data_name(record),
         "tasks": tasks,
         "numbers": {task: index for index, task in enumerate(tasks)},
         "verdicts": _verdicts(record, tasks),
@@ -37,19 +44,41 @@ def study_view(record: StudyRecord) -> dict[str, Any]:
         "arms": arms,
         "best": best,
         "metrics": _metric_rows(record, tasks),
-        "gates": {arm: _gates(found, tasks) for arm, found in record.gates.items() if found},
+        "gates": gates,
         "pairs": _pairs(record),
         "warnings": record.warnings,
         "curve_arms": _curve_arms(record),
         "kinds": {task: record.tasks[task].kind for task in tasks},
         "provenance": {
             "Data": flat(record.data),
-            "Settings": flat(record.settings),
+            "Settings": flat({name: value for name, value in record.settings.items() if name != "recipe"}),
             "Environment": flat(record.environment),
         },
-        "gallery": _gallery(record, tasks, best),
+        "gallery": gallery,
+        "present": _present(record, gallery, gates),
+        "recipe": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
+        "has_means": any(" + " in arm for arm in record.recommendation.arms.values()),
         "filter_tasks": [{"name": t, "verdict": v.verdict if (v := record.verdicts.get(t)) else ""} for t in tasks],
     }
+
+
+def _data_name(record: StudyRecord) -> str:
+    """The file's name, or what the recipe calls data that are no file."""
+    named = (record.settings.get("recipe") or {}).get("data") or {}
+    return PurePath(str(record.data.get("path") or next(iter(named), "–"))).name
+
+
+def _present(record: StudyRecord, gallery: Gallery, gates: Mapping[str, Any]) -> set[str]:
+    """Of the sections that not every record has, those that have something to show."""
+    there = {
+        "curves": gallery.of("curves"),
+        "weights": gallery.of("weights"),
+        "conflict": gallery.of("conflict"),
+        "answers": gallery.of("calibration") or gallery.of("residuals"),
+        "gates": gates,
+        "left-out": record.left_out,
+    }
+    return {name for name, found in there.items() if found}
 
 
 def headline(record: StudyRecord) -> str:
@@ -189,6 +218,8 @@ def _curve_arms(record: StudyRecord) -> list[str]:
 def _gallery(record: StudyRecord, tasks: Sequence[str], best: Mapping[str, str | None]) -> Gallery:
     gallery = Gallery()
     shown = _curve_arms(record)
+    if len(tasks) > _FEW:
+        gallery.add("gains", verdict_figures.gains(record.verdicts))
     for task in tasks:
         found = {name: arm.error[task] for name, arm in record.arms.items() if task in arm.error}
         gallery.add("errors", answer_figures.errors(task, found, best[task]))

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["amount", "duration", "finite", "listed", "number", "percent", "share", "span", "sureness", "when"]
+from markupsafe import Markup, escape
+
+__all__ = ["amount", "breakable", "duration", "error", "finite", "listed", "number", "percent", "share", "span", "sureness", "when"]
 
 DASH = "–"
 MINUS = "−"
@@ -48,6 +50,31 @@ def amount(value: Any) -> str:
     if found is None:
         return DASH
     return f"{found:,.0f}" if abs(found) < 1e6 else f"{number(found / 1e6, 2 if found < 1e7 else 3)} M"
+
+
+def error(value: Any) -> str:
+    """A relative error, or an end of its interval: three decimals, so that a column of them can be compared.
+
+    An error is never below zero, so that an interval ends there.
+
+    Example:
+        >>> error(0.0452), error(-0.0099), error(12.3456), error(None)
+        ('0.045', '0.000', '12.3', '–')
+    """
+    found = finite(value)
+    if found is None:
+        return DASH
+    return f"{max(found, 0.0):.3f}" if found < 9.9995 else number(found)
+
+
+def breakable(name: Any) -> Markup:
+    """A name that may be broken over lines after the signs that part its words.
+
+    Example:
+        >>> str(breakable("worst_area")), str(breakable("<b>"))
+        ('worst_<wbr>area', '&lt;b&gt;')
+    """
+    return Markup("").join(Markup(f"{escape(sign)}<wbr>") if sign in "_-./" else escape(sign) for sign in str(name))
 
 
 def percent(value: Any) -> str:
