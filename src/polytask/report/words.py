@@ -8,7 +8,20 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["amount", "breakable", "duration", "error", "finite", "listed", "number", "percent", "share", "span", "sureness", "when"]
+__all__ = [
+    "amount",
+    "breakable",
+    "duration",
+    "error",
+    "finite",
+    "listed",
+    "number",
+    "percent",
+    "share",
+    "span",
+    "sureness",
+    "when",
+]
 
 DASH = "–"
 MINUS = "−"

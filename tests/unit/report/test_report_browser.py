@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "unit" / "report")]
+sys.path.insert(0, str(Path(__file__).parent))
 from chromium import Browser, found
 from sample_records import NASTY, renamed, run_record, sample
 

@@ -21,7 +21,9 @@ FLAGS = (
 
 def found() -> str | None:
     """Where a Chromium is, or ``None``."""
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    return next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
 
 
 class Browser:
@@ -91,9 +93,7 @@ class Browser:
             mobile: Whether it is a phone, which lays a page out by its viewport tag.
         """
         self.events.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
         self.call("Page.navigate", url=page.resolve().as_uri())
         self.wait_for("document.readyState === 'complete'")
