@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from polytask.data.batch import ArraySource
+from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.evaluation import mean_losses
@@ -133,12 +134,12 @@ class Ground:
         fitted: Fitted = self.once("trained " + json.dumps(key), train)
         return fitted
 
-    def held_out_losses(self, fitted: Fitted, names: Sequence[str]) -> dict[str, float]:
+    def held_out_losses(self, model: MultiTaskModel, names: Sequence[str]) -> dict[str, float]:
         """Mean validation losses; tasks without a validation label are left out."""
         tasks = [task for task in self.tasks if task.name in names]
         held = with_labels(self.prepared.only(list(names))).validation
         self.charge(sum(map(len, held.values())), forward=1)
-        return mean_losses(fitted.model, tasks, held)
+        return mean_losses(model, tasks, held)
 
     def _with_as_many_steps(self, plan: Plan, rows: Prepared) -> Plan:
         """Batches as much smaller as there are fewer rows, so that a model of few labels is not short of steps."""
