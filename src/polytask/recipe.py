@@ -101,7 +101,8 @@ class Recipe(_Strict):
     """A whole run as data.
 
     Args:
-        tasks: Options of each task by name, ``kind`` among them (inferred if left out); a list of names is enough.
+        tasks: Options of each task by name, ``kind`` among them (inferred if left out), and how it is trained beside
+            the others, see :class:`polytask.training.task_control.TaskControl`; a list of names is enough.
         data: The data sets by name; a path if there is only one.
         encoder: How inputs become a representation; ``auto`` takes ``tabm`` for tables and ``cnn`` for images.
         sharing: Which parts serve which tasks.
@@ -202,10 +203,13 @@ class Recipe(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         from polytask.training.settings import Settings
+        from polytask.training.task_control import task_control
 
         if not self.tasks:
             raise ValueError("a recipe needs at least one task")
         Settings.from_options({**self.training, "seed": self.seed})
+        for name, options in self.tasks.items():
+            task_control(name, options)
         return self
 
     def source(self, name: str) -> SourceSpec:

@@ -142,6 +142,26 @@ def test_resumed_equals_uninterrupted_with_constraints(tmp_path, multipliers):
     assert_equal_runs(whole, interrupted_and_resumed(asked, table(), tmp_path / "cut", [5, 9]))
 
 
+@pytest.mark.parametrize("stops", [[4, 9], [14, 3], [21]])
+def test_resumed_equals_uninterrupted_with_tasks_that_go_their_own_way(tmp_path, stops):
+    asked = recipe(
+        tasks={
+            "price": {"kind": "regression", "patience": 1, "learning_rate": 0.1},
+            "ill": {"kind": "binary", "warmup": 0.5, "schedule": "cosine"},
+            "size": {"kind": "regression", "only_where": {"ill": True}, "schedule": "plateau", "patience": 2},
+        },
+        training={"epochs": 6, "batch_size": 16, "learning_rate": 0.05},
+    )
+    whole = asked.run(table())
+    assert whole.history[-1]["stopped"], "a task has stopped, or nothing is proved"
+    resumed = interrupted_and_resumed(asked, table(), tmp_path / "cut", stops)
+    assert_equal_runs(whole, resumed)
+    assert len(whole.bundle.models) == len(resumed.bundle.models)
+    for one, other in zip(whole.bundle.models, resumed.bundle.models, strict=True):
+        states = one.model.state_dict(), other.model.state_dict()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_resumed_equals_uninterrupted_with_bounds_by_single_models_and_several_sources(tmp_path):
     first, second = table(90, 0), table(50, 1).rename(columns={"a": "other"})
     data = {"first": first.drop(columns=["ill", "size"]), "second": second.drop(columns=["price"])}

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,34 @@ class DataSet(ABC):
         """Where the data came from: rows, columns, a hash."""
 
     transform: TableTransform | None = None
+    conditions: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """Per task that is only defined on some rows, the values that other columns have there."""
+
+    def defined(self, task: Task, labels: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        """The labels, missing where the task is not defined.
+
+        Raises:
+            TargetError: If a condition names no column, or no row fulfils it.
+        """
+        for name, wanted in self.conditions.get(task.name, {}).items():
+            values = self.named(name)
+            where = _is_one_of(values, wanted)
+            if not where.any():
+                known = sorted({str(v) for v in values.tolist() if v is not None and v == v})[:10]
+                raise TargetError(
+                    f"Task {task.name!r} is only defined where {name} is {wanted!r}, and no row of {self.name!r} is. "
+                    f"Values there are: {', '.join(known)}."
+                )
+            where = where if rows is None else where[rows]
+            if not where.all():
+                is_number = labels.dtype.kind in "iuf"
+                labels = labels.astype(np.float64 if is_number else object)
+                labels[~where] = np.nan if is_number else None
+        return labels
+
+    def named(self, name: str) -> np.ndarray:
+        """Values of a column, or labels."""
+        return self.column(name)
 
 
 class TableData(DataSet):
@@ -114,6 +143,7 @@ class TableData(DataSet):
         table: Anything that :func:`~polytask.data.tables.open_table` opens.
         inputs: Input columns; all that are neither targets nor dropped if ``None``.
         drop: Columns that no task may read.
+        beside: Columns that are no inputs if they are here: weights of rows.
         group: Column of groups; an input only if ``inputs`` names it, because its values do not come again.
         targets: All target columns, none of which may be an input.
         row_weights: Column of factors on the losses of each row.
@@ -132,6 +162,7 @@ class TableData(DataSet):
         *,
         inputs: Sequence[str] | None = None,
         drop: Sequence[str] = (),
+        beside: Sequence[str] = (),
         group: str | None = None,
         targets: Sequence[str] = (),
         row_weights: str | None = None,
@@ -148,7 +179,7 @@ class TableData(DataSet):
                 raise InputError(str(UnknownNameError(f"column of {self.table.origin}", column, self.table.names)))
         if both := sorted({*targets} & {*(inputs or ())}):
             raise TargetError(f"{', '.join(both)}: a target cannot be an input too. Take it out of --inputs.")
-        hidden = {*drop, *targets, row_weights, *([group] if inputs is None else [])}
+        hidden = {*drop, *beside, *targets, row_weights, *([group] if inputs is None else [])}
         self.inputs = [c for c in (self.table.names if inputs is None else inputs) if c not in hidden]
         if not self.inputs:
             raise InputError(f"{self.table.origin} has no input column left beside targets and dropped columns.")
@@ -168,7 +199,7 @@ class TableData(DataSet):
 
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """The target columns of the task."""
-        return labels_of(self.table, task, rows)
+        return self.defined(task, labels_of(self.table, task, rows), rows)
 
     def column(self, name: str) -> np.ndarray:
         """A column's values."""
@@ -259,7 +290,11 @@ class ArrayData(DataSet):
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """The given labels."""
         labels = np.asarray(self._labels[task.name])
-        return labels if rows is None else labels[rows]
+        return self.defined(task, labels if rows is None else labels[rows], rows)
+
+    def named(self, name: str) -> np.ndarray:
+        """Labels of a task, or a column."""
+        return np.asarray(self._labels[name]) if name in self._labels else self.column(name)
 
     def column(self, name: str) -> np.ndarray:
         """Values to split by."""
@@ -293,6 +328,20 @@ class ArrayData(DataSet):
     def describe(self) -> dict[str, Any]:
         """Size."""
         return {"path": None, "rows": len(self), "columns": sorted(self.shape().fields), "inputs": None, "sha256": None}
+
+
+_WORDS = {True: {"yes", "true", "on", "y"}, False: {"no", "false", "off", "n"}}
+
+
+def _is_one_of(values: np.ndarray, wanted: Any) -> np.ndarray:
+    """Which values are the wanted one, or among several.
+
+    YAML reads ``yes`` as true, so that a truth value also stands for the words for it.
+    """
+    options = wanted if isinstance(wanted, list | tuple) else [wanted]
+    listed = values.tolist()
+    words = {word for option in options if isinstance(option, bool) for word in _WORDS[option]}
+    return np.array([v in options or (isinstance(v, str) and v.strip().lower() in words) for v in listed], dtype=bool)
 
 
 def _without_unknown(task: Task, labels: np.ndarray, notes: list[str]) -> np.ndarray:

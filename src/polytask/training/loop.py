@@ -31,11 +31,13 @@ from polytask.training.evaluation import constant_losses, mean_losses
 from polytask.training.extra_batches import ExtraBatches
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.optimisation import Optimisation
+from polytask.training.own_ways import OwnWays
 from polytask.training.progress import Progress, Silent
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
 from polytask.training.settings import Settings
 from polytask.training.stopping import is_better, is_better_within
+from polytask.training.task_control import TaskControl
 
 __all__ = ["Interrupted", "Training"]
 
@@ -79,6 +81,7 @@ class Training:
             gives in turn, so that the balancer sees the tasks of all sources at once.
         remedies: What keeps the tasks of earlier stages; their state is not in this training's own.
         factors: Of the learning rate of some parameters.
+        controls: Settings of single tasks.
         constraints: What the training keeps; the balancer then is one that knows them
             (:class:`~polytask.balancing.Constrained`), unless they are rules for parameters only.
 
@@ -102,6 +105,7 @@ class Training:
         remedies: Sequence[Remedy] = (),
         factors: Mapping[nn.Parameter, float] | None = None,
         constraints: Constraints | None = None,
+        controls: Mapping[str, TaskControl] | None = None,
     ):
         self.model, self.tasks, self.train_sources, self.validation = model, list(tasks), train, validation
         self.plan, self.balancer, self.settings, self.folder = plan, balancer, settings, folder
@@ -117,7 +121,12 @@ class Training:
         self.draws_per_step = draws_per_step
         self.extra = ExtraBatches(balancer, model, self.objective, train, validation, settings.seed)
         self.remedies = [remedy for remedy in remedies if remedy.strength]
-        self.optimisation = Optimisation(model, balancer, settings, plan.n_steps // draws_per_step, factors)
+        n_steps = plan.n_steps // draws_per_step
+        self.own = OwnWays(controls or {}, model, settings, settings.epochs * n_steps)
+        rates = dict(factors or {})
+        rates |= {p: factor * rates.get(p, 1.0) for p, factor in self.own.factors().items()}
+        schedules = {name: c.schedule for name, c in self.own.controls.items() if c.schedule is not None}
+        self.optimisation = Optimisation(model, balancer, settings, n_steps, rates, self.own.schedules(), schedules)
         self.constant = constant_losses(tasks, validation)
         self._check_stop_rule()
         self.at = _Progress()
@@ -167,6 +176,7 @@ class Training:
             self.progress.stop(message)
         if self.best_state is not None:
             self.model.load_state_dict(self.best_state)
+        self.own.release()
         return history
 
     def epoch(self) -> dict[str, Any]:
@@ -214,6 +224,7 @@ class Training:
             for name, loss in self.objective(outputs, batch).items():
                 known = losses.get(name)
                 losses[name] = loss if known is None else known if loss is None else known + loss
+        losses = self.own.weigh(losses, self.at.step)
         losses |= self.constraints.violations(seen, counts=counts)
         return (features if len(batches) == 1 else None), losses
 
@@ -295,6 +306,11 @@ class Training:
             self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             for remedy in self.remedies:
                 remedy.new_best()
+        self.own.end_epoch(at.epoch, at.validation[-1])
+        if self.own.stopped:
+            found["stopped"] = dict(self.own.stopped)
+        for name, (epochs, patience) in self.own.since_best(at.epoch).items():
+            self.optimisation.no_better_for(epochs, patience, name)
         line = {
             "epoch": at.epoch,
             "step": at.step,
@@ -316,6 +332,8 @@ class Training:
             hopes = bool(at.violations) and at.best is not None and at.violations[at.best] > 0.0
             if since >= self.settings.patience and not at.is_done and not hopes:
                 at.is_done, at.why = True, f"nothing better for {since} epochs"
+        if self.own.all_stopped([task.name for task in self.tasks]) and not at.is_done:
+            at.is_done, at.why = True, "every task stopped"
         if at.epoch >= self.settings.epochs and not at.is_done:
             at.is_done, at.why = True, "all epochs done"
         if self.folder:
@@ -327,7 +345,8 @@ class Training:
         """Whether the newest epoch is to be kept for now."""
         at, rule = self.at, self.settings.stop_rule
         # A task of weight 0 is no objective: it may be as bad as its constraints allow.
-        wanted = {task.name for task in self.tasks if task.weight > 0.0}
+        # One with a patience of its own has its own best epoch.
+        wanted = {task.name for task in self.tasks if task.weight > 0.0} - {*self.own.patient}
         losses = [{name: loss for name, loss in epoch.items() if name in wanted} for epoch in at.validation]
         if not self.constraints.bounds:
             return tracks_best and is_better(rule, losses, at.best, self.constant)
@@ -358,6 +377,7 @@ class Training:
             "progress": dict(vars(self.at)),
             "sums": self._sums.state_dict(),
             "constraints": self.constraints.state_dict(),
+            "own": self.own.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -371,6 +391,7 @@ class Training:
         self.at = _Progress(**state["progress"])
         self._sums.load_state_dict(state["sums"])
         self.constraints.load_state_dict(state["constraints"])
+        self.own.load_state_dict(state["own"])
 
     def _save(self) -> None:
         if self.folder:

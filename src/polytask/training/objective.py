@@ -54,7 +54,9 @@ class Objective:
                 continue
             coverage = self.coverage[batch.source, name]
             outs, targets, observed = outputs[name], batch.targets[name], batch.observed[name]
-            row_weights = batch.row_weights
+            row_weights, own_weights = batch.row_weights, batch.task_weights.get(name)
+            if own_weights is not None:
+                row_weights = own_weights if row_weights is None else row_weights * own_weights
             if self.n_members > 1:  # each member's loss is its own: members are further rows with the same labels
                 outs = outs.flatten(0, 1)
                 targets, observed = (t.repeat_interleave(self.n_members, 0) for t in (targets, observed))

@@ -25,6 +25,8 @@ class Optimisation:
         settings: Which optimiser, schedule, clipping.
         steps_per_epoch: Length of an epoch, for the schedule.
         factors: Of the learning rate of some of the network's parameters.
+        owners: For parameters whose learning rate has a schedule of its own, the task that it is of.
+        schedules: That schedule, by task.
     """
 
     def __init__(
@@ -34,24 +36,29 @@ class Optimisation:
         settings: Settings,
         steps_per_epoch: int,
         factors: Mapping[nn.Parameter, float] | None = None,
+        owners: Mapping[nn.Parameter, str] | None = None,
+        schedules: Mapping[str, str] | None = None,
     ):
         self.settings = settings
+        self.schedules = {"": settings.schedule, **(schedules or {})}
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         no_decay = _without_decay(model)
-        given = factors or {}
+        given, owned = factors or {}, owners or {}
         groups: list[dict[str, Any]] = []
-        for factor in dict.fromkeys([1.0, *given.values()]):
-            mine = [p for p in self.parameters if given.get(p, 1.0) == factor]
+        kinds = {p: (given.get(p, 1.0), owned.get(p, "")) for p in self.parameters}
+        for kind in dict.fromkeys([(1.0, ""), *kinds.values()]):
+            factor, owner = kind
+            mine = [p for p in self.parameters if kinds[p] == kind]
             decayed = {"params": [p for p in mine if id(p) not in no_decay], "weight_decay": settings.weight_decay}
             others = {"params": [p for p in mine if id(p) in no_decay], "weight_decay": 0.0}
-            groups += [{**group, "factor": factor} for group in (decayed, others)]
+            groups += [{**group, "factor": factor, "owner": owner} for group in (decayed, others)]
         learned = [p for p in balancer.parameters() if p.requires_grad]
-        groups.append({"params": learned, "weight_decay": 0.0, "factor": 1.0})
+        groups.append({"params": learned, "weight_decay": 0.0, "factor": 1.0, "owner": ""})
         self.optimiser = _optimiser(settings, [group for group in groups if group["params"]])
-        self._set_rate(settings.learning_rate)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * group["factor"]
         self.n_steps = settings.epochs * steps_per_epoch
-        self.plateau_factor = 1.0
-        self.plateau_since = 0
+        self.plateaus: dict[str, list[float]] = {owner: [1.0, 0] for owner in self.schedules}
 
     @property
     def learning_rate(self) -> float:
@@ -61,33 +68,31 @@ class Optimisation:
 
     def before_step(self, step: int) -> None:
         """Set the learning rate of the step."""
-        if self.settings.schedule == "constant" and not self.settings.warmup:
+        if set(self.schedules.values()) == {"constant"} and not self.settings.warmup:
             return
-        self._set_rate(self.rate_at(step))
-
-    def _set_rate(self, rate: float) -> None:
+        rates = {owner: self.rate_at(step, owner) for owner in self.schedules}
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rates[group["owner"]] * group["factor"]
 
-    def rate_at(self, step: int) -> float:
+    def rate_at(self, step: int, owner: str = "") -> float:
         """The learning rate of a step, a function of the step alone (and of the plateaus so far)."""
         rise = self.settings.warmup * self.n_steps
         if step < rise:
             return self.settings.learning_rate * (step + 1) / (rise + 1)
-        if self.settings.schedule == "cosine":
+        if self.schedules[owner] == "cosine":
             share = (step - rise) / max(self.n_steps - rise, 1)
             return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-        return self.settings.learning_rate * self.plateau_factor
+        return self.settings.learning_rate * self.plateaus[owner][0]
 
-    def no_better_for(self, epochs: int, patience: int) -> None:
+    def no_better_for(self, epochs: int, patience: int, owner: str = "") -> None:
         """Halve the rate of the ``plateau`` schedule after half the patience without a better epoch."""
-        if self.settings.schedule != "plateau":
+        if self.schedules[owner] != "plateau":
             return
+        factor, since = self.plateaus[owner]
         if epochs == 0:
-            self.plateau_since = 0
-        elif epochs - self.plateau_since >= max(patience // 2, 1):
-            self.plateau_factor /= 2
-            self.plateau_since = epochs
+            self.plateaus[owner] = [factor, 0]
+        elif epochs - since >= max(patience // 2, 1):
+            self.plateaus[owner] = [factor / 2, epochs]
 
     def step(self) -> None:
         """Clip, update the parameters, forget the gradient."""
@@ -98,12 +103,12 @@ class Optimisation:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
-        return {"optimiser": self.optimiser.state_dict(), "plateau": [self.plateau_factor, self.plateau_since]}
+        return {"optimiser": self.optimiser.state_dict(), "plateaus": self.plateaus}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave."""
         self.optimiser.load_state_dict(state["optimiser"])
-        self.plateau_factor, self.plateau_since = state["plateau"]
+        self.plateaus = {owner: list(known) for owner, known in state["plateaus"].items()}
 
 
 def _optimiser(settings: Settings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from polytask.errors import DataError
 from polytask.training.data_sets import DataSet
 from polytask.training.preparation import Prepared
 
-__all__ = ["add_groups", "per_part"]
+__all__ = ["add_groups", "add_task_weights", "per_part"]
 
 _MOST_GROUPS = 20
 
@@ -47,6 +47,40 @@ def add_groups(prepared: Prepared, data: Sequence[DataSet], columns: Sequence[st
             for name, found in values.items()
         }
         per_part(prepared, partial(_with_codes, column=column, codes=codes))
+
+
+def add_task_weights(prepared: Prepared, data: Sequence[DataSet], columns: Mapping[str, str]) -> None:
+    """Give the rows factors on the losses of single tasks.
+
+    Raises:
+        DataError: If no data set has a column, or a weight is negative or missing.
+    """
+    for task, column in columns.items():
+        values = {d.name: weights_of(d, found, column) for d in data if (found := _column(d, column)) is not None}
+        if not values:
+            raise DataError(f"Task {task!r}: no data set has the column {column!r} of row weights.")
+        per_part(prepared, partial(_with_weights, task=task, values=values))
+
+
+def weights_of(data: DataSet, values: np.ndarray, column: str) -> torch.Tensor:
+    """Weights of rows as a tensor.
+
+    Raises:
+        DataError: If one is negative, or no number.
+    """
+    numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(dtype=np.float32, na_value=np.nan)
+    if (bad := ~(np.isfinite(numbers) & (numbers >= 0))).any():
+        row = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"Row weights in {column!r} need finite numbers of at least 0; row {row} of {data.name!r} has none."
+        )
+    return torch.from_numpy(numbers)
+
+
+def _with_weights(source: ArraySource, rows: np.ndarray, task: str, values: Mapping[str, torch.Tensor]) -> ArraySource:
+    if source.name not in values or task not in source.tasks:
+        return source
+    return replace(source, task_weights={**source.task_weights, task: values[source.name][torch.from_numpy(rows)]})
 
 
 def _with_codes(source: ArraySource, rows: np.ndarray, column: str, codes: Mapping[str, torch.Tensor]) -> ArraySource:

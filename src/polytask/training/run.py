@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,6 +39,7 @@ from polytask.training.schedule import Schedule
 from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
+from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
 
 __all__ = ["Fitted", "Plan", "Watch", "fit", "make_schedule"]
@@ -63,6 +65,7 @@ class Plan:
         constraints: What the training keeps.
         multipliers: Name of the method for the constraints' multipliers.
         multipliers_options: Its options.
+        controls: Settings of single tasks.
         single_losses: Validation losses of models of one task, for constraints that compare with them.
     """
 
@@ -81,6 +84,7 @@ class Plan:
     constraints: tuple[ConstraintSpec | WeightRule, ...] = ()
     multipliers: str = "augmented_lagrangian"
     multipliers_options: Mapping[str, Any] = field(default_factory=dict)
+    controls: Mapping[str, TaskControl] = field(default_factory=dict)
     single_losses: Mapping[str, float] = field(default_factory=dict)
 
     def jointly(self) -> Plan:
@@ -194,14 +198,23 @@ def fit(
     history = stages.history if folder is None else folder.history()
     held_out = prepared.test or prepared.validation
     metrics = evaluate(model, prepared.tasks, held_out) if held_out else {}
+    networks, answers = [Network(spec, model.eval())], dict[str, list[int]]()
+    for task, network in _at_own_best(spec, model, stages, module).items():
+        answers[task] = [len(networks)]
+        networks.append(network)
+        if held_out:
+            metrics |= evaluate(network.model, [t for t in prepared.tasks if t.name == task], held_out)
     counts = model.sharing.count_parameters()
     last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
-    bundle = Bundle(prepared.tasks, [Network(spec, model.eval())], prepared.transforms, metrics, provenance or {})
+    bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers)
     fallbacks = sum(line["fallbacks"] for line in history)
     notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
         notes.append(f"The schedule trains no stage of {', '.join(untrained)}: its answers are worth nothing.")
+    for task, epoch in stages.last.own.best.items():
+        if task in answers:
+            notes.append(f"Task {task!r} is answered by the network of its own best epoch, {epoch + 1}.")
     if stages.resumed:
         notes.append("The training was interrupted and went on from its checkpoint.")
     return Fitted(
@@ -219,6 +232,20 @@ def fit(
         validation=dict(last.get("validation", {})),
         constraints=results_of(constraints, model, prepared, last) if constraints.bounds else {},
     )
+
+
+def _at_own_best(
+    spec: ModelSpec, model: MultiTaskModel, stages: Stages, module: nn.Module | None
+) -> dict[str, Network]:
+    """For tasks with a patience of their own, the network of their best epoch, where it is not that of all tasks."""
+    found: dict[str, Network] = {}
+    kept = stages.last.at.best
+    for task, state in stages.last.own.states.items():
+        if stages.last.own.best[task] != kept:
+            network = build_model(spec, copy.deepcopy(module))
+            network.load_state_dict(state)
+            found[task] = Network(spec, network.to(next(model.parameters()).device).eval())
+    return found
 
 
 def make_schedule(name: str, options: Mapping[str, Any]) -> tuple[Schedule, list[Remedy]]:
@@ -273,6 +300,7 @@ def _training(
         remedies,
         factors,
         constraints,
+        plan.controls,
     )
     training.watch = watch
     return training
@@ -286,6 +314,12 @@ def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_st
     rules = [rule for rule in plan.constraints if isinstance(rule, WeightRule)]
     links = {task.name: task.link for task in prepared.tasks}
     resolved = bounds_of(bounds, prepared.tasks, prepared.groups, plan.single_losses)
+    for bound in resolved:
+        if bound.task.name in plan.controls and plan.controls[bound.task.name].patience is not None:
+            raise RecipeError(
+                f"{bound.name}: task {bound.task.name!r} has a patience of its own, so that another network than the "
+                "one whose constraints are kept answers it. Take the patience or the constraint out."
+            )
     return Constraints(resolved, links, Projection(model, rules) if rules else None)
 
 

@@ -33,11 +33,12 @@ from polytask.training.data_sets import DataSet, TableData
 from polytask.training.defaults import for_tables
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
-from polytask.training.row_columns import add_groups
+from polytask.training.row_columns import add_groups, add_task_weights
 from polytask.training.run import Fitted, Plan, fit, make_schedule
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
+from polytask.training.task_control import CONTROLS, TaskControl, task_control
 from polytask.training.transfer import with_joint
 
 if TYPE_CHECKING:
@@ -179,9 +180,10 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
     else:
         given = {next(iter(recipe.data), "data"): data}
     targets = [target for name, options in recipe.tasks.items() for target in _targets(name, options)]
+    beside = [str(options["row_weights"]) for options in recipe.tasks.values() if options.get("row_weights")]
     grouped = recipe.split.column if recipe.split.method == "grouped" else None
     return [
-        d if isinstance(d, DataSet) else _table(name, d, recipe.source(name), targets, grouped)
+        d if isinstance(d, DataSet) else _table(name, d, recipe.source(name), targets, grouped, beside)
         for name, d in given.items()
     ]
 
@@ -191,13 +193,16 @@ def _is_columns(data: Mapping[str, Any]) -> bool:
     return all(isinstance(v, np.ndarray | list | tuple | pd.Series) for v in data.values())
 
 
-def _table(name: str, data: Any, spec: SourceSpec, targets: list[str], grouped: str | None) -> TableData:
+def _table(
+    name: str, data: Any, spec: SourceSpec, targets: list[str], grouped: str | None, beside: list[str]
+) -> TableData:
     return TableData(
         name,
         data,
         inputs=spec.inputs,
         drop=spec.drop,
         group=grouped,
+        beside=beside,
         targets=targets,
         row_weights=spec.row_weights,
         allow=spec.allow,
@@ -221,7 +226,7 @@ def make_tasks(recipe: Recipe, data: list[DataSet]) -> tuple[list[Task], list[st
         if kind is None:
             kind, reason = _infer(name, options, data)
             notes.append(f"Task {name!r} is taken as {kind}: {reason}.")
-        rest = {key: value for key, value in options.items() if key != "kind"}
+        rest = {key: value for key, value in options.items() if key not in ("kind", *CONTROLS)}
         for key in ("target", "inputs"):
             if isinstance(rest.get(key), list):
                 rest[key] = tuple(rest[key])
@@ -263,11 +268,21 @@ def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
     """The data of a recipe, ready for training."""
     data_sets = open_data(recipe, data)
     tasks, notes = make_tasks(recipe, data_sets)
+    controls = controls_of(recipe)
+    for data_set in data_sets:
+        data_set.conditions = {name: control.only_where for name, control in controls.items() if control.only_where}
     prepared = prepare(data_sets, tasks, splitter_of(recipe.split, recipe.seed))
     prepared.notes[:0] = notes
     specs = [read_constraint(given) for given in recipe.constraints]
     add_groups(prepared, data_sets, [c.by for c in specs if isinstance(c, ConstraintSpec) and c.by is not None])
+    add_task_weights(prepared, data_sets, {n: c.row_weights for n, c in controls.items() if c.row_weights is not None})
     return prepared
+
+
+def controls_of(recipe: Recipe) -> dict[str, TaskControl]:
+    """Settings of the tasks that have their own."""
+    found = {name: task_control(name, options) for name, options in recipe.tasks.items()}
+    return {name: control for name, control in found.items() if control != TaskControl()}
 
 
 def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> Plan:
@@ -292,6 +307,7 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
         constraints=tuple(read_constraint(given) for given in recipe.constraints),
         multipliers=recipe.multipliers.name,
         multipliers_options=recipe.multipliers.options,
+        controls=controls_of(recipe),
     )
 
 

@@ -1,0 +1,123 @@
+"""Tasks that go their own way in a joint training: warm-up of their weight, early stopping, learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from polytask.models.model import MultiTaskModel
+from polytask.shapes import Tensor
+from polytask.training.settings import Settings
+from polytask.training.task_control import TaskControl
+
+__all__ = ["OwnWays"]
+
+
+class OwnWays:
+    """Follows the tasks that have settings of their own; nothing for all the others.
+
+    Args:
+        controls: Settings by task.
+        model: The network.
+        settings: The training's.
+        n_steps: Steps of the whole training.
+
+    Attributes:
+        stopped: Per task that has stopped, after how many epochs.
+        best: Per task with a patience of its own, its best epoch.
+        states: Per task with a patience of its own, the network as it was then.
+    """
+
+    def __init__(self, controls: Mapping[str, TaskControl], model: MultiTaskModel, settings: Settings, n_steps: int):
+        self.controls = {name: control for name, control in controls.items() if name in model.tasks}
+        self.model, self.settings, self.n_steps = model, settings, n_steps
+        self.stopped: dict[str, int] = {}
+        self.lowest: dict[str, float] = {}
+        self.best: dict[str, int] = {}
+        self.states: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def patient(self) -> tuple[str, ...]:
+        """Tasks with a patience of their own, which the training's stop rule does not look at."""
+        return tuple(name for name, control in self.controls.items() if control.patience is not None)
+
+    def factors(self) -> dict[nn.Parameter, float]:
+        """Of the learning rates of parameters that only one task reaches."""
+        return {
+            parameter: control.learning_rate / self.settings.learning_rate
+            for name, control in self.controls.items()
+            if control.learning_rate is not None
+            for parameter in self.owned_by(name)
+        }
+
+    def schedules(self) -> dict[nn.Parameter, str]:
+        """For parameters whose learning rate has a schedule of its own, the task."""
+        return {p: name for name, c in self.controls.items() if c.schedule is not None for p in self.owned_by(name)}
+
+    def owned_by(self, task: str) -> list[nn.Parameter]:
+        """Parameters that no other task reaches: the head, and what is private in the sharing."""
+        others = {id(p) for other in self.model.tasks if other != task for p in self.model.reached_by(other)}
+        below = {id(p) for p in self.model.shared_parameters()} if len(self.model.tasks) == 1 else set()
+        return [p for p in self.model.reached_by(task) if id(p) not in others | below]
+
+    def weigh(self, losses: dict[str, Tensor | None], step: int) -> dict[str, Tensor | None]:
+        """The losses with the warm-up's factors, and without those of tasks that have stopped."""
+        for name, control in self.controls.items():
+            loss = losses.get(name)
+            if loss is None:
+                continue
+            rise = control.warmup * self.n_steps
+            losses[name] = None if name in self.stopped else loss * ((step + 1) / (rise + 1)) if step < rise else loss
+        return losses
+
+    def end_epoch(self, epoch: int, losses: Mapping[str, float]) -> None:
+        """Keep the network where a task was best, and stop tasks that were not for too long."""
+        for name, control in self.controls.items():
+            if name in self.stopped or (control.patience is None and control.schedule != "plateau"):
+                continue
+            loss = losses.get(name, math.nan)
+            if name not in self.lowest or loss < self.lowest[name]:
+                self.lowest[name], self.best[name] = loss, epoch
+                if control.patience is not None:
+                    self.states[name] = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            elif control.patience is not None and epoch - self.best[name] >= control.patience:
+                self.stopped[name] = epoch + 1
+                self._freeze(name)
+
+    def since_best(self, epoch: int) -> dict[str, tuple[int, int]]:
+        """Per task with a ``plateau``, the epochs without a better one, and its patience."""
+        usual = self.settings.patience or 16
+        return {
+            name: (epoch - self.best[name], control.patience or usual)
+            for name, control in self.controls.items()
+            if control.schedule == "plateau" and name in self.best
+        }
+
+    def all_stopped(self, tasks: Sequence[str]) -> bool:
+        """Whether there is nothing left to train."""
+        return bool(tasks) and all(task in self.stopped for task in tasks)
+
+    def release(self) -> None:
+        """Let parameters be trained again that stopped tasks had frozen."""
+        for name in self.stopped:
+            for parameter in self.owned_by(name):
+                parameter.requires_grad_(True)
+
+    def _freeze(self, name: str) -> None:
+        for parameter in self.owned_by(name):
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {name: getattr(self, name) for name in ("stopped", "lowest", "best", "states")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+        for name in ("stopped", "lowest", "best", "states"):
+            setattr(self, name, dict(state[name]))
+        for name in self.stopped:
+            self._freeze(name)

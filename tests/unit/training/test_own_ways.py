@@ -1,0 +1,243 @@
+"""Settings of single tasks: learning rates, schedules, warm-up, early stopping, where a task is defined, row weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from polytask import Recipe, load
+from polytask.data.batch import ArraySource
+from polytask.errors import DataError, PolytaskError, RecipeError, TargetError
+from polytask.tasks import Regression
+from polytask.training.data_sets import ArrayData
+from polytask.training.objective import Objective
+from polytask.training.optimisation import Optimisation
+from polytask.training.running import prepare_recipe
+
+
+def table(n: int = 200, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    ill = np.where(x[:, 0] + rng.normal(size=n) > 0, "yes", "no").astype(object)
+    ill[rng.random(n) < 0.2] = None
+    stay = np.exp(x[:, 1] + 0.2 * rng.normal(size=n))
+    return pd.DataFrame(
+        {
+            **{f"x{i}": x[:, i] for i in range(3)},
+            "ill": ill,
+            "stay": stay,
+            "noise": rng.normal(size=n),
+            "trust": rng.uniform(0, 2, size=n),
+        }
+    )
+
+
+def recipe(tasks, **changes) -> Recipe:
+    settings = {
+        "data": {"t": {"inputs": ["x0", "x1", "x2"]}},
+        "encoder": {"name": "mlp", "widths": [16]},
+        "training": {"epochs": 6, "batch_size": 25, "learning_rate": 0.01, "weight_decay": 0.0, "stop_rule": "mean"},
+    }
+    return Recipe(tasks=tasks, **{**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 0}, "Task 'stay': learning_rate must be a number above 0"),
+        ({"warmup": 1}, "Task 'stay': warmup is a share of the steps"),
+        ({"patience": 0}, "Task 'stay': patience must be at least 1"),
+        ({"schedule": "cosin"}, "Task 'stay': schedule: Input should be 'constant', 'cosine' or 'plateau'"),
+        ({"patience": "long"}, "Task 'stay': patience: Input should be a valid integer"),
+    ],
+)
+def test_what_cannot_be_used_is_said_when_the_recipe_is_made(options, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe({"stay": {"kind": "regression", **options}})
+
+
+def trained(tasks, **changes):
+    """The training's optimisation as it was, step by step."""
+    rates: list[dict[str, float]] = []
+    original = Optimisation.step
+
+    def step(self):
+        rates.append({f"{g['owner']}{g['factor']:g}": g["lr"] for g in self.optimiser.param_groups})
+        original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Optimisation, "step", step)
+        run = recipe(tasks, **changes).run(table())
+    return run, rates
+
+
+def test_a_task_has_its_own_learning_rate_and_schedule():
+    _, rates = trained({"stay": {"kind": "regression", "learning_rate": 0.03, "schedule": "cosine"}, "noise": {}})
+    assert {name: rates[0][name] for name in rates[0]} == pytest.approx({"1": 0.01, "stay3": 0.03})
+    assert rates[-1]["1"] == pytest.approx(0.01)
+    assert rates[-1]["stay3"] == pytest.approx(0.03 * 0.5 * (1 + np.cos(np.pi * (len(rates) - 1) / len(rates))))
+
+
+def test_a_plateau_follows_its_own_task():
+    _, rates = trained(
+        {"stay": {"kind": "regression"}, "noise": {"kind": "regression", "schedule": "plateau"}},
+        training={"epochs": 14, "batch_size": 25, "learning_rate": 0.05, "patience": 4},
+    )
+    assert rates[-1]["noise1"] < rates[0]["noise1"], "what cannot be learned overfits, so its rate falls"
+    assert rates[-1]["1"] == rates[0]["1"]
+
+
+def test_a_warm_up_raises_the_weight_of_a_loss():
+    run, _ = trained({"stay": {"kind": "regression", "warmup": 0.9}, "noise": "regression"})
+    plain, _ = trained({"stay": "regression", "noise": "regression"})
+    assert run.history[0]["train"]["stay"] < 0.5 * plain.history[0]["train"]["stay"]
+    assert run.history[0]["train"]["noise"] == pytest.approx(plain.history[0]["train"]["noise"], rel=0.2)
+
+
+def test_a_task_stops_and_keeps_its_best_epoch(tmp_path):
+    asked = recipe(
+        {"stay": "regression", "noise": {"kind": "regression", "patience": 2}},
+        training={"epochs": 20, "batch_size": 25, "learning_rate": 0.02, "patience": 20},
+    )
+    run = asked.run(table(), out=tmp_path / "run")
+    losses = [line["validation"]["noise"] for line in run.history]
+    stopped = run.history[-1]["stopped"]["noise"]
+    assert stopped < len(run.history), "the other task goes on"
+    best = int(np.argmin(losses[:stopped]))
+    assert stopped == best + 2 + 1
+    assert "noise" in run.history[stopped - 1]["train"]
+    assert "noise" not in run.history[stopped]["train"], "a stopped task has no loss any more"
+    joint, own = run.bundle.models
+    assert run.bundle.answers == {"noise": [1]}
+    for name, parameter in own.model.named_parameters():
+        assert parameter.requires_grad
+        if name.startswith("heads.by_task._0"):
+            assert not torch.equal(parameter, joint.model.get_parameter(name))
+    assert any(f"own best epoch, {best + 1}" in note for note in run.record.notes)
+    again = load(tmp_path / "run")
+    for name, answer in again.predict(table(20, 3)).items():
+        assert np.array_equal(answer.values, run.predict(table(20, 3))[name].values)
+    prepared = prepare_recipe(asked, table())
+    found = prepared.tasks[1].loss(
+        own.outputs(prepared.validation["t"], ["noise"])["noise"], prepared.validation["t"].targets["noise"],
+        prepared.validation["t"].observed["noise"],
+    )  # fmt: skip
+    assert found.mean().item() == pytest.approx(losses[best], rel=1e-5)
+
+
+def test_private_parameters_of_a_stopped_task_do_not_move():
+    held = []
+    original = Optimisation.step
+
+    def step(self):
+        original(self)
+        held.append([p.detach().clone() for p in heads["noise"]])
+
+    heads = {}
+    from polytask.training.loop import Training
+
+    begin = Training.__init__
+
+    def init(self, *args, **kwargs):
+        begin(self, *args, **kwargs)
+        heads["noise"] = self.own.owned_by("noise")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Optimisation, "step", step)
+        patch.setattr(Training, "__init__", init)
+        run = recipe(
+            {"stay": "regression", "noise": {"kind": "regression", "patience": 1}},
+            training={"epochs": 12, "batch_size": 25, "learning_rate": 0.05, "weight_decay": 0.1, "patience": 12},
+        ).run(table())
+    stopped = run.history[-1]["stopped"]["noise"]
+    steps = run.history[stopped - 1]["step"]
+    assert len(held) > steps
+    assert all(torch.equal(a, b) for a, b in zip(held[steps - 1], held[-1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(held[0], held[steps - 1], strict=True))
+
+
+def test_when_every_task_has_stopped_the_training_ends():
+    run = recipe(
+        {"noise": {"kind": "regression", "patience": 1}},
+        training={"epochs": 50, "batch_size": 25, "learning_rate": 0.05},
+    ).run(table())
+    assert run.record.epochs < 50
+    assert run.record.epochs == run.history[-1]["stopped"]["noise"]
+
+
+def test_a_patience_and_a_constraint_contradict_each_other():
+    with pytest.raises(RecipeError, match="has a patience of its own"):
+        recipe({"stay": {"kind": "regression", "patience": 3}}, constraints=["stay.loss<=1"]).run(table())
+
+
+@pytest.mark.parametrize("condition", [{"ill": True}, {"ill": "yes"}, {"ill": ["yes", "maybe"]}])
+def test_a_task_is_only_defined_where_another_column_says_so(condition):
+    asked = recipe({"ill": "binary", "stay": {"kind": "regression", "only_where": condition}})
+    prepared = prepare_recipe(asked, table())
+    frame = table()
+    for part in ("train", "validation", "test"):
+        rows = getattr(prepared.splits["t"], part)
+        expected = (frame["ill"].iloc[rows] == "yes").to_numpy()
+        assert np.array_equal(getattr(prepared, part)["t"].observed["stay"].numpy(), expected)
+    fitted = prepared.tasks[1]
+    train = frame.iloc[prepared.splits["t"].train]
+    alone = Regression(name="stay")
+    alone.fit(train.loc[train["ill"] == "yes", "stay"].to_numpy())
+    assert fitted.state() == alone.state(), "the codec learns from rows where the task is defined"
+    run = asked.run(table())
+    assert run.record.tasks["stay"].n_train == int((train["ill"] == "yes").sum())
+    assert len(run.predict(table(10))["stay"].values) == 10
+
+
+def test_a_condition_on_arrays_reads_labels_and_columns():
+    data = ArrayData(
+        "t", np.zeros((4, 1)), {"a": np.array([1, 0, 1, 0]), "b": np.arange(4)}, {"c": ["u", "u", "v", "v"]}
+    )
+    data.conditions = {"b": {"a": 1, "c": "u"}}
+    assert np.array_equal(data.labels(Regression(name="b")), [0, np.nan, np.nan, np.nan], equal_nan=True)
+    assert np.array_equal(data.labels(Regression(name="a")), [1, 0, 1, 0])
+    data.conditions = {"b": {"d": 1}}
+    with pytest.raises(DataError, match="'d'"):
+        data.labels(Regression(name="b"))
+
+
+def test_a_condition_that_no_row_fulfils_is_said():
+    with pytest.raises(
+        TargetError, match=r"only defined where ill is 'maybe', and no row of 't' is. Values .* no, yes"
+    ):
+        prepare_recipe(recipe({"stay": {"kind": "regression", "only_where": {"ill": "maybe"}}}), table())
+
+
+def test_row_weights_of_one_task_are_factors_on_its_losses():
+    task, other = Regression(name="a"), Regression(name="b")
+    for one in (task, other):
+        one.fit(np.array([0.0, 1.0]))
+    y = torch.tensor([0.0, 1.0, 2.0])
+    seen = torch.tensor([True, True, False])
+    source = ArraySource(
+        "t", torch.zeros(3, 1), {"a": y, "b": y}, {"a": seen, "b": seen}, torch.tensor([1.0, 2.0, 3.0]),
+        {"a": torch.tensor([0.5, 0.0, 9.0])},
+    )  # fmt: skip
+    outputs = {"a": torch.zeros(3, 1), "b": torch.zeros(3, 1)}
+    found = Objective([task, other], {"t": source})(outputs, source.batch(torch.arange(3)))
+    labels = task.loss(outputs["a"], y, seen)
+    assert found["a"].item() == pytest.approx((labels * torch.tensor([0.5, 0.0])).sum().item() / 2)
+    assert found["b"].item() == pytest.approx((labels * torch.tensor([1.0, 2.0])).sum().item() / 2)
+
+
+def test_row_weights_come_from_a_column_that_is_no_input():
+    asked = recipe({"stay": {"kind": "regression", "row_weights": "trust"}, "noise": "regression"}, data={})
+    prepared = prepare_recipe(asked, table())
+    rows = prepared.splits["data"].train
+    weights = prepared.train["data"].task_weights
+    assert list(weights) == ["stay"]
+    assert np.allclose(weights["stay"].numpy(), table()["trust"].to_numpy()[rows])
+    assert "trust" not in prepared.data["data"]["inputs"]
+    bad = table()
+    bad.loc[3, "trust"] = -1
+    with pytest.raises(PolytaskError, match="row 3 of 'data' has none"):
+        prepare_recipe(asked, bad)
+    with pytest.raises(DataError, match="no data set has the column 'trust'"):
+        prepare_recipe(asked, table().drop(columns="trust"))
