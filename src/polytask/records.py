@@ -376,6 +376,7 @@ class StudyRecord:
         weights: Per arm, ``{"epoch": [...], "tasks": {task: [...]}}`` of the first fold: weights of the losses.
         conflict: Per arm, ``{"epoch": [...], "pairs": {"a | b": [...]}}``: cosines between the tasks' gradients.
         gates: Per arm and task, the share of each expert.
+        affinity: Per arm that is made from it, what the tasks do for each other, and the groups (of the first fold).
         calibration: Per classification task, for each class ``{"class", "predicted", "observed", "count"}`` as lists:
             reliability of the recommended arm on test rows.
         residuals: Per regression task, ``{"predicted", "observed"}`` of at most 500 test rows, and
@@ -403,6 +404,7 @@ class StudyRecord:
     weights: Mapping[str, Any] = field(default_factory=dict)
     conflict: Mapping[str, Any] = field(default_factory=dict)
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    affinity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     residuals: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from polytask.data.batch import ArraySource
 from polytask.models.model import MultiTaskModel
-from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.evaluation import mean_losses
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.run import Fitted, Plan, Watch, fit
 
-__all__ = ["Cost", "Ground", "half", "with_labels"]
+__all__ = ["Cost", "Ground", "half"]
 
 _HELD_BACK = 0.15
 _SMALLEST_BATCH = 16
@@ -128,7 +126,7 @@ class Ground:
         title = " + ".join(key) if len(key) < 4 else f"{len(key)} tasks"
 
         def train() -> Fitted:
-            rows = with_labels(self.prepared.only(key))
+            rows = self.prepared.only(key)
             return self._fit(rows, self._with_as_many_steps(plan, rows), title, None)
 
         fitted: Fitted = self.once("trained " + json.dumps(key), train)
@@ -137,7 +135,7 @@ class Ground:
     def held_out_losses(self, model: MultiTaskModel, names: Sequence[str]) -> dict[str, float]:
         """Mean validation losses; tasks without a validation label are left out."""
         tasks = [task for task in self.tasks if task.name in names]
-        held = with_labels(self.prepared.only(list(names))).validation
+        held = self.prepared.only(list(names)).validation
         self.charge(sum(map(len, held.values())), forward=1)
         return mean_losses(model, tasks, held)
 
@@ -157,27 +155,6 @@ class Ground:
         self.charge(fitted.epochs * held, forward=1)
         self.cost.trainings += 1
         return fitted
-
-
-def with_labels(prepared: Prepared) -> Prepared:
-    """The same without the rows that have no label of any task."""
-
-    def part(sources: Mapping[str, ArraySource]) -> dict[str, ArraySource]:
-        kept = {}
-        for name, source in sources.items():
-            seen = torch.stack([_any(observed) for observed in source.observed.values()]).any(0)
-            if bool(seen.any()):
-                kept[name] = source if bool(seen.all()) else source.take(seen.nonzero().flatten())
-        return kept
-
-    train = part(prepared.train)
-    return replace(
-        prepared,
-        train=train,
-        validation=part(prepared.validation),
-        test=part(prepared.test),
-        shapes={name: prepared.shapes[name] for name in train},
-    )
 
 
 def half(prepared: Prepared, seed: int, which: int) -> Prepared:
@@ -202,7 +179,3 @@ def _held_back(prepared: Prepared, seed: int) -> Prepared:
         if n_held:
             validation[name] = source.take(order[:n_held])
     return replace(prepared, train=train, validation=validation)
-
-
-def _any(observed: Tensor) -> Tensor:
-    return observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()

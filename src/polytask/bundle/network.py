@@ -27,18 +27,20 @@ class Network(BundledModel):
         spec: How to build it.
         model: The network itself, in evaluation mode.
         encoding: See :class:`BundledModel`.
+        serves: The tasks it answers, if it has learned others only to help; all of them if empty.
     """
 
     spec: ModelSpec
     model: MultiTaskModel
     encoding: str = ""
+    serves: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "network"
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks it answers."""
-        return self.model.tasks
+        return self.serves or self.model.tasks
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -73,7 +75,8 @@ class Network(BundledModel):
         """The parameters as safetensors."""
         path = folder / f"{name}.safetensors"
         save_tree(path, dict(self.model.state_dict()))
-        return written(path, spec=self.spec.to_json())
+        served = {"serves": list(self.serves)} if self.serves else {}
+        return written(path, spec=self.spec.to_json(), **served)
 
     @classmethod
     def read(cls, entry: Mapping[str, Any], reading: Reading) -> Self:
@@ -85,4 +88,7 @@ class Network(BundledModel):
             model.load_state_dict(load_tree(path))
         except (StorageError, RuntimeError) as error:
             raise BundleError(f"{path} does not fit the model that the bundle describes: {error}") from error
-        return cls(spec, model.eval())
+        serves = tuple(entry.get("serves", ()))
+        if not set(serves) <= set(model.tasks):
+            raise BundleError(f"{path} serves tasks that its network has not learned: {sorted(set(serves))}.")
+        return cls(spec, model.eval(), serves=serves)

@@ -111,6 +111,7 @@ class FittedArm:
         weights: ``{"epoch": [...], "tasks": {task: [...]}}``.
         conflict: ``{"epoch": [...], "pairs": {...}}``.
         gates: Per task, the share of each expert.
+        affinity: What the tasks were found to do for each other, and the groups made from it.
         notes: What a reader should know.
     """
 
@@ -121,6 +122,7 @@ class FittedArm:
     weights: Mapping[str, Any] = field(default_factory=dict)
     conflict: Mapping[str, Any] = field(default_factory=dict)
     gates: Mapping[str, Any] = field(default_factory=dict)
+    affinity: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     @property

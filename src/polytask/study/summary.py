@@ -219,7 +219,7 @@ def recommendation(outcome: Outcome, chosen: Chosen, results: Mapping[str, ArmRe
 
 
 def pictures(outcome: Outcome, chosen: Chosen, seed: int) -> dict[str, Any]:
-    """Learning curves, weights, conflict, gates of the first fold; reliability and residuals of what is recommended."""
+    """What the first fold shows of each arm; calibration and residuals of what is recommended."""
     first = {arm: trials[0] for arm, trials in outcome.trials.items()}
     once = [scores for scores in outcome.scores if scores.kept.record.repeat == 0]
     drawn: dict[str, Any] = {"calibration": {}, "residuals": {}}
@@ -232,7 +232,7 @@ def pictures(outcome: Outcome, chosen: Chosen, seed: int) -> dict[str, Any]:
             drawn["calibration"][task.name] = calibration(once, chosen.final[task.name], task.name)
         else:
             drawn["residuals"][task.name] = residuals(once, chosen.final[task.name], task.name, seed)
-    for what in ("curves", "weights", "conflict", "gates"):
+    for what in ("curves", "weights", "conflict", "gates", "affinity"):
         drawn[what] = {arm: getattr(trial, what) for arm, trial in first.items() if getattr(trial, what)}
     return drawn
 

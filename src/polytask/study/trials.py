@@ -52,6 +52,7 @@ class Trial:
     weights: dict[str, Any] = field(default_factory=dict)
     conflict: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
+    affinity: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def error(self, task: str) -> float | None:
@@ -243,6 +244,7 @@ def _train(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers
         weights=dict(fitted.weights),
         conflict=dict(fitted.conflict),
         gates=dict(fitted.gates),
+        affinity=dict(fitted.affinity),
         notes=list(fitted.notes),
     ), answers
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from polytask.affinity.ground import Ground, with_labels
+from polytask.affinity.ground import Ground
 from polytask.affinity.measure import Measure, Reading
 from polytask.affinity.measures._representation import with_sources
 from polytask.training.evaluation import constant_losses
@@ -53,7 +53,7 @@ class PairwiseGain(Measure):
         names = ground.names
         values = np.full((len(names), len(names)), np.nan)
         models, without = with_sources(ground)
-        constant = constant_losses(ground.tasks, with_labels(ground.prepared).validation)
+        constant = constant_losses(ground.tasks, ground.prepared.validation)
         alone = {name: ground.held_out_losses(model, [name]).get(name) for name, model in models.items()}
         pairs = [(i, j) for i, j in combinations(range(len(names)), 2) if names[i] in models and names[j] in models]
         left = 0
