@@ -381,6 +381,8 @@ class StudyRecord:
             reliability of the recommended arm on test rows.
         residuals: Per regression task, ``{"predicted", "observed"}`` of at most 500 test rows, and
             ``"quantiles"`` of the residuals by probability.
+        search: Per arm that searched: ``"where"`` in words, per fold how many trials and the best one, the space, and
+            every trial of the first fold that was trained to its end: its configuration, errors, whether on the front.
         coverage: ``{"tasks": [...], "share": [...], "together": [[...]]}``: share of rows with a label, and with both.
         formulas: How each number that needs it is defined.
         data: Path, rows, columns and hash of the data.
@@ -407,6 +409,7 @@ class StudyRecord:
     affinity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     residuals: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)
     formulas: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from polytask.balancing.kept import KeptWeights
+from polytask.ranges import Ranges
 from polytask.shapes import Float, Int, Tensor
 
 __all__ = ["SEES_GRADIENTS", "Balancer", "Signals"]
@@ -104,12 +105,14 @@ class Balancer(nn.Module, ABC):
             ``scale`` (rescaling one loss does not change the direction), ``conflict_free`` (the combined gradient
             has no negative product with any task's), ``single`` (one task is plain training), ``duplicate`` (a task
             given twice changes nothing but the split of its weight).
+        ranges: What ``polytask study --search`` tries of its options; it does not try the method at all if ``None``.
         sums_to_one: Whether the weights are shares; a matrix-free run then starts at equal shares, else at ones.
     """
 
     needs: frozenset[str] = frozenset({"losses"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
     sums_to_one: ClassVar[bool] = False
+    ranges: ClassVar[Ranges | None] = None
 
     def __init__(self) -> None:
         super().__init__()

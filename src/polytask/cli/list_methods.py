@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -28,8 +29,14 @@ ROLES = {
 }
 
 
+_SEARCH = "search"
+_SEARCHED = ("sharing", "balancers", "samplers")
+
+
 def list_methods(
-    role: Annotated[str, typer.Argument(help=f"One of: {', '.join(ROLES)}. All if left out.")] = "",
+    role: Annotated[
+        str, typer.Argument(help=f"One of: {', '.join(ROLES)}; search, what a search tries. All if left out.")
+    ] = "",
 ) -> None:
     """List the methods by the name that the command line and recipes know them by, with a line on each."""
     from importlib import import_module
@@ -37,11 +44,35 @@ def list_methods(
     from polytask.cli.terminal import say
     from polytask.registry import Registry
 
+    if role == _SEARCH:
+        _list_searched()
+        return
     if role and role not in ROLES:
-        raise UnknownNameError("role", role, ROLES)
+        raise UnknownNameError("role", role, [*ROLES, _SEARCH])
     for name in [role] if role else list(ROLES):
         registry: Registry = import_module(ROLES[name]).registry
         say(f"{name}:")
         width = max(map(len, registry.names()), default=0)
         for method in registry.names():
             say(f"  {method:<{width}}  {registry.summary(method)}")
+
+
+def _list_searched() -> None:
+    """What ``polytask study --search`` tries of each method's options."""
+    from importlib import import_module
+
+    from polytask.cli.terminal import say
+    from polytask.study.space import FACTORS, ranges_of, searched_names
+
+    for role in _SEARCHED:
+        registry = import_module(ROLES[role]).registry
+        say(f"{role}{' (where there are several sources)' if role == 'samplers' else ''}:")
+        for method in searched_names(registry):
+            say(f"  {method:<14}{_options(ranges_of(registry, method))}".rstrip())
+    say(f"training, times the recipe's own:\n  {'':<14}{_options(FACTORS)}")
+
+
+def _options(ranges: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{option}: {of if not isinstance(of, tuple) else ', '.join(map(str, of))}" for option, of in ranges.items()
+    )

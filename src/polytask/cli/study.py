@@ -52,6 +52,12 @@ def study(
         list[str] | None,
         typer.Option("--set", help="Any setting of the networks: --set training.epochs=20 --set sharing.ratio=0.5."),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="Search sharing, ratio, balancer, weights, optimiser in each fold."),
+    ] = False,
+    trials: Annotated[int, typer.Option(help="Trainings of each search.", min=1)] = 50,
+    objective: Annotated[str, typer.Option(help="Of a search: mean error, or tasks (a front of trade-offs).")] = "mean",
     engine: Annotated[str, typer.Option(help="Where trials are trained: local, ray. polytask list engines.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes at a time; one a core if left out.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of each; results depend on it in the last digits.", min=1)] = 1,
@@ -93,6 +99,7 @@ def study(
         out=out,
         resume=resume,
         engine={"name": engine, "workers": workers, "threads": threads, **({"address": address} if address else {})},
+        search={"trials": trials, "objective": objective} if search else None,
         listener=bar,
         **options,
     )
@@ -156,6 +163,9 @@ def print_study(record: StudyRecord) -> None:
         say(f"{str(warning['severity']).capitalize()}: {warning['words']}")
     for arm, reason in record.left_out.items():
         say(f"Left out: {arm}: {reason}")
+    for arm, found in record.search.items():
+        say(f"Search: {arm}: {found['where']}")
+        say(f"  {_tried(found['folds'][0])}")
     for arm, result in record.arms.items():
         for text in result.notes:
             say(f"Note: {arm}: {text}")
@@ -166,6 +176,28 @@ def print_study(record: StudyRecord) -> None:
         say(f"Note: {task} is absent from repetition {fold.repeat + 1}, fold {fold.fold + 1}: {reason}")
     if len(absent) > _MOST_NOTES:
         say(f"Note: {len(absent) - _MOST_NOTES} more absences of tasks from folds are in the record.")
+
+
+def _tried(search: Mapping[str, Any]) -> str:
+    """A search in a line."""
+    start = "" if search["start"] is None else f", {search['start']:.3f} where it began"
+    return (
+        f"First fold: {search['done']} of {search['asked']} trials, {search['pruned']} of them cut short; "
+        f"best error {search['best']['score']:.3f}{start}: {_flat(search['best']['configuration'])}."
+    )
+
+
+def _flat(configuration: Mapping[str, Any]) -> str:
+    """A configuration in a line."""
+    parts = []
+    for role, options in configuration.items():
+        inner = {key: value for key, value in options.items() if key != "name"}
+        weights = inner.pop("weights", None)
+        if weights:
+            inner |= weights if len(weights) <= _MOST_TASKS else {"weights": f"of {len(weights)} tasks"}
+        shown = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in inner.items())
+        parts.append(f"{options.get('name', role + ' times')}{f' ({shown})' if shown else ''}")
+    return "; ".join(parts)
 
 
 _MOST_VERDICTS = 16

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 
+from polytask.ranges import Ranges
 from polytask.shapes import Int, Tensor
 
 __all__ = ["Sampler", "apportion"]
@@ -18,7 +20,12 @@ class Sampler(ABC):
     A subclass gives the :meth:`shares` of the sources; their steps in the epoch follow them as closely as whole
     numbers allow (what is left over is drawn at random), and the order is shuffled. A policy with an order of its own
     overrides :meth:`order`. It keeps no state: what it gives depends on its options and arguments only.
+
+    Class attributes:
+        ranges: What ``polytask study --search`` tries of its options; it does not try the method at all if ``None``.
     """
+
+    ranges: ClassVar[Ranges | None] = None
 
     @abstractmethod
     def shares(self, n_batches: Mapping[str, int], epoch: int) -> dict[str, float]:

@@ -16,6 +16,7 @@ from polytask.bundle.columns import Column, columns_of, input_matrix, labels_of_
 from polytask.data.batch import ArraySource
 from polytask.data.transform import TableTransform
 from polytask.shapes import Tensor
+from polytask.study.terms import Terms
 from polytask.tasks.task import Task
 from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
@@ -37,6 +38,8 @@ class FoldData:
         plan: Architecture and settings of networks.
         seed: Of everything random.
         planner: Makes the plan anew where there are fewer rows; ``plan`` stays if ``None``.
+        terms: On what terms an arm may search among plans.
+        where: Name of the fold: its repetition and number.
     """
 
     prepared: Prepared
@@ -45,6 +48,8 @@ class FoldData:
     plan: Plan
     seed: int
     planner: Callable[[Prepared], Plan] | None = None
+    terms: Terms = field(default_factory=Terms)
+    where: str = "all"
 
     @property
     def tasks(self) -> list[Task]:
@@ -106,23 +111,25 @@ class FittedArm:
         choosing: Models that saw training rows only, whose answers on the validation rows are honest; the same ones
             unless the arm learned once more with the validation rows.
         settled: What validation decided, such as epochs: numbers by name, from which a last training without
-            validation rows is set up.
+            validation rows is set up. A whole ``configuration`` is taken from the fold with the smallest ``score``.
         curves: Per task, ``{"epoch", "train", "validation"}`` losses.
         weights: ``{"epoch": [...], "tasks": {task: [...]}}``.
         conflict: ``{"epoch": [...], "pairs": {...}}``.
         gates: Per task, the share of each expert.
         affinity: What the tasks were found to do for each other, and the groups made from it.
+        search: What was tried inside the fold, and what was found.
         notes: What a reader should know.
     """
 
     models: Sequence[BundledModel]
     choosing: Sequence[BundledModel] = ()
-    settled: Mapping[str, float] = field(default_factory=dict)
+    settled: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Any] = field(default_factory=dict)
     conflict: Mapping[str, Any] = field(default_factory=dict)
     gates: Mapping[str, Any] = field(default_factory=dict)
     affinity: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     @property
@@ -162,7 +169,7 @@ class Arm(ABC):
         return ""
 
     @abstractmethod
-    def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
+    def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
         """Learn the tasks of a fold.
 
         Args:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from polytask.errors import RecipeError
+from polytask.study.terms import SEARCHED
 
-__all__ = ["DEFAULT_ARMS", "NEEDED", "Budget", "seconds_of"]
+__all__ = ["DEFAULT_ARMS", "NEEDED", "Budget", "seconds_of", "with_search"]
 
 DEFAULT_ARMS = (
     "linear",
@@ -29,6 +30,17 @@ NEEDED = ("single", "joint")
 
 _MOST_REPEATS = 4
 _FEWEST_FOLDS = 3
+
+
+def with_search(arms: Sequence[str]) -> list[str]:
+    """The arms with those that search, which come after what a verdict takes.
+
+    Example:
+        >>> with_search(["joint", "single", "forest"])
+        ['joint', 'single', 'searched', 'tuned_weights', 'forest']
+    """
+    last = max((position for position, arm in enumerate(arms) if arm in NEEDED), default=-1)
+    return [*arms[: last + 1], *SEARCHED, *arms[last + 1 :]]
 
 
 def seconds_of(text: str | float | None) -> float | None:
@@ -83,11 +95,23 @@ class Budget:
     def why_not_keep(self, arm: str, cost: float) -> str:
         """Count an arm in, after its first fold took this long; or why not, if it does not fit."""
         left = (self.seconds or 0) - self.planned
-        if self.seconds is None or arm in self.needed or self._whole(cost) <= left:
+        if arm in self.needed or self.has_room(cost):
             self.costs[arm] = cost
             return ""
         self._wasted += cost
         return f"would take about {self._whole(cost):.0f} s of the {max(left, 0):.0f} s that are left"
+
+    def has_room(self, cost: float) -> bool:
+        """Whether all trainings of an arm fit in, if each takes this long."""
+        return self.seconds is None or self._whole(cost) <= self.seconds - self.planned
+
+    def first_only(self, arm: str, cost: float, later: float) -> bool:
+        """Count an arm in that is dear on the first fold only, such as by a search; tells whether it fits."""
+        if self.seconds is None or cost / self.workers + self._whole(later) > self.seconds - self.planned:
+            return False
+        self.costs[arm] = later
+        self._wasted += cost - later
+        return True
 
     def folds(self) -> int:
         """How many of the folds can be gone through: all of them, or at least 3 if even those take too long."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +14,7 @@ from polytask.errors import RecipeError, TrainingError
 from polytask.recipe import Recipe
 from polytask.study.folds import JudgedFold, Protocol, make_fold
 from polytask.study.naming import make_arm
+from polytask.study.terms import Terms
 from polytask.study.threads import limited_threads, n_cores
 from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trial
 from polytask.tasks.task import Task
@@ -49,12 +50,14 @@ class Material:
         tasks: The tasks, fitted on all rows.
         recipe: The networks' side of the study.
         protocol: How rows are divided.
+        terms: On what terms arms may search.
     """
 
     data: DataSet
     tasks: Sequence[Task]
     recipe: Recipe
     protocol: Protocol
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,17 @@ class Place:
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """An arm to be trained and tested on a fold."""
+    """An arm to be trained and tested on a fold.
+
+    Args:
+        arm: Its name.
+        place: The fold.
+        given: What it found on another fold, which it is to use here and not to search for anew.
+    """
 
     arm: str
     place: Place
+    given: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.arm}, repetition {self.place.repeat + 1}, fold {self.place.fold + 1}"
@@ -112,6 +122,9 @@ class Bench:
         found = []
         for planned in unit.trials:
             judged, kept = self.fold(planned.place)
+            if planned.given is not None:
+                terms = replace(judged.data.terms, given={planned.arm: planned.given})
+                judged = replace(judged, data=replace(judged.data, terms=terms))
             found.append(train_trial(make_arm(planned.arm), kept, judged))
         return found
 
@@ -122,8 +135,18 @@ class Bench:
             material = self.material
             seed, group = material.protocol.seed_of(*where), material.protocol.group
             judged = make_fold(material.data, material.tasks, self.plan, where, seed, place.split, group)
+            judged.data = replace(judged.data, terms=self._terms(place), where=f"{place.repeat}-{place.fold}")
             self._made = (where, judged, keep_fold(Store(None), judged))
         return self._made[1], self._made[2]
+
+    def _terms(self, place: Place) -> Terms:
+        protocol, rows = self.material.protocol, place.split.train
+        columns = {
+            key: self.material.data.column(name)[rows]
+            for key, name in (("groups", protocol.group), ("times", protocol.time))
+            if name
+        }
+        return replace(self.material.terms, **columns)
 
     def plan(self, prepared: Prepared) -> Plan:
         """The networks' plan for prepared data."""

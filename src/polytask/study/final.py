@@ -18,14 +18,18 @@ from polytask.study.trials import Trial
 __all__ = ["final_bundle", "settle"]
 
 
-def settle(trials: Sequence[Trial]) -> dict[str, float]:
+def settle(trials: Sequence[Trial]) -> dict[str, Any]:
     """What the folds settled: the most frequent of choices, the median of everything else.
+
+    A configuration is one thing and not a mean of several: that of the fold where it scored best, with all it settled.
 
     Example:
         >>> found = settle([Trial("a", settled={"choice x": 2, "epochs": e}) for e in (10, 12, 30)])
         >>> found["choice x"], found["epochs"]
         (2.0, 12.0)
     """
+    if whole := [trial.settled for trial in trials if "configuration" in trial.settled]:
+        return min(whole, key=lambda settled: settled["score"])
     values: dict[str, list[float]] = {}
     for trial in trials:
         for key, value in trial.settled.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from polytask.errors import RecipeError
 from polytask.recipe import Recipe
 from polytask.records import StudyRecord, Verdict, without_nan
 from polytask.storage import write_json
-from polytask.study.budget import DEFAULT_ARMS, NEEDED, seconds_of
+from polytask.study.budget import DEFAULT_ARMS, NEEDED, seconds_of, with_search
 from polytask.study.choice import choose_all
 from polytask.study.engine import Bench, Engine, Material
 from polytask.study.engines import registry as engines
@@ -30,9 +30,11 @@ from polytask.study.summary import (
     arm_results,
     pictures,
     recommendation,
+    searches,
     study_tasks,
     verdicts,
 )
+from polytask.study.terms import Terms
 from polytask.study.threads import limited_threads
 from polytask.study.trainings import Listener, Trainings
 from polytask.study.trials import Store
@@ -60,6 +62,8 @@ class Study:
         resume: Go on in a folder that exists.
         engine: Where trials are trained: a name in ``polytask list engines``, or ``{"name", "workers", "threads"}``; in
             this process if ``None``.
+        search: Adds arms that search inside each fold: ``{"trials": 50, "objective": "mean"}``, see
+            :class:`~polytask.study.terms.Terms`; none is added if ``None``.
         listener: Told about every trial.
         **settings: Settings of :class:`polytask.Recipe` for the networks and the data: ``encoder``, ``sharing``,
             ``training``, ``head_hidden``; ``inputs`` and ``drop`` of the table.
@@ -95,14 +99,17 @@ class Study:
         out: str | Path | None = None,
         resume: bool = False,
         engine: str | Mapping[str, Any] | None = None,
+        search: Mapping[str, Any] | None = None,
         listener: Listener | None = None,
         **settings: Any,
     ):
         self.protocol = protocol or Protocol()
         self.seconds = seconds_of(budget)
-        self.arm_names = tuple(dict.fromkeys(arms if arms is not None else DEFAULT_ARMS))
+        self.terms = Terms(**(search or {}))
+        asked = arms if arms is not None else DEFAULT_ARMS
+        self.arm_names = tuple(dict.fromkeys(asked if search is None else with_search(asked)))
         # Arms that were asked for by name are run whatever the budget is.
-        self._needed = NEEDED if arms is None else self.arm_names
+        self._needed = NEEDED if arms is None else tuple(arms)
         if not [make_arm(name) for name in self.arm_names]:
             raise RecipeError("A study needs at least one arm.")
         self.by = by
@@ -158,7 +165,7 @@ class Study:
         first = self.protocol.splits(data, tasks)[0][2]
         leaks = leak_warnings(data, tasks, self.protocol.group, self.protocol.time, first)
         warnings = [*leaks, *question.warnings]
-        bench = Bench(Material(data, tasks, self.recipe, self.protocol))
+        bench = Bench(Material(data, tasks, self.recipe, self.protocol, self._terms()))
         self.engine.open(bench)
         store = Store(self.folder.path if self.folder else None)
         trainings = Trainings(bench, self.arm_names, self.seconds, self._needed, store, self.engine, self.listener)
@@ -185,6 +192,7 @@ class Study:
             engine=self.engine.describe(),
             seconds=round(sum(trial.seconds for trials in outcome.trials.values() for trial in trials), 3),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
+            search=searches(outcome, trainings.given),
             **pictures(outcome, chosen, self.protocol.seed),
         )
         self.listener(f"final models ({len({arm.name for arm in last})})", 1, 1)
@@ -199,12 +207,19 @@ class Study:
             self.folder.open(without_nan(described), resume=self.resume)
         return question
 
+    def _terms(self) -> Terms:
+        """The terms of searches: all of them together have four fifths of the budget."""
+        share = 0.4 * min(self.engine.workers, 2)
+        seconds = None if self.seconds is None else share * self.seconds
+        return replace(self.terms, seconds=seconds, folder=self.folder.path / "search" if self.folder else None)
+
     def _asked(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.plain(),
             "arms": list(self.arm_names),
             "budget": self.seconds,
             "by": self.by,
+            "search": {"trials": self.terms.trials, "objective": self.terms.objective},
             "threads": self.engine.threads,
             **asdict(self.protocol),
         }

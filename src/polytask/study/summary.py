@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "arm_results",
     "pictures",
     "recommendation",
+    "searches",
     "study_tasks",
     "verdicts",
 ]
@@ -235,6 +236,35 @@ def pictures(outcome: Outcome, chosen: Chosen, seed: int) -> dict[str, Any]:
     for what in ("curves", "weights", "conflict", "gates", "affinity"):
         drawn[what] = {arm: getattr(trial, what) for arm, trial in first.items() if getattr(trial, what)}
     return drawn
+
+
+def searches(outcome: Outcome, given: Collection[str]) -> dict[str, Any]:
+    """Per arm that searched, what it tried and found on each fold; of folds but the first, without every trial.
+
+    Args:
+        outcome: Everything that was trained.
+        given: Arms that searched on the first fold only.
+    """
+    found: dict[str, Any] = {}
+    for arm, trials in outcome.trials.items():
+        mine = [trial.search for trial in trials if trial.search]
+        if not mine:
+            continue
+        brief = [{key: s[key] for key in s if key not in ("space", "trials")} for s in mine]
+        where = _FIRST_ONLY if arm in given else _EACH_FOLD
+        found[arm] = {"where": where, "folds": brief, "space": mine[0].get("space", {}), "trials": mine[0]["trials"]}
+    return found
+
+
+_EACH_FOLD = (
+    "Searched anew inside each fold, on its training rows alone, which were divided once more for it; what was found "
+    "was then trained on them and tested on the fold's test rows."
+)
+_FIRST_ONLY = (
+    "The budget had no room for a search in each fold. Searched on the training rows of the first fold, and what was "
+    "found there was used on all. Test rows of the other folds were among those training rows, so that the errors "
+    "there may be a little too small."
+)
 
 
 def _words(arms: Mapping[str, str]) -> str:

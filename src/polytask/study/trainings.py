@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from polytask.errors import RecipeError
 from polytask.study.budget import Budget
@@ -47,6 +48,8 @@ class Trainings:
         self.places = [Place(*split) for split in splits]
         self.budget = Budget(seconds, len(self.places), needed, engine.workers)
         self.left_out: dict[str, str] = {}
+        self.given: dict[str, dict[str, Any]] = {}
+        """What arms found on the first fold and use on the others, for want of time to search there too."""
         self._kept: dict[Place, KeptFold] = {}
         self._running: list[str] = []
         self._done = self._total = 0
@@ -106,7 +109,7 @@ class Trainings:
                     self.left_out[arm] = reason
                     continue
                 trial = found[arm]
-                if reason := trial.why_not or self.budget.why_not_keep(arm, trial.seconds):
+                if reason := trial.why_not or self._why_not_keep(arm, trial):
                     self.left_out[arm] = reason
                 else:
                     trials[arm] = [trial]
@@ -123,13 +126,22 @@ class Trainings:
             raise RecipeError("No arm could be run: " + "; ".join(f"{a}: {why}" for a, why in self.left_out.items()))
         return trials
 
+    def _why_not_keep(self, arm: str, trial: Trial) -> str:
+        """Why there is no time for an arm; one that searches may use on all folds what it found on the first."""
+        later = trial.search.get("seconds_of_winner")
+        is_whole = self.budget.has_room(trial.seconds) or arm in self.budget.needed
+        if later is not None and not is_whole and self.budget.first_only(arm, trial.seconds, later):
+            self.given[arm] = trial.settled
+            return ""
+        return self.budget.why_not_keep(arm, trial.seconds)
+
     def _go_through(self, places: Sequence[Place], trials: dict[str, list[Trial]]) -> None:
         """Every arm on more folds; the longest first, so that no worker is left with a long one at the end."""
         self._done = sum(len(found) for found in trials.values())
         self._total = self._done + len(trials) * len(places)
         arms = sorted(trials, key=lambda arm: -trials[arm][0].seconds)
         found: dict[PlannedTrial, Trial] = {}
-        wanted = (PlannedTrial(arm, place) for place in places for arm in arms)
+        wanted = (PlannedTrial(arm, place, self.given.get(arm)) for place in places for arm in arms)
         self._train(wanted, lambda planned, trial: found.update({planned: trial}))
         for arm, mine in trials.items():
             mine += [found[PlannedTrial(arm, place)] for place in places]

@@ -47,12 +47,13 @@ class Trial:
     seconds: float = 0.0
     predict_seconds: float = 0.0
     parameters: int = 0
-    settled: dict[str, float] = field(default_factory=dict)
+    settled: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     conflict: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
     affinity: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def error(self, task: str) -> float | None:
@@ -245,6 +246,7 @@ def _train(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers
         conflict=dict(fitted.conflict),
         gates=dict(fitted.gates),
         affinity=dict(fitted.affinity),
+        search=dict(fitted.search),
         notes=list(fitted.notes),
     ), answers
 

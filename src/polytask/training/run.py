@@ -42,7 +42,7 @@ from polytask.training.stages import Stages
 from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
 
-__all__ = ["Fitted", "Plan", "Watch", "fit", "make_schedule"]
+__all__ = ["Fitted", "Plan", "Watch", "fit", "make_schedule", "network_of"]
 
 Watch = Callable[[Training, Sequence[Batch]], None]
 """Called before each step with the training and the step's batches; it may look, and change nothing."""
@@ -163,25 +163,7 @@ def fit(
     before = torch.get_rng_state()
     torch.manual_seed(settings.seed)
     try:
-        spec = ModelSpec(
-            inputs=prepared.shapes,
-            n_outputs={task.name: task.n_outputs for task in prepared.tasks},
-            encoder=plan.encoder,
-            sharing=plan.sharing,
-            encoder_options=plan.encoder_options,
-            sharing_options=plan.sharing_options,
-            head_hidden=plan.head_hidden,
-            head_hidden_of={task.name: task.hidden for task in prepared.tasks if isinstance(task, Reconstruction)},
-            corruptions={
-                task.name: Corruption(task.corruption, task.share)
-                for task in prepared.tasks
-                if isinstance(task, Reconstruction)
-            },
-            links={task.name: task.link for task in prepared.tasks},
-            views=prepared.views,
-        )
-        model = build_model(spec, module)
-        model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
+        spec, model = network_of(prepared, plan, module)
         model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
         constraints = _constraints(plan, prepared, model)  # what is wrong with them is said before anything is trained
         stages = Stages(
@@ -321,6 +303,34 @@ def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_st
                 "one whose constraints are kept answers it. Take the patience or the constraint out."
             )
     return Constraints(resolved, links, Projection(model, rules) if rules else None)
+
+
+def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) -> tuple[ModelSpec, MultiTaskModel]:
+    """The network of a plan for prepared data, as PyTorch's generator draws it.
+
+    Raises:
+        RecipeError: If its parts do not go together.
+    """
+    spec = ModelSpec(
+        inputs=prepared.shapes,
+        n_outputs={task.name: task.n_outputs for task in prepared.tasks},
+        encoder=plan.encoder,
+        sharing=plan.sharing,
+        encoder_options=plan.encoder_options,
+        sharing_options=plan.sharing_options,
+        head_hidden=plan.head_hidden,
+        head_hidden_of={task.name: task.hidden for task in prepared.tasks if isinstance(task, Reconstruction)},
+        corruptions={
+            task.name: Corruption(task.corruption, task.share)
+            for task in prepared.tasks
+            if isinstance(task, Reconstruction)
+        },
+        links={task.name: task.link for task in prepared.tasks},
+        views=prepared.views,
+    )
+    model = build_model(spec, module)
+    model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
+    return spec, model
 
 
 def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:

@@ -8,6 +8,7 @@ from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import at_least
 from polytask.balancing.solvers.conflict_averse import conflict_averse
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["CAGrad"]
@@ -40,6 +41,8 @@ class CAGrad(Balancer):
     References:
         Liu et al. (2021). Conflict-averse gradient descent for multi-task learning. NeurIPS (equation 4, algorithm 1).
     """
+
+    ranges: ClassVar[Ranges | None] = {"c": Range(0.1, 0.9)}
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})

@@ -11,6 +11,7 @@ from polytask.balancing.options import at_least
 from polytask.balancing.resilient import PerTaskResilient
 from polytask.balancing.solvers.bargaining import bargain, bargain_slope
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
+from polytask.ranges import Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["NashMTL"]
@@ -44,6 +45,8 @@ class NashMTL(Balancer):
     References:
         Navon et al. (2022). Multi-task learning as a bargaining game. ICML (claim 3.2, algorithm 1).
     """
+
+    ranges: ClassVar[Ranges | None] = {}
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "scale", "conflict_free"})

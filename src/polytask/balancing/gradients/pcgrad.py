@@ -10,6 +10,7 @@ from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.draws import Draws
 from polytask.balancing.solvers.gramian import gramian_of, tensor_of
 from polytask.balancing.solvers.surgery import orders, project_conflicts
+from polytask.ranges import Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["PCGrad"]
@@ -38,6 +39,8 @@ class PCGrad(Balancer):
     References:
         Yu et al. (2020). Gradient surgery for multi-task learning. NeurIPS (algorithm 1).
     """
+
+    ranges: ClassVar[Ranges | None] = {}
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
     keeps: ClassVar[frozenset[str]] = frozenset({"single"})

@@ -8,6 +8,7 @@ import torch
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import at_least
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["DWA"]
@@ -43,6 +44,8 @@ class DWA(Balancer):
     References:
         Liu, Johns, Davison (2019). End-to-end multi-task learning with attention. CVPR (equation 7).
     """
+
+    ranges: ClassVar[Ranges | None] = {"temperature": Range(0.5, 8.0, log=True)}
 
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
     total: Tensor

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
+from polytask.ranges import Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["Equal"]
@@ -28,6 +29,8 @@ class Equal(Balancer):
         Xin et al. (2022). Do current multi-task optimization methods in deep learning even help? NeurIPS.
         Kurin et al. (2022). In defense of the unitary scalarization for deep multi-task learning. NeurIPS.
     """
+
+    ranges: ClassVar[Ranges | None] = {}
 
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
 

@@ -10,6 +10,7 @@ from polytask.balancing.adam import PerTaskAdam
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.losses._positive import positive
 from polytask.balancing.options import PerTask, at_least, per_task
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["FAMO"]
@@ -51,6 +52,8 @@ class FAMO(Balancer):
     References:
         Liu et al. (2023). FAMO: Fast adaptive multitask optimization. NeurIPS (algorithm 1).
     """
+
+    ranges: ClassVar[Ranges | None] = {"lr": Range(0.005, 0.2, log=True)}
 
     needs: frozenset[str] = frozenset({"losses", "losses_after"})
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})

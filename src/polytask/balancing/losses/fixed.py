@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import PerTask, per_task
+from polytask.ranges import PER_TASK, Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["Fixed"]
@@ -34,6 +35,8 @@ class Fixed(Balancer):
     References:
         Kurin et al. (2022). In defense of the unitary scalarization for deep multi-task learning. NeurIPS.
     """
+
+    ranges: ClassVar[Ranges | None] = {"weights": PER_TASK}
 
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
     chosen: Tensor

@@ -9,6 +9,7 @@ from torch import nn
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.errors import RecipeError
+from polytask.ranges import Ranges
 from polytask.shapes import Float, Tensor
 
 __all__ = ["Uncertainty"]
@@ -52,6 +53,8 @@ class Uncertainty(Balancer):
         semantics. CVPR (equation 10).
         Liebel, Koerner (2018). Auxiliary tasks in multi-task learning. arXiv:1805.06334 (equation 3).
     """
+
+    ranges: ClassVar[Ranges | None] = {}
 
     keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
     log_variance: nn.ParameterList

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from polytask.data.sampler import Sampler, power_shares
 from polytask.errors import RecipeError
+from polytask.ranges import Range, Ranges
 
 __all__ = ["Temperature"]
 
@@ -31,6 +33,8 @@ class Temperature(Sampler):
         Arivazhagan et al. (2019), "Massively multilingual neural machine translation in the wild":
         temperature-based sampling, with a temperature of 5.
     """
+
+    ranges: ClassVar[Ranges | None] = {"temperature": Range(1.0, 10.0)}
 
     temperature: float = 5.0
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from polytask.data.sampler import Sampler
+from polytask.ranges import Ranges
 
 __all__ = ["Uniform"]
 
@@ -23,6 +25,8 @@ class Uniform(Sampler):
     Note:
         A source much smaller than the others is repeated often and may be learned by heart.
     """
+
+    ranges: ClassVar[Ranges | None] = {}
 
     def shares(self, n_batches: Mapping[str, int], epoch: int) -> dict[str, float]:
         """Share of the steps of each source."""

@@ -13,6 +13,7 @@ from polytask.models.sharing._experts import ExpertPlan, GateReader
 from polytask.models.sharing._extraction import Extraction
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import run_stages
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Inputs
 
 __all__ = ["CGC"]
@@ -60,6 +61,8 @@ class CGC(Sharing):
         Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning Model for Personalized
         Recommendations", RecSys 2020, section 4.1, equations 1 to 4.
     """
+
+    ranges: ClassVar[Ranges | None] = {"n_shared": Range(1, 4, whole=True), "n_private": Range(1, 2, whole=True)}
 
     interleaved: ClassVar[bool] = True
 

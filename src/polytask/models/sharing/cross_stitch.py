@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from polytask.models.sharing._copies import Copies
 from polytask.models.sharing._rows import Row, own_and_others
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import ByName, run_stages
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Inputs, Tensor
 
 __all__ = ["CrossStitch"]
@@ -54,6 +56,8 @@ class CrossStitch(Sharing):
     References:
         Misra et al., "Cross-stitch Networks for Multi-task Learning", CVPR 2016, equation 1.
     """
+
+    ranges: ClassVar[Ranges | None] = {"own_weight": Range(0.5, 0.99), "ratio": Range(0.0, 0.5)}
 
     def __init__(self, encoder: Encoder, tasks: Sequence[str], own_weight: float = 0.9, ratio: float = 0.0):
         super().__init__(encoder, tasks)

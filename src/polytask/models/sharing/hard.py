@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from polytask.models.encoders.encoder import Encoder
 from polytask.models.sharing._towers import make_towers
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import run_stages
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Inputs, Tensor
 
 __all__ = ["Hard"]
@@ -49,6 +51,8 @@ class Hard(Sharing):
     References:
         Caruana, "Multitask Learning", Machine Learning 28, 1997.
     """
+
+    ranges: ClassVar[Ranges | None] = {"ratio": Range(0.0, 1.0)}
 
     def __init__(self, encoder: Encoder, tasks: Sequence[str], ratio: float = 1.0):
         super().__init__(encoder, tasks)

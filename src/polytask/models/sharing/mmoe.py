@@ -12,6 +12,7 @@ from polytask.models.encoders.encoder import Encoder
 from polytask.models.sharing._experts import ExpertPlan, Gate, GateReader, mix_for_each
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import ByName, run_stages
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Inputs
 
 __all__ = ["MMoE"]
@@ -58,6 +59,8 @@ class MMoE(Sharing):
         Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018,
         equations 5 to 7.
     """
+
+    ranges: ClassVar[Ranges | None] = {"n_experts": Range(2, 8, whole=True)}
 
     interleaved: ClassVar[bool] = True
 

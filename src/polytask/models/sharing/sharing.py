@@ -12,6 +12,7 @@ from torch import nn
 from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.heads import Heads, Hidden
+from polytask.ranges import Ranges
 from polytask.shapes import Float, Inputs, Tensor
 
 __all__ = ["Features", "Sharing", "split_stages"]
@@ -35,11 +36,13 @@ class Sharing(nn.Module, ABC):
     Class attributes:
         interleaved: Whether private parameters lie among shared ones, so that the balancer takes the gradients
             from the losses. If not, everything below the features is shared and everything above is private.
+        ranges: What ``polytask study --search`` tries of its options; it does not try the method at all if ``None``.
         exports: Whether ``torch.export`` takes the forward pass, with a batch of any size.
     """
 
     interleaved: ClassVar[bool] = False
     exports: ClassVar[bool] = True
+    ranges: ClassVar[Ranges | None] = None
 
     width: int
     """Width D of each task's representation."""

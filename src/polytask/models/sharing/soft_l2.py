@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from polytask.models.encoders.encoder import Encoder
 from polytask.models.sharing._towers import make_towers, stacked_parameters
 from polytask.models.sharing.sharing import Features, Sharing, split_stages
 from polytask.models.stages import run_stages
+from polytask.ranges import Range, Ranges
 from polytask.shapes import Inputs, Tensor
 
 __all__ = ["SoftL2"]
@@ -55,6 +57,8 @@ class SoftL2(Sharing):
         Duong et al., "Low Resource Dependency Parsing: Cross-lingual Parameter Sharing in a Neural Network Parser",
         ACL 2015, section 3; Evgeniou and Pontil, "Regularized Multi-Task Learning", KDD 2004, section 2 (the mean).
     """
+
+    ranges: ClassVar[Ranges | None] = {"strength": Range(1e-4, 1.0, log=True), "ratio": Range(0.0, 0.5)}
 
     def __init__(self, encoder: Encoder, tasks: Sequence[str], strength: float = 0.01, ratio: float = 0.0):
         super().__init__(encoder, tasks)
