@@ -2,9 +2,10 @@
 
     python bench/shared_tables.py --data ../shared/data --out tables
 
-adult (three targets made as in the mixture-of-experts literature), enb, jura, oes10, sf2, school (a target column for
-each school, so that each row has one label), school_long (a column `school` and a column `score`) and, if rdkit is
-there, tox21 with 1,024 bits of Morgan fingerprints. The tables parkinsons and tox21 (with SMILES) are read as they are.
+adult (three targets made as in the mixture-of-experts literature), adult_10k (10,000 of its rows), enb, jura, oes10,
+sf2, school (a target column for each school, so that each row has one label), school_long (a column `school` and a
+column `score`) and, if rdkit is there, tox21 with 1,024 bits of Morgan fingerprints. The tables parkinsons and tox21
+(with SMILES) are read as they are.
 """
 
 import argparse
@@ -101,6 +102,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     tables = {name: lambda name=name: mulan(arguments.data / "mulan_mtr", name) for name in N_TARGETS}
     tables |= {"adult": lambda: adult(arguments.data / "adult"), "school": lambda: school(arguments.data / "school")}
+    tables["adult_10k"] = lambda: adult(arguments.data / "adult").sample(10_000, random_state=0)
     tables["school_long"] = lambda: school_long(arguments.data / "school")
     if importlib.util.find_spec("rdkit"):
         tables["tox21"] = lambda: tox21(arguments.data / "tox21")

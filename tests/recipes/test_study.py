@@ -229,6 +229,64 @@ def test_molecules_are_read_again_by_the_bundle(tmp_path):
         study.bundle.predict(pd.DataFrame({"smiles": ["CO", "C1C"]}))
 
 
+def two_sources() -> dict[str, pd.DataFrame]:
+    rng = np.random.default_rng(1)
+    north = pd.DataFrame(rng.normal(size=(120, 3)), columns=["a", "b", "c"])
+    south = pd.DataFrame(rng.normal(size=(90, 2)), columns=["a", "e"])
+    north["y"] = north["a"] + north["b"] + 0.2 * rng.normal(size=120)
+    south["z"] = south["a"] - south["e"] + 0.2 * rng.normal(size=90)
+    south["ill"] = np.where(south["z"] > 0.3 * rng.normal(size=90), "yes", "no")
+    north["who"], south["who"] = np.arange(120) // 3, np.arange(90) // 3 + 20
+    return {"north": north, "south": south}
+
+
+def test_several_sources_are_learned_jointly_and_read_apart_by_models_of_single_tasks(tmp_path):
+    data, names = two_sources(), ["single", "joint", "linear", "boosting", "joint_forest"]
+    protocol = Protocol(folds=3, group="who")
+    study = Study(data, ["y", "z", "ill"], arms=names, protocol=protocol, out=tmp_path / "run", **QUICK)
+    record = study.run()
+    assert set(record.verdicts) == {"y", "z", "ill"}
+    assert [record.tasks[task].n_labels for task in ("y", "z")] == [120, 90]
+    assert "reads one source" in record.left_out["joint_forest"]
+    for arm in ("joint", "single", "linear", "boosting"):
+        assert all(len(record.arms[arm].errors[task]) == 3 for task in record.verdicts)
+    assert record.arms["linear"].error["z"].mean < 0.2
+    assert sum(fold.n_test for fold in record.folds) == 210
+    assert record.data["sources"]["south"]["inputs"] == ["a", "e"]
+    for name, rows in data.items():
+        answers = load(tmp_path / "run").predict_frame(rows, source=name)
+        task = {"north": "y", "south": "z"}[name]
+        assert np.corrcoef(answers[task], rows[task])[0, 1] > 0.8
+
+
+def test_a_group_of_several_sources_is_on_one_side_in_all_of_them():
+    data = two_sources()
+    study = Study(data, ["y", "z"], arms=["linear"], protocol=Protocol(folds=3, group="who"), **QUICK)
+    question = study._open()
+    who = question.data.column("who")
+    for _, _, split in study.protocol.splits(question.data, question.tasks):
+        assert not set(who[split.test]) & set(who[np.concatenate([split.train, split.validation])])
+        assert (split.test < 120).any()
+        assert (split.test >= 120).any()
+
+
+def test_rows_of_one_source_in_another_are_a_sign_of_a_leak():
+    data = two_sources()
+    data["west"] = data["north"].rename(columns={"y": "w"})[:30]
+    record = Study(data, ["y", "z", "w"], arms=["linear"], protocol=Protocol(folds=2), drop=["who"], **QUICK).run()
+    (warning,) = [w for w in record.warnings if w["kind"] == "duplicates"]
+    assert "30 of 120 rows of 'north' have the same inputs as a row of 'west'" in warning["words"]
+
+
+def test_a_task_of_two_sources_is_refused():
+    data = two_sources()
+    data["south"]["y"] = 1.0
+    with pytest.raises(RecipeError, match="labels in north and south"):
+        Study(data, ["y"], arms=["linear"], drop=["who"], **QUICK).run()
+    tasks = {"y": {"source": "north"}, "z": {}}
+    assert Study(data, tasks, arms=["linear"], drop=["who"], protocol=Protocol(folds=2), **QUICK).run().tasks["y"]
+
+
 def test_before_it_ran(table):
     study = Study(table, ["y"], **QUICK)
     with pytest.raises(RecipeError, match="run"):

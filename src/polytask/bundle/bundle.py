@@ -102,7 +102,7 @@ class Bundle:
 
         Args:
             data: See :meth:`encode`.
-            tasks: Names of the tasks; all if ``None``.
+            tasks: Names of the tasks; all that rows of the source have answers for if ``None``.
             source: See :meth:`encode`.
 
         Raises:
@@ -114,9 +114,9 @@ class Bundle:
         outputs = self._outputs(data, name, asked)
         answers = {task.name: task.decode(outputs[task.name]) for task in asked if task.name in outputs}
         missing = [task.name for task in asked if task.name not in answers]
-        if missing:
+        if missing and (tasks is not None or not answers):
             raise InputError(f"No model of this bundle answers {missing} for rows of {name!r}.")
-        return {task.name: answers[task.name] for task in asked}
+        return {task.name: answers[task.name] for task in asked if task.name in answers}
 
     def predict_frame(self, data: Any, tasks: Sequence[str] | None = None, source: str | None = None) -> pd.DataFrame:
         """Answers as a table: a column for each task's value, then its probabilities."""
@@ -151,7 +151,7 @@ class Bundle:
         wanted: dict[int, list[str]] = {}
         for task in asked:
             able = [i for i, m in enumerate(self.models) if task.name in m.tasks and source in m.sources]
-            for position in self.answers.get(task.name, able[:1]):
+            for position in (p for p in self.answers.get(task.name, able[:1]) if p in able):
                 wanted.setdefault(position, []).append(task.name)
         encoded: dict[str, ArraySource] = {}
         found: dict[str, list[Tensor]] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli.options import method_options, separated, task_options
+from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
     from polytask.records import StudyRecord
@@ -17,10 +18,10 @@ __all__ = ["study"]
 
 
 def study(
-    data: Annotated[Path, typer.Argument(help="A table: CSV, Parquet, Arrow.")],
+    data: Annotated[Path, typer.Argument(help="A table (CSV, Parquet, Arrow), or a recipe (.yaml, .yml, .json).")],
     targets: Annotated[
         str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
-    ],
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for trials, record, page and models.")] = None,
     group: Annotated[str, typer.Option(help="Column of groups (patient, user): no group is on both sides.")] = "",
     time: Annotated[str, typer.Option(help="Column of times: tested on what came later.")] = "",
@@ -68,21 +69,21 @@ def study(
     """Compare joint, single and other models on the same folds; say where joint learning helps; keep the best.
 
     Example: polytask study patients.csv --targets motor,total --group patient --budget 10m --out runs/study
+
+    A recipe names the tasks, the networks and the data, several sources too: polytask study recipe.yaml
     """
     import json
 
     from polytask.cli.terminal import say
     from polytask.study import Protocol, Study
 
-    options = method_options({"tasks": task_options(targets)}, settings or [])
-    tasks = options.pop("tasks")
-    if inputs:
-        options["inputs"] = separated(inputs)
-    if drop:
-        options["drop"] = separated(drop)
+    what, tasks, options = _asked(data, targets, inputs, drop, settings or [])
+    if tasks is None:  # a recipe, which may say how its rows are divided
+        group = group or (what.split.column or "" if what.split.method == "grouped" else "")
+        time = time or (what.split.column or "" if what.split.method == "time" else "")
     bar = TrialBar()
     made = Study(
-        data,
+        what,
         tasks,
         arms=separated(arms) or None,
         budget=None if budget.strip().lower() == "none" else budget,
@@ -114,6 +115,24 @@ def study(
     page = _write_page(record, out)
     if not json_output:
         _say_where(out, page)
+
+
+def _asked(
+    data: Path, targets: str, inputs: str, drop: str, settings: list[str]
+) -> tuple[Any, dict[str, Any] | None, dict[str, Any]]:
+    """The data, the tasks and other options; or a recipe and nothing else."""
+    from polytask.recipe import Recipe
+
+    if data.suffix in (".yaml", ".yml", ".json"):
+        if given := [name for name, text in (("targets", targets), ("inputs", inputs), ("drop", drop)) if text]:
+            raise RecipeError(f"The recipe names its tasks and inputs: give either a recipe or --{given[0]}.")
+        return Recipe(**method_options(Recipe.load(data).plain(), settings)), None, {}
+    if not targets:
+        raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
+    options = method_options({"tasks": task_options(targets)}, settings)
+    tasks = options.pop("tasks")
+    options |= {name: separated(text) for name, text in (("inputs", inputs), ("drop", drop)) if text}
+    return data, tasks, options
 
 
 class TrialBar:

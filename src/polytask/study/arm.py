@@ -21,7 +21,7 @@ from polytask.tasks.task import Task
 from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
 
-__all__ = ["Arm", "FittedArm", "FoldData", "outputs_of"]
+__all__ = ["Arm", "FittedArm", "FoldData", "learn", "outputs_of", "why_not_learn"]
 
 PLAIN = "plain"
 """Name of the encoding that plain models read: numbers centred and scaled, but not bent."""
@@ -58,7 +58,7 @@ class FoldData:
 
     @property
     def source(self) -> str:
-        """The one source of the study."""
+        """The first source; the only one for an arm that reads one."""
         return next(iter(self.prepared.train))
 
     @property
@@ -153,6 +153,8 @@ class Arm(ABC):
     """``joint``, ``single``, ``pooled``, ``linear``, ``forest`` or ``outsider``."""
     is_per_task: ClassVar[bool] = False
     """Whether each task is learned on its own, so that a task's model is the same without the others."""
+    reads_sources: ClassVar[bool] = False
+    """Whether one training reads several sources; an arm that learns each task on its own need not."""
     takes: ClassVar[tuple[str, ...]] = ()
     """Which of ``kind``, ``ratio`` and ``balancer`` the arm takes."""
 
@@ -178,16 +180,43 @@ class Arm(ABC):
         """
 
 
-def outputs_of(models: Sequence[BundledModel], sources: Mapping[str, ArraySource]) -> dict[str, Tensor]:
-    """Outputs of all tasks that the models serve, for the same rows in the encoding of each.
+def why_not_learn(arm: Arm, fold: FoldData) -> str:
+    """Why an arm makes no sense on this data, which may have several sources; empty if it does."""
+    if len(fold.prepared.train) > 1 and not (arm.is_per_task or arm.reads_sources):
+        return f"it reads one source, and the tasks are of {len(fold.prepared.train)}"
+    return arm.why_not(fold)
+
+
+def learn(arm: Arm, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
+    """Let an arm learn the tasks of a fold; one that learns each task on its own reads one source after the other."""
+    if len(fold.prepared.train) == 1 or not arm.is_per_task:
+        return arm.fit(fold, settled)
+    found = [arm.fit(fold.only(source.tasks), settled) for source in fold.prepared.train.values()]
+    merged: dict[str, dict[str, Any]] = {name: {} for name in ("settled", "curves")}
+    for fitted in found:
+        for name, known in merged.items():
+            known |= getattr(fitted, name)
+    return FittedArm(
+        [model for fitted in found for model in fitted.models],
+        [model for fitted in found for model in (fitted.choosing or fitted.models)],
+        merged["settled"],
+        merged["curves"],
+        notes=list(dict.fromkeys(note for fitted in found for note in fitted.notes)),
+    )
+
+
+def outputs_of(models: Sequence[BundledModel], sources: Mapping[str, Mapping[str, ArraySource]]) -> dict[str, Tensor]:
+    """Outputs of all tasks that the models serve, for the rows of the source that each task is of.
 
     Args:
         models: The models.
-        sources: The rows by encoding.
+        sources: The rows by source and encoding.
     """
     found: dict[str, Tensor] = {}
-    for model in models:
-        mine = [task for task in model.tasks if task not in found]
-        with torch.inference_mode():
-            found |= model.outputs(sources[model.encoding], mine)
+    for name, encodings in sources.items():
+        for model in models:
+            mine = [task for task in model.tasks if task in encodings[""].tasks and task not in found]
+            if mine and name in model.sources:
+                with torch.inference_mode():
+                    found |= model.outputs(encodings[model.encoding], mine)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from polytask.bundle import Bundle, BundledModel
 from polytask.data.transform import TableTransform
-from polytask.study.arm import PLAIN, FoldData
+from polytask.study.arm import PLAIN, FoldData, learn
 from polytask.study.choice import Candidate
 from polytask.study.naming import make_arm
 from polytask.study.trials import Trial
@@ -64,7 +64,7 @@ def final_bundle(
     positions: dict[tuple[str, str], int] = {}
     for name, tasks in served.items():
         made = make_arm(name)
-        fitted = made.fit(whole.only(tasks) if made.is_per_task else whole, settle(trials[name]))
+        fitted = learn(made, whole.only(tasks) if made.is_per_task else whole, settle(trials[name]))
         for model in fitted.models:
             mine = [task for task in model.tasks if task in tasks]
             if mine:

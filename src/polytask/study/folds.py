@@ -15,6 +15,7 @@ from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError
 from polytask.records import StudyFold
 from polytask.study.arm import PLAIN, FoldData
+from polytask.study.several import SeveralData, sets_of, split_of
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.preparation import Prepared, prepare
@@ -88,6 +89,8 @@ class Protocol:
     def splits(self, data: DataSet, tasks: Sequence[Task]) -> list[tuple[int, int, Split]]:
         """Repetition, fold and rows, in order."""
         labels = None if self.time or self.split else {task.name: data.labels(task) for task in tasks}
+        if labels is not None and isinstance(data, SeveralData):
+            labels |= {"": np.repeat([d.name for d in data.sets], [len(d) for d in data.sets])}
         criteria: dict[str, Any] = {
             "labels": labels,
             "groups": data.column(self.group) if self.group else None,
@@ -145,15 +148,16 @@ class JudgedFold:
 
     Args:
         data: What the arms see.
-        parts: The rows of ``validation`` and ``test`` by encoding, labels included; no entry for a part without rows.
+        parts: The rows of ``validation`` and ``test`` by source and encoding, labels included; no entry for a part
+            without rows.
         record: The fold in the record.
-        groups: The number of each test row's group, if rows are kept together.
+        groups: By source, the number of each test row's group, if rows are kept together.
     """
 
     data: FoldData
-    parts: Mapping[str, Mapping[str, ArraySource]]
+    parts: Mapping[str, Mapping[str, Mapping[str, ArraySource]]]
     record: StudyFold
-    groups: np.ndarray | None = None
+    groups: Mapping[str, np.ndarray] | None = None
 
 
 def make_fold(
@@ -187,54 +191,60 @@ def make_fold(
     present = [task for task in made if task.name not in absent]
     if not present:
         raise TargetError("No task has enough labels on this fold: " + "; ".join(absent.values()))
-    prepared = prepare([data], present, lambda *_: split)
-    prepared.transforms = {name: _copied(transform) for name, transform in prepared.transforms.items()}
-    plain_transform = _plain_transform(data, split.train)
-    plain: dict[str, dict[str, ArraySource]] = {"train": {}, "validation": {}, "test": {}}
-    for part, sources in plain.items():
-        rows = getattr(split, part)
-        if len(rows):
-            ready = getattr(prepared, part)[data.name]
-            sources[data.name] = ready if plain_transform is None else _encoded(data, present, plain_transform, rows)
-    encoding = PLAIN if plain_transform is not None else ""
+    ready = _ready(data, present, split_of(data, split), planner, seed)
+    plain = ready.plain
     parts = {
-        part: {"": ready[data.name], encoding: plain[part][data.name]}
-        for part, ready in (("validation", prepared.validation), ("test", prepared.test))
-        if data.name in ready
+        part: {
+            name: {"": source, (PLAIN if name in ready.plain_transforms else ""): plain[part][name]}
+            for name, source in sources.items()
+        }
+        for part, sources in (("validation", ready.prepared.validation), ("test", ready.prepared.test))
+        if sources
     }
-    seen = FoldData(
-        prepared=replace(prepared, test={}),
+    seen = replace(
+        ready,
+        prepared=replace(ready.prepared, test={}),
         plain={part: plain[part] for part in ("train", "validation")},
-        plain_transforms={data.name: plain_transform} if plain_transform is not None else {},
-        plan=planner(prepared),
-        seed=seed,
-        planner=planner,
     )
     record = StudyFold(*where, seed, len(split.train), len(split.validation), len(split.test), absent)
-    groups = None if group is None else np.unique(data.column(group)[split.test].astype(str), return_inverse=True)[1]
-    return JudgedFold(seen, parts, record, groups)
+    return JudgedFold(seen, parts, record, None if group is None else _groups(data, split, group))
 
 
 def whole_fold(data: DataSet, tasks: Sequence[Task], planner: Planner, seed: int) -> FoldData:
     """All rows for training and none for anything else: what the final models learn from."""
     nothing = np.zeros(0, dtype=np.int64)
-    rows = np.arange(len(data))
     made = [task_from_options(task.options()) for task in tasks]
-    split = Split(rows, nothing, nothing)
+    split = Split(np.arange(len(data)), nothing, nothing)
     present = [task for task in made if not _why_absent(data, task, split, needs_test=False)]
-    prepared: Prepared = prepare([data], present, lambda *_: split)
+    whole = _ready(data, present, split_of(data, split), planner, seed)
+    return replace(whole, plain={"train": whole.plain["train"], "validation": {}})
+
+
+def _ready(data: DataSet, tasks: Sequence[Task], splits: Mapping[str, Split], planner: Planner, seed: int) -> FoldData:
+    """Every part of every source that has a task, as networks and as plain models read it."""
+    used = [d for d in sets_of(data) if any(d.has(task) for task in tasks)]
+    prepared = prepare(used, list(tasks), lambda d, _: splits[d.name])
     prepared.transforms = {name: _copied(transform) for name, transform in prepared.transforms.items()}
-    plain_transform = _plain_transform(data, rows)
-    source = prepared.train[data.name]
-    plain = source if plain_transform is None else _encoded(data, present, plain_transform, rows)
-    return FoldData(
-        prepared=prepared,
-        plain={"train": {data.name: plain}, "validation": {}},
-        plain_transforms={data.name: plain_transform} if plain_transform is not None else {},
-        plan=planner(prepared),
-        seed=seed,
-        planner=planner,
-    )
+    plain: dict[str, dict[str, ArraySource]] = {"train": {}, "validation": {}, "test": {}}
+    transforms: dict[str, TableTransform] = {}
+    for d in used:
+        transform = _plain_transform(d, splits[d.name].train)
+        if transform is not None:
+            transforms[d.name] = transform
+        for part, sources in plain.items():
+            rows = getattr(splits[d.name], part)
+            if len(rows):
+                networks = getattr(prepared, part)[d.name]
+                sources[d.name] = networks if transform is None else _encoded(d, tasks, transform, rows)
+    return FoldData(prepared, plain, transforms, planner(prepared), seed, planner)
+
+
+def _groups(data: DataSet, split: Split, group: str) -> dict[str, np.ndarray]:
+    """By source, the number of each test row's group, the same for a group that is in several."""
+    codes = np.unique(data.column(group).astype(str), return_inverse=True)[1]
+    if not isinstance(data, SeveralData):
+        return {data.name: codes[split.test]}
+    return {d.name: codes[rows + data.starts[d.name]] for d, rows in data.divided(split.test)}
 
 
 def _why_absent(data: DataSet, task: Task, split: Split, *, needs_test: bool = True) -> str:
@@ -261,7 +271,8 @@ def _plain_transform(data: DataSet, rows: np.ndarray) -> TableTransform | None:
 
 def _encoded(data: DataSet, tasks: Sequence[Task], transform: TableTransform, rows: np.ndarray) -> ArraySource:
     assert isinstance(data, TableData)
-    return table_source(data.name, data.table, tasks, transform, rows, row_weights=data.row_weights)
+    mine = [task for task in tasks if data.has(task)]
+    return table_source(data.name, data.table, mine, transform, rows, row_weights=data.row_weights)
 
 
 def _copied(transform: TableTransform) -> TableTransform:

@@ -16,6 +16,7 @@ from polytask.data.molecules import canonical
 from polytask.data.splits import Split
 from polytask.data.tables import Table
 from polytask.study.opening import LongData
+from polytask.study.several import SeveralData, split_of
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet, TableData
 
@@ -66,6 +67,8 @@ def leak_warnings(
     """
     if isinstance(data, LongData):
         return leak_warnings(data.plain, data.asked, group, time, split)
+    if isinstance(data, SeveralData):
+        return _of_sources(data, tasks, (group, time), split)
     if not isinstance(data, TableData):
         return []
     check_targets(data.table, tasks, data.inputs)
@@ -74,6 +77,30 @@ def leak_warnings(
         found += _entities(data, split)
     order = ("warning", "note")
     return sorted(found, key=lambda warning: order.index(warning["severity"]))
+
+
+def _of_sources(
+    data: SeveralData, tasks: Sequence[Task], columns: tuple[str | None, str | None], split: Split | None
+) -> Warnings:
+    """What is found in each source, and rows that are in two of them."""
+    found: Warnings = []
+    own = split_of(data, split) if split is not None else {}
+    hashes: dict[str, np.ndarray] = {}
+    for d in data.sets:
+        for warning in leak_warnings(d, [task for task in tasks if d.has(task)], *columns, own.get(d.name)):
+            found.append({**warning, "words": f"Source {d.name!r}: {warning['words']}"})
+        if isinstance(d, TableData) and (rows := _hashes(d, sorted(d.inputs))) is not None:
+            hashes[d.name] = rows
+    for one, other in combinations(hashes, 2):
+        inputs = [sorted(d.inputs) for d in data.sets if isinstance(d, TableData) and d.name in (one, other)]
+        if inputs[0] == inputs[1] and columns[0] is None and (n := int(np.isin(hashes[one], hashes[other]).sum())):
+            words = (
+                f"{n:,} of {len(hashes[one]):,} rows of {one!r} have the same inputs as a row of {other!r}, and may be "
+                "tested in one while the other trains on them. If they are the same thing, give --group."
+            )
+            severity = "warning" if n > 0.05 * len(hashes[one]) else "note"
+            found.append(_warning("duplicates", severity, words))
+    return found
 
 
 def _warning(

@@ -12,6 +12,7 @@ from polytask.data.checks import check_targets
 from polytask.data.long import LongTable
 from polytask.errors import RecipeError, TargetError
 from polytask.recipe import Recipe
+from polytask.study.several import SeveralData
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.running import make_tasks, open_data
@@ -88,10 +89,8 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
         PolytaskError: If data or tasks cannot be used.
     """
     data_sets = open_data(recipe, given)
-    if len(data_sets) > 1:
-        raise RecipeError(f"A study reads one data set, got {len(data_sets)}; join them into one table first.")
-    data = data_sets[0]
     tasks, notes = make_tasks(recipe, data_sets)
+    data = data_sets[0] if len(data_sets) == 1 else SeveralData(data_sets, tasks)
     for task in tasks:
         _fit_whole(task, data)
     by_task = {task.name: note for task in tasks for note in notes if note.startswith(f"Task {task.name!r} ")}
@@ -112,7 +111,7 @@ def _fit_whole(task: Task, data: DataSet) -> None:
 def _by_value(data: DataSet, asked: Sequence[Task], notes: Mapping[str, str], by: str, fewest: int) -> Question:
     """Each task that was asked for, once for each value of a column."""
     if not isinstance(data, TableData):
-        raise RecipeError(f"Tasks by {by!r} are made of the rows of a table, got arrays.")
+        raise RecipeError(f"Tasks by {by!r} are made of the rows of one table, got {data.name}.")
     targets = {}
     for task in asked:
         if len(task.targets) != 1:

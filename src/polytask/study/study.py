@@ -40,6 +40,7 @@ from polytask.study.trainings import Listener, Trainings
 from polytask.study.trials import Store
 from polytask.training.data_sets import DataSet
 from polytask.training.run_folder import RunFolder, environment
+from polytask.training.running import is_table
 
 __all__ = ["Study"]
 
@@ -51,8 +52,10 @@ class Study:
     """Finds out whether learning several targets jointly is better, task by task, and how sure that is.
 
     Args:
-        data: A table (a path, a data frame), or a :class:`~polytask.training.data_sets.DataSet`.
-        targets: Target columns; or options by task name, as in :class:`polytask.Recipe`.
+        data: A table (a path, a data frame), or a :class:`~polytask.training.data_sets.DataSet`; several of them by
+            name, each a source with rows and tasks of its own; or a :class:`polytask.Recipe` that names its files.
+        targets: Target columns; or options by task name, as in :class:`polytask.Recipe`, ``source`` among them where
+            several sources have a column of that name; ``None`` for a recipe, which names its own.
         arms: Names of the arms; the default ones, as many as the budget allows, if ``None``.
         budget: Time for all trainings: seconds, ``"90s"``, ``"10m"``, ``"1h"``; no limit if ``None``.
         protocol: How rows are divided.
@@ -90,7 +93,7 @@ class Study:
     def __init__(
         self,
         data: Any,
-        targets: Any,
+        targets: Any = None,
         *,
         arms: Sequence[str] | None = None,
         budget: float | str | None = None,
@@ -119,7 +122,7 @@ class Study:
         self.folder = RunFolder(out) if out is not None else None
         self.resume = resume
         self.listener = listener or (lambda *_: None)
-        self._given = data
+        self._given = None if isinstance(data, Recipe) else data
         self._record: StudyRecord | None = None
         self._bundle: Bundle | None = None
 
@@ -248,20 +251,37 @@ class Study:
             write_json(self.folder.path / "study.json", record.to_json())
 
 
+_OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights")
+
+
 def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str]) -> Recipe:
     """The networks' side of the study as a recipe; columns that say how rows are divided are inputs only if named."""
+    if isinstance(data, Recipe):
+        known = {**data.plain(), **settings, "tasks": data.tasks}
+        known["data"] = {
+            name: _hiding(spec.model_dump(exclude_defaults=True), columns) for name, spec in data.data.items()
+        }
+        return Recipe(**known)
     known = dict(settings)
     source: dict[str, Any] = {
         key: known.pop(key) for key in ("inputs", "drop", "kinds", "scaling", "row_weights") if key in known
     }
-    hidden = [column for column in columns if column not in source.get("inputs", ())]
-    source["drop"] = [*source.get("drop", ()), *(c for c in hidden if c not in source.get("drop", ()))]
-    name = Path(data).stem if isinstance(data, str | Path) else "data"
-    if isinstance(data, DataSet):
-        name = data.name
+    names = {"data": None}
     if isinstance(data, str | Path):
-        source["path"] = str(data)
-    return Recipe(tasks=targets, data={name: source}, **known)
+        names, source["path"] = {Path(data).stem: None}, str(data)
+    elif isinstance(data, DataSet):
+        names = {data.name: None}
+    elif isinstance(data, list) and data and all(isinstance(d, DataSet) for d in data):
+        names = dict.fromkeys(d.name for d in data)
+    elif isinstance(data, Mapping) and not is_table(data):
+        names = dict.fromkeys(data)
+    return Recipe(tasks=targets, data=dict.fromkeys(names, _hiding(source, columns)), **known)
+
+
+def _hiding(source: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Settings of a source that drop these columns unless they are named as inputs."""
+    drop, inputs = source.get("drop") or (), source.get("inputs") or ()
+    return {**source, "drop": [*drop, *(c for c in columns if c not in inputs and c not in drop)]}
 
 
 def _engine(asked: str | Mapping[str, Any] | None) -> Engine:

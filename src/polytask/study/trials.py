@@ -18,7 +18,7 @@ from polytask.errors import NonFiniteError, RunFolderError, StorageError
 from polytask.records import StudyFold, without_nan
 from polytask.shapes import Tensor
 from polytask.storage import load_tree, save_tree, write_json
-from polytask.study.arm import Arm, outputs_of
+from polytask.study.arm import Arm, learn, outputs_of, why_not_learn
 from polytask.study.folds import JudgedFold
 from polytask.tasks.task import Task, task_from_options
 
@@ -145,14 +145,15 @@ def keep_fold(store: Store, tested: JudgedFold) -> KeptFold:
     record, tasks = tested.record, tested.data.tasks
     tree: dict[str, Any] = {}
     for part, sources in tested.parts.items():
-        rows = {task.name: _seen(sources[""], task.name) for task in tasks}
-        tree[part] = {
-            name: {"targets": sources[""].targets[name][seen], "observed": sources[""].observed[name][seen]}
-            for name, seen in rows.items()
-        }
-        if part == "test" and tested.groups is not None:
-            for name, seen in rows.items():
-                tree[part][name]["groups"] = torch.from_numpy(tested.groups)[seen]
+        tree[part] = {}
+        for source, encodings in sources.items():
+            labels = encodings[""]
+            for name in labels.tasks:
+                seen = _seen(labels, name)
+                kept = {"targets": labels.targets[name][seen], "observed": labels.observed[name][seen]}
+                if part == "test" and tested.groups is not None:
+                    kept["groups"] = torch.from_numpy(tested.groups[source])[seen]
+                tree[part][name] = kept
     content = {
         "record": asdict(record),
         "tasks": [{"options": task.options(), "state": task.state()} for task in tasks],
@@ -206,7 +207,7 @@ def train_trial(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, An
         kept: The fold as it is kept.
         tested: The fold with its rows.
     """
-    if why_not := arm.why_not(tested.data):
+    if why_not := why_not_learn(arm, tested.data):
         return Trial(arm.name, why_not), {}
     try:
         return _train(arm, kept, tested)
@@ -217,16 +218,16 @@ def train_trial(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, An
 
 def _train(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers]:
     began = time.perf_counter()
-    fitted = arm.fit(tested.data)
+    fitted = learn(arm, tested.data)
     trained = time.perf_counter()
     everything = {"test": outputs_of(fitted.models, tested.parts["test"])}
     answered = time.perf_counter()
     if "validation" in tested.parts:
         everything["validation"] = outputs_of(fitted.choosing or fitted.models, tested.parts["validation"])
-    answers = {
-        part: {name: out[_seen(tested.parts[part][""], name)].contiguous() for name, out in outputs.items()}
-        for part, outputs in everything.items()
-    }
+    answers = {}
+    for part, outputs in everything.items():
+        holders = {name: by[""] for by in tested.parts[part].values() for name in by[""].tasks}
+        answers[part] = {name: out[_seen(holders[name], name)].contiguous() for name, out in outputs.items()}
     metrics = {name: _score(kept, "test", name, out) for name, out in answers["test"].items()}
     validation = {
         name: _score(kept, "validation", name, out)["relative_error"]

@@ -44,7 +44,7 @@ from polytask.training.transfer import with_joint
 if TYPE_CHECKING:
     from polytask.recipe import Recipe, SourceSpec, SplitSpec
 
-__all__ = ["Run", "plan_of", "prepare_recipe", "run"]
+__all__ = ["Run", "is_table", "plan_of", "prepare_recipe", "run"]
 
 
 @dataclass
@@ -175,7 +175,7 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
         given = {data.name: data}
     elif isinstance(data, list) and data and all(isinstance(d, DataSet) for d in data):
         given = {d.name: d for d in data}
-    elif isinstance(data, Mapping) and data and not _is_columns(data):
+    elif isinstance(data, Mapping) and data and not is_table(data):
         given = data
     else:
         given = {next(iter(recipe.data), "data"): data}
@@ -188,7 +188,7 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
     ]
 
 
-def _is_columns(data: Mapping[str, Any]) -> bool:
+def is_table(data: Mapping[str, Any]) -> bool:
     """Whether a mapping is one table, column by column, and not several tables."""
     return all(isinstance(v, np.ndarray | list | tuple | pd.Series) for v in data.values())
 

@@ -30,6 +30,7 @@ class Joint(Arm):
     """
 
     role: ClassVar[str] = "joint"
+    reads_sources: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ("kind", "ratio", "balancer")
 
     def __init__(self, name: str, kind: str | None = None, ratio: str | None = None, balancer: str | None = None):
@@ -89,7 +90,7 @@ def _gates(fold: FoldData, models: Sequence[BundledModel]) -> dict[str, list[flo
     used: dict[str, list[float]] = {}
     for model in models:
         if isinstance(model, Network):
-            model.outputs(rows, model.tasks)
+            model.outputs(rows, [task for task in model.tasks if task in rows.tasks])
             shares = model.model.sharing.gate_use()
             used |= {task: [round(share, 4) for share in by_expert.values()] for task, by_expert in shares.items()}
     return used
