@@ -54,7 +54,7 @@ def _part(fold: FoldData, train: np.ndarray, validation: np.ndarray) -> FoldData
 def inner_errors(fold: FoldData, models: list[BundledModel]) -> dict[str, float]:
     """The relative error of each task on the validation rows; a task without labels there is left out."""
     source = fold.prepared.validation[fold.source]
-    outputs = outputs_of(models, {"": source})
+    outputs = outputs_of(models, {fold.source: {"": source}})
     found = {}
     for task in fold.tasks:
         targets, observed = source.targets[task.name], source.observed[task.name]
