@@ -90,7 +90,10 @@ def affinity(
     if out is None:
         note("Nothing was saved: give --out to keep record and page.")
     else:
-        say(f"Record: {out / 'affinity.json'}")
+        from polytask.report import write_page
+
+        page = write_page(record, out / "page.html")
+        say(f"Record: {out / 'affinity.json'}    Page: {page}")
 
 
 _MOST_TASKS = 12

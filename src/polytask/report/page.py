@@ -14,9 +14,11 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from polytask.affinity.record import AffinityRecord
 from polytask.errors import DataError, MissingExtraError
 from polytask.records import RunRecord, StudyRecord
 from polytask.report import words
+from polytask.report.affinity import affinity_view
 from polytask.report.comparison import comparison_view
 from polytask.report.figures import COLOURS
 from polytask.report.gallery import Gallery, embedded
@@ -26,7 +28,7 @@ from polytask.storage import write_text
 
 __all__ = ["load_record", "write_page"]
 
-Record = StudyRecord | RunRecord
+Record = StudyRecord | RunRecord | AffinityRecord
 
 ROW_LIMIT = 24
 CARD_LIMIT = 12
@@ -41,6 +43,7 @@ _SECTIONS = (
     ("curves", "Learning curves"),
     ("weights", "Weights"),
     ("conflict", "Conflict"),
+    ("affinity", "Affinity"),
     ("answers", "Calibration"),
     ("coverage", "Labels"),
     ("gates", "Experts"),
@@ -54,6 +57,7 @@ _OPTIONAL = {
     "curves": "learning curves",
     "weights": "weights of the losses",
     "conflict": "conflict of the gradients",
+    "affinity": "",
     "answers": "calibration and residuals",
     "gates": "use of experts",
     "left-out": "",
@@ -71,7 +75,7 @@ def write_page(
     """Write the page of a record, or a comparison of several.
 
     Args:
-        records: A study, a run, or several of either.
+        records: A study, a run, or several of either; or one record of affinity.
         path: The HTML file.
         names: What to call each record in a comparison; ``A``, ``B`` ... if left out.
         charts: Whether charts are drawn, which takes 4.7 MB of script in the file; if left out, they are where plotly
@@ -85,7 +89,7 @@ def write_page(
         MissingExtraError: If charts are asked for and plotly is not installed.
         StorageError: If the file cannot be written.
     """
-    several = [records] if isinstance(records, StudyRecord | RunRecord) else list(records)
+    several = [records] if isinstance(records, StudyRecord | RunRecord | AffinityRecord) else list(records)
     if not several:
         raise DataError("A page needs at least one record.")
     if names is not None and len(names) != len(several):
@@ -94,7 +98,12 @@ def write_page(
     if charts and not there:
         raise MissingExtraError("Drawing charts", "plotly", "page")
     if len(several) > 1:
-        template, view = "comparison", comparison_view(several, names)
+        compared = [record for record in several if not isinstance(record, AffinityRecord)]
+        if len(compared) < len(several):
+            raise DataError("Records of affinity have pages of their own: give them one by one.")
+        template, view = "comparison", comparison_view(compared, names)
+    elif isinstance(several[0], AffinityRecord):
+        template, view = "affinity", affinity_view(several[0])
     elif isinstance(several[0], StudyRecord):
         template, view = "study", study_view(several[0])
     else:
@@ -110,7 +119,7 @@ def write_page(
 
 
 def load_record(path: str | Path) -> Record:
-    """The record of a run folder: of a study (``study.json``), or of one training (``record.json``).
+    """The record of a run folder: a study (``study.json``), a training (``record.json``), affinity (``affinity.json``).
 
     Args:
         path: The folder, or the file itself.
@@ -121,18 +130,24 @@ def load_record(path: str | Path) -> Record:
     given = Path(path)
     file = given
     if given.is_dir():
-        file = next((given / name for name in ("study.json", "record.json") if (given / name).exists()), given)
+        file = next((given / name for name in _FILES if (given / name).exists()), given)
         if file == given:
             raise DataError(
-                f"{given} has no record: neither study.json (polytask study) nor record.json (polytask fit)."
+                f"{given} has no record: neither study.json (polytask study) nor record.json (polytask fit), "
+                "nor affinity.json (polytask affinity)."
             )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        return StudyRecord.from_json(data) if data.get("form") == "study" else RunRecord.from_json(data)
+        form: type[Record] = _FORMS.get(data.get("form"), RunRecord)
+        return form.from_json(data)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist; give a folder of `polytask study` or `polytask fit`.") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged or no record: {error}") from error
+
+
+_FILES = ("study.json", "record.json", "affinity.json")
+_FORMS: dict[str | None, type[Record]] = {"study": StudyRecord, "affinity": AffinityRecord}
 
 
 def _render(template: str, view: dict[str, Any], *, with_charts: bool, note: str) -> str:

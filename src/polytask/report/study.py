@@ -10,6 +10,7 @@ import yaml
 
 from polytask.records import Interval, StudyRecord
 from polytask.report import answer_figures, training_figures, verdict_figures
+from polytask.report.affinity import heat_map
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
 from polytask.report.strips import scale_of
@@ -75,6 +76,7 @@ def _present(record: StudyRecord, gallery: Gallery, gates: Mapping[str, Any]) ->
         "weights": gallery.of("weights"),
         "conflict": gallery.of("conflict"),
         "answers": gallery.of("calibration") or gallery.of("residuals"),
+        "affinity": record.affinity,
         "gates": gates,
         "left-out": record.left_out,
     }
@@ -233,6 +235,8 @@ def _gallery(record: StudyRecord, tasks: Sequence[str], best: Mapping[str, str |
         if pairs:
             gallery.add("conflict", training_figures.matrix(arm, pairs))
             gallery.add("conflict", training_figures.over_time(arm, conflict["epoch"], pairs))
+    for arm, seen in record.affinity.items():
+        gallery.add("affinity", heat_map(f"{seen['measure']}, {arm}", seen["words"], seen["tasks"], seen["values"]))
     if record.coverage:
         gallery.add("coverage", answer_figures.coverage(record.coverage["tasks"], record.coverage.get("together", ())))
     return gallery
