@@ -383,6 +383,8 @@ class StudyRecord:
             ``"quantiles"`` of the residuals by probability.
         search: Per arm that searched: ``"where"`` in words, per fold how many trials and the best one, the space, and
             every trial of the first fold that was trained to its end: its configuration, errors, whether on the front.
+        sharing_curves: Per arm that cross-validated its sharing ratio, for each fold ``{"ratio", "mean", "spread"}`` as
+            lists, ``"chosen"``, and the number of inner ``"folds"``.
         coverage: ``{"tasks": [...], "share": [...], "together": [[...]]}``: share of rows with a label, and with both.
         formulas: How each number that needs it is defined.
         data: Path, rows, columns and hash of the data.
@@ -410,6 +412,7 @@ class StudyRecord:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     residuals: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
+    sharing_curves: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)
     formulas: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)

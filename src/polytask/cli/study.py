@@ -185,6 +185,9 @@ def print_study(record: StudyRecord) -> None:
     for arm, found in record.search.items():
         say(f"Search: {arm}: {found['where']}")
         say(f"  {_tried(found['folds'][0])}")
+    for arm, curves in record.sharing_curves.items():
+        chosen = ", ".join(f"{curve['chosen']:g}" for curve in curves)
+        say(f"Sharing ratio: {arm}: {chosen} in the folds, by cross-validation inside each.")
     for arm, result in record.arms.items():
         for text in result.notes:
             say(f"Note: {arm}: {text}")
@@ -199,24 +202,13 @@ def print_study(record: StudyRecord) -> None:
 
 def _tried(search: Mapping[str, Any]) -> str:
     """A search in a line."""
+    from polytask.report.words import configuration
+
     start = "" if search["start"] is None else f", {search['start']:.3f} where it began"
     return (
         f"First fold: {search['done']} of {search['asked']} trials, {search['pruned']} of them cut short; "
-        f"best error {search['best']['score']:.3f}{start}: {_flat(search['best']['configuration'])}."
+        f"best error {search['best']['score']:.3f}{start}: {configuration(search['best']['configuration'])}."
     )
-
-
-def _flat(configuration: Mapping[str, Any]) -> str:
-    """A configuration in a line."""
-    parts = []
-    for role, options in configuration.items():
-        inner = {key: value for key, value in options.items() if key != "name"}
-        weights = inner.pop("weights", None)
-        if weights:
-            inner |= weights if len(weights) <= _MOST_TASKS else {"weights": f"of {len(weights)} tasks"}
-        shown = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in inner.items())
-        parts.append(f"{options.get('name', role + ' times')}{f' ({shown})' if shown else ''}")
-    return "; ".join(parts)
 
 
 _MOST_VERDICTS = 16

@@ -40,6 +40,7 @@ _SECTIONS = (
     ("use", "What to use"),
     ("warnings", "Warnings"),
     ("arms", "All arms"),
+    ("search", "Search"),
     ("curves", "Learning curves"),
     ("weights", "Weights"),
     ("conflict", "Conflict"),
@@ -54,6 +55,7 @@ _SECTIONS = (
 )
 
 _OPTIONAL = {
+    "search": "",
     "curves": "learning curves",
     "weights": "weights of the losses",
     "conflict": "conflict of the gradients",

@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from polytask.records import Interval, StudyRecord
-from polytask.report import answer_figures, training_figures, verdict_figures
+from polytask.report import answer_figures, search_figures, training_figures, verdict_figures
 from polytask.report.affinity import heat_map
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
 from polytask.report.strips import scale_of
-from polytask.report.words import finite, listed, sureness
+from polytask.report.words import configuration, finite, listed, sureness
 
 __all__ = ["headline", "study_view"]
 
@@ -58,6 +58,7 @@ def study_view(record: StudyRecord) -> dict[str, Any]:
         "gallery": gallery,
         "present": _present(record, gallery, gates),
         "recipe": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
+        "searches": _searches(record),
         "has_means": any(" + " in arm for arm in record.recommendation.arms.values()),
         "filter_tasks": [{"name": t, "verdict": v.verdict if (v := record.verdicts.get(t)) else ""} for t in tasks],
     }
@@ -72,6 +73,7 @@ def _data_name(record: StudyRecord) -> str:
 def _present(record: StudyRecord, gallery: Gallery, gates: Mapping[str, Any]) -> set[str]:
     """Of the sections that not every record has, those that have something to show."""
     there = {
+        "search": record.search or record.sharing_curves,
         "curves": gallery.of("curves"),
         "weights": gallery.of("weights"),
         "conflict": gallery.of("conflict"),
@@ -187,6 +189,14 @@ def _metric_rows(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, An
     return rows
 
 
+def _searches(record: StudyRecord) -> dict[str, list[dict[str, Any]]]:
+    """Per arm that searched, a row for each fold that was searched in."""
+    return {
+        arm: [{**fold, "found": configuration(fold["best"]["configuration"])} for fold in found["folds"]]
+        for arm, found in record.search.items()
+    }
+
+
 def _gates(found: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[float | None]]:
     shares = {task: found[task] for task in tasks if task in found}
     return {task: [finite(v) for v in (s.values() if isinstance(s, Mapping) else s)] for task, s in shares.items()}
@@ -228,6 +238,10 @@ def _gallery(record: StudyRecord, tasks: Sequence[str], best: Mapping[str, str |
         gallery.add("curves", training_figures.curve(task, record.curves, shown))
         gallery.add("calibration", answer_figures.calibration(task, record.calibration.get(task, ())))
         gallery.add("residuals", answer_figures.residuals(task, record.residuals.get(task, {})))
+    for arm, tried in record.search.items():
+        gallery.add("search", search_figures.trade_off(arm, tried))
+    for arm, by_fold in record.sharing_curves.items():
+        gallery.add("search", search_figures.ratios(arm, by_fold))
     for arm, weights in record.weights.items():
         gallery.add("weights", training_figures.weights(arm, weights))
     for arm, conflict in record.conflict.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 __all__ = [
     "amount",
     "breakable",
+    "configuration",
     "duration",
     "error",
     "finite",
@@ -198,3 +199,24 @@ def sureness(verdict: str, p: Any, low: Any, high: Any, n_tasks: int) -> str:
     strength = "Very strong evidence" if found < 0.001 else "Strong evidence" if found < 0.01 else "Evidence"
     corrected = f", corrected for {n_tasks} tasks" if n_tasks > 1 else ""
     return f"{strength}: {size}{corrected}."
+
+
+_MOST_WEIGHTS = 8
+
+
+def configuration(found: Mapping[str, Any]) -> str:
+    """What a search found, in a line.
+
+    Example:
+        >>> configuration({"sharing": {"name": "hard", "ratio": 0.5}, "training": {"learning_rate": 2.0}})
+        'hard (ratio 0.5); training times (learning_rate 2)'
+    """
+    parts = []
+    for role, options in found.items():
+        inner = {key: value for key, value in options.items() if key != "name"}
+        weights = inner.pop("weights", None)
+        if weights:
+            inner |= weights if len(weights) <= _MOST_WEIGHTS else {"weights": f"of {len(weights)} tasks"}
+        shown = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in inner.items())
+        parts.append(f"{options.get('name', role + ' times')}{f' ({shown})' if shown else ''}")
+    return "; ".join(parts)

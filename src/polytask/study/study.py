@@ -31,6 +31,7 @@ from polytask.study.summary import (
     pictures,
     recommendation,
     searches,
+    sharing_curves,
     study_tasks,
     verdicts,
 )
@@ -196,6 +197,7 @@ class Study:
             seconds=round(sum(trial.seconds for trials in outcome.trials.values() for trial in trials), 3),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             search=searches(outcome, trainings.given),
+            sharing_curves=sharing_curves(outcome),
             **pictures(outcome, chosen, self.protocol.seed),
         )
         self.listener(f"final models ({len({arm.name for arm in last})})", 1, 1)

@@ -26,6 +26,7 @@ __all__ = [
     "pictures",
     "recommendation",
     "searches",
+    "sharing_curves",
     "study_tasks",
     "verdicts",
 ]
@@ -247,13 +248,19 @@ def searches(outcome: Outcome, given: Collection[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for arm, trials in outcome.trials.items():
-        mine = [trial.search for trial in trials if trial.search]
+        mine = [trial.search for trial in trials if "trials" in trial.search]
         if not mine:
             continue
         brief = [{key: s[key] for key in s if key not in ("space", "trials")} for s in mine]
         where = _FIRST_ONLY if arm in given else _EACH_FOLD
         found[arm] = {"where": where, "folds": brief, "space": mine[0].get("space", {}), "trials": mine[0]["trials"]}
     return found
+
+
+def sharing_curves(outcome: Outcome) -> dict[str, Any]:
+    """Per arm that cross-validated its sharing ratio, the curve of each fold."""
+    found = {arm: [t.search["curve"] for t in trials if "curve" in t.search] for arm, trials in outcome.trials.items()}
+    return {arm: curves for arm, curves in found.items() if curves}
 
 
 _EACH_FOLD = (

@@ -22,9 +22,11 @@ NAMES = [*registry.names(), "joint:mmoe", "joint:hard@0.5+pcgrad", "joint_linear
 
 @pytest.fixture(autouse=True, scope="module")
 def few_trees():
-    from polytask.study.arms import forest, joint_forest
+    from polytask.study.arms import chosen_ratio, forest, joint_forest
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chosen_ratio, "_FOLDS", 2)
+        patch.setattr(chosen_ratio, "_RATIOS", (0.0, 1.0))
         for module in (forest, joint_forest):
             patch.setattr(module, "TREES", 15)
             patch.setattr(module, "_GRID", {**module._GRID, "leaves": (1, 5), "features": (1.0,)})
@@ -129,7 +131,7 @@ def test_one_task_and_an_absent_task(name):
         assert not trial.why_not
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("joint:mmoe", "forest", "searched")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("joint:mmoe", "forest", "searched", "chosen_ratio")])
 def test_a_hundred_tasks(name):
     rng = np.random.default_rng(0)
     inputs = pd.DataFrame(rng.normal(size=(80, 3)), columns=["a", "b", "c"])

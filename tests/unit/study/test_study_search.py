@@ -1,5 +1,6 @@
 """Searches inside a fold: what they see, what they try, that they go on where they were."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from polytask.errors import MissingExtraError, RecipeError
 from polytask.models.sharing import registry as sharings
 from polytask.ranges import Range
+from polytask.records import StudyRecord
+from polytask.report import write_page
 from polytask.study import Protocol, Study
 from polytask.study import search as search_module
 from polytask.study.budget import Budget
@@ -186,6 +189,26 @@ def test_a_study_searches_in_each_fold_or_for_want_of_time_in_the_first(monkeypa
     assert len(found["folds"]) == 1
     assert "first fold" in found["where"]
     assert len(record.arms["searched"].errors["y0"]) == 3
+
+
+def test_the_ratio_is_cross_validated_on_training_rows_and_shown(tmp_path, monkeypatch):
+    frame = table().drop(columns="who")
+    options = {"arms": ["joint", "chosen_ratio"], "protocol": Protocol(folds=2), "search": {"trials": 3}, **QUICK}
+    record = Study(frame, ["y0", "y1"], **options).run()
+    curves = record.sharing_curves["chosen_ratio"]
+    assert len(curves) == 2
+    for curve in curves:
+        assert curve["ratio"] == sorted(set(curve["ratio"]))
+        assert len(curve["ratio"]) >= 2, "an encoder of several stages can be split at several places"
+        assert curve["mean"][curve["ratio"].index(curve["chosen"])] == min(curve["mean"])
+        assert all(value >= 0 for value in curve["spread"])
+    read = StudyRecord.from_json(json.loads(json.dumps(record.to_json())))
+    text = write_page(read, tmp_path / "page.html", charts=True).read_text(encoding="utf-8")
+    assert "Trade-offs between tasks: tuned_weights" in text
+    assert "How much to share: chosen_ratio" in text
+    assert "Searched anew inside each fold" in text
+    with pytest.raises(RecipeError, match="no ratio"):
+        make_arm("chosen_ratio:residual_adapters")
 
 
 def test_a_search_stops_when_its_time_is_over():
