@@ -22,6 +22,7 @@ from polytask.bundle.pooled import Pooled
 from polytask.data.batch import ArraySource
 from polytask.data.sources import array_source
 from polytask.data.tables import open_table
+from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
 from polytask.errors import BundleError, InputError, UnknownNameError
 from polytask.models.inputs import InputShape
@@ -50,6 +51,7 @@ class Bundle:
         metrics: Test metrics of each task, as measured when the bundle was made.
         provenance: Versions, data, recipe: where it comes from.
         answers: For tasks that are answered by certain models, their positions; the mean answer of several.
+        texts: For sources that are texts, how words become codes.
 
     Example:
         See :class:`polytask.Recipe` and :class:`polytask.MultiTaskEstimator`, which make bundles.
@@ -61,6 +63,7 @@ class Bundle:
     metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    texts: Mapping[str, TextTransform] = field(default_factory=dict)
 
     def task(self, name: str) -> Task:
         """A task by name.
@@ -82,7 +85,8 @@ class Bundle:
         """Rows of a source as tensors.
 
         Args:
-            data: A table for a source that is a table; else an array, a tensor, or a dict of them.
+            data: A table for a source that is a table; texts, or lists of words, for one of texts; else an array, a
+                tensor, or a dict of them.
             source: Which source the rows are of; may be left out if there is only one.
             encoding: Which of the source's transforms to use, see :class:`~polytask.bundle.BundledModel`.
 
@@ -93,6 +97,8 @@ class Bundle:
         key = f"{name} ({encoding})" if encoding else name
         if key in self.transforms:
             return ArraySource(name, self.transforms[key].transform(open_table(data)))
+        if name in self.texts:
+            return ArraySource(name, self.texts[name].transform(data))
         return array_source(name, data, {}, [])
 
     def predict(
@@ -113,6 +119,9 @@ class Bundle:
         asked = [self.task(task) for task in tasks] if tasks is not None else list(self.tasks)
         outputs = self._outputs(data, name, asked)
         answers = {task.name: task.decode(outputs[task.name]) for task in asked if task.name in outputs}
+        if name in self.texts and any(task.of_elements for task in asked):
+            there = self.texts[name].lengths(data)
+            answers |= {task.name: answers[task.name].within(there) for task in asked if task.of_elements}
         missing = [task.name for task in asked if task.name not in answers]
         if missing and (tasks is not None or not answers):
             raise InputError(f"No model of this bundle answers {missing} for rows of {name!r}.")
@@ -143,6 +152,7 @@ class Bundle:
             "metrics": without_nan(self.metrics),
             "provenance": without_nan(self.provenance),
             "answers": {task: list(positions) for task, positions in self.answers.items()},
+            "texts": {name: transform.state() for name, transform in self.texts.items()},
         }
         write_json(folder / "bundle.json", {"schema": SCHEMA, "sha256": _digest(content), "content": content})
 
@@ -232,6 +242,7 @@ def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
         metrics=content["metrics"],
         provenance=content["provenance"],
         answers=content.get("answers", {}),
+        texts={name: TextTransform().load_state(state) for name, state in content.get("texts", {}).items()},
     )
     _rehearse(bundle)
     return bundle

@@ -14,6 +14,8 @@ _HOMES = {
     "images": ("ImageFolder", "read_idx", "read_idx_images", "read_image_folder"),
     "audio": ("Recordings", "read_recordings", "write_wav"),
     "syllables": ("spoken_syllables",),
+    "conll": ("Sentence", "read_conll"),
+    "text": ("TextTransform", "Vocabulary", "words_of"),
     "splits": ("Split", "holdout", "k_folds"),
     "checks": ("check_targets", "input_columns"),
     "sampler": ("Sampler",),

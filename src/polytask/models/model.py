@@ -19,7 +19,7 @@ from polytask.models.heads import Heads
 from polytask.models.inputs import Field, InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.models.sharing.sharing import Features, Sharing
-from polytask.shapes import Float, Inputs, Tensor
+from polytask.shapes import Bool, Float, Inputs, Tensor
 from polytask.tasks.members import mean_answer
 
 __all__ = ["ModelSpec", "MultiTaskModel", "View", "build_model"]
@@ -48,6 +48,7 @@ class ModelSpec:
         links: What each task's outputs stand for, so that the members of an ensemble are averaged rightly, see
             :func:`polytask.tasks.members.mean_answer`; ``identity`` for tasks that are not named.
         views: For tasks that read only part of the inputs: per task and source, the columns of each field.
+        element_tasks: Tasks that answer for each element of a row, such as a word.
     """
 
     inputs: Mapping[str, InputShape]
@@ -61,6 +62,7 @@ class ModelSpec:
     views: Mapping[str, Mapping[str, View]] = field(default_factory=dict)
     head_hidden_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     corruptions: Mapping[str, Corruption] = field(default_factory=dict)
+    element_tasks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; a module given as an option is left out and must be given again."""
@@ -79,6 +81,7 @@ class ModelSpec:
             },
             "head_hidden_of": {task: list(widths) for task, widths in self.head_hidden_of.items()},
             "corruptions": {task: asdict(corruption) for task, corruption in self.corruptions.items()},
+            "element_tasks": list(self.element_tasks),
         }
 
     @classmethod
@@ -95,6 +98,7 @@ class ModelSpec:
             "head_hidden": tuple(data["head_hidden"]),
             "head_hidden_of": {task: tuple(widths) for task, widths in data.get("head_hidden_of", {}).items()},
             "corruptions": {task: Corruption(**options) for task, options in data.get("corruptions", {}).items()},
+            "element_tasks": tuple(data.get("element_tasks", ())),
         }
         return cls(**{**data, **taken})
 
@@ -109,10 +113,12 @@ class MultiTaskModel(nn.Module):
         inputs: Shape of each source's inputs, to check each batch against; not checked if not given.
         corruptions: For tasks that read spoiled copies of the inputs in training: they run apart from the others then,
             and with them in prediction.
+        element_tasks: Tasks that answer for each element of a row; the others answer for the largest value of each
+            number over the elements, where the encoder represents elements.
 
     Shape:
         inputs ``[B, ...]`` -> per task ``[B, O]``; in training, with an encoder that is an ensemble of k members,
-        ``[B, k, O]``
+        ``[B, k, O]``; for tasks of elements ``[B, L, O]``, zeros where there is no element
 
     Raises:
         InputError: If a batch does not have the shape that the network was built for, or its source is not known.
@@ -126,6 +132,7 @@ class MultiTaskModel(nn.Module):
         inputs: Mapping[str, InputShape] | None = None,
         links: Mapping[str, str] | None = None,
         corruptions: Mapping[str, Corruption] | None = None,
+        element_tasks: Sequence[str] = (),
     ):
         super().__init__()
         self.sharing = sharing
@@ -136,6 +143,7 @@ class MultiTaskModel(nn.Module):
         self.corruptions = dict(corruptions or {})
         self.links = dict(links or {})
         self.n_members = sharing.n_members
+        self.element_tasks = frozenset(element_tasks)
         self._held: list[nn.Module] = []
         self._trainable: list[nn.Parameter] | None = None
 
@@ -190,8 +198,30 @@ class MultiTaskModel(nn.Module):
             self._check(inputs, source)
         needed = tuple(dict.fromkeys(other for task in asked for other in self.sharing.combined_from(task)))
         features, representations = self._run(inputs, needed, source)
+        if self.sharing.has_elements:
+            return features, self._elements(representations, self.sharing.present(inputs), asked)
         outputs = self.sharing.combine(self.heads(representations))
         return features, {task: self._answer(task, outputs[task]) for task in asked}
+
+    def _elements(
+        self, representations: Mapping[str, Float[Tensor, "BL D"]], there: Bool[Tensor, "B L"], asked: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Outputs from representations of elements; an encoder may have left padding out that all rows have."""
+        n_rows, n_elements = there.shape
+        read = {}
+        for task, elements in representations.items():
+            if task not in self.element_tasks:
+                by_row = elements.unflatten(0, (n_rows, -1))
+                seen = there[:, : by_row.shape[1], None]
+                # A row without any element is all zeros, not all infinities.
+                elements = by_row.masked_fill(~seen, -torch.inf).amax(1).masked_fill(~seen.any(1), 0.0)
+            read[task] = elements
+        outputs = self.sharing.combine(self.heads(read))
+        for task in self.element_tasks.intersection(asked):
+            by_row = outputs[task].unflatten(0, (n_rows, -1))
+            whole = nn.functional.pad(by_row, (0, 0, 0, n_elements - by_row.shape[1]))
+            outputs[task] = whole.masked_fill(~there[..., None], 0.0)
+        return {task: outputs[task] for task in asked}
 
     def _answer(self, task: str, outputs: Float[Tensor, "Bk O"]) -> Tensor:
         """The members of each row side by side in training, and their mean answer in evaluation."""
@@ -299,7 +329,26 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
     sharing: Sharing = sharings.create(spec.sharing, encoder, list(spec.n_outputs), **spec.sharing_options)
     hidden = {task: spec.head_hidden_of.get(task, spec.head_hidden) for task in spec.n_outputs}
     heads = sharing.make_heads(spec.n_outputs, hidden)
-    return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links, spec.corruptions)
+    _check_elements(spec, sharing)
+    return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links, spec.corruptions, spec.element_tasks)
+
+
+def _check_elements(spec: ModelSpec, sharing: Sharing) -> None:
+    """Raise if what answers for each element has no elements to read, or meets what answers for rows."""
+    if spec.element_tasks and not sharing.has_elements:
+        able = ", ".join(name for name in encoders.names() if encoders.load(name).has_elements)
+        raise RecipeError(
+            f"Task {spec.element_tasks[0]!r} answers for each element of a row, and the encoder {spec.encoder!r} "
+            f"represents rows. Encoders of elements: {able}."
+        )
+    if sharing.has_elements and spec.views:
+        raise RecipeError(f"With the encoder {spec.encoder!r} all tasks read all inputs; leave `inputs` of tasks out.")
+    for task in spec.n_outputs:
+        if len({other in spec.element_tasks for other in sharing.combined_from(task)}) > 1:
+            raise RecipeError(
+                f"Sharing {spec.sharing!r} makes the answer of {task!r} out of others, some of which are of rows and "
+                "some of their elements. Take another sharing, such as hard or mmoe."
+            )
 
 
 def adapter_name(source: str | None, view: View | None) -> str | None:

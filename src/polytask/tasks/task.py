@@ -50,11 +50,23 @@ class Prediction:
     probabilities: np.ndarray | None = None
     labels: tuple[Any, ...] = ()
 
+    def within(self, lengths: np.ndarray) -> Prediction:
+        """The answers for the elements that are there, for tasks of elements: a list for each row.
+
+        Args:
+            lengths: ``[N]``, how many elements each row has.
+        """
+        values = np.empty(len(self.values), dtype=object)
+        values[:] = [list(row[:n]) for row, n in zip(self.values, lengths, strict=True)]
+        return dataclasses.replace(self, values=values)
+
     def columns(self, task: str) -> dict[str, np.ndarray]:
         """The answer as flat columns for a table: the value, then a column for each probability."""
         flat: dict[str, np.ndarray] = {}
         if self.values.ndim == 1:
-            flat[task] = self.values
+            is_sequence = self.values.dtype == object and len(self.values) > 0 and isinstance(self.values[0], list)
+            texts = [" ".join(map(str, row)) for row in self.values] if is_sequence else None
+            flat[task] = self.values if texts is None else np.array(texts, dtype=object)
         else:
             flat.update({f"{task}[{label}]": self.values[:, k] for k, label in enumerate(self.labels)})
         if self.probabilities is not None:
@@ -91,6 +103,8 @@ class Task(ABC):
     has_probabilities: ClassVar[bool] = False
     of_inputs: ClassVar[bool] = False
     """Whether the targets are the inputs themselves, so that every row has them and no column names them."""
+    of_elements: ClassVar[bool] = False
+    """Whether a label is a sequence, one answer for each element of a row, such as a word: outputs ``[N, L, O]``."""
     link: ClassVar[str] = "identity"
     """What the outputs stand for, so that members of an ensemble can be averaged, see :mod:`polytask.tasks.members`."""
 

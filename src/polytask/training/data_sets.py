@@ -17,6 +17,7 @@ from polytask.data.batch import ArraySource
 from polytask.data.checks import check_targets
 from polytask.data.sources import array_source, encode_labels, labels_of, table_source
 from polytask.data.tables import Table, open_table
+from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, InputError, TargetError, UnknownNameError
 from polytask.models.inputs import Field, InputShape
@@ -105,6 +106,9 @@ class DataSet(ABC):
         """Where the data came from: rows, columns, a hash."""
 
     transform: TableTransform | None = None
+    """How its columns become tensors, if it is a table."""
+    text: TextTransform | None = None
+    """How its words become codes, if it is texts."""
     conditions: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     """Per task that is only defined on some rows, the values that other columns have there."""
 

@@ -69,7 +69,8 @@ def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source], piece:
         for start in range(0, len(source), piece):
             batch = source.batch(torch.arange(start, min(start + piece, len(source))))
             for task in present:
-                outputs = task.initial_bias().expand(len(batch), -1)
+                targets = batch.targets[task.name]
+                outputs = task.initial_bias().expand(*(targets.shape if task.of_elements else targets.shape[:1]), -1)
                 losses = task.loss(outputs, batch.targets[task.name], batch.observed[task.name])
                 total[task.name] = total.get(task.name, 0.0) + losses.double().sum().item()
                 count[task.name] = count.get(task.name, 0) + losses.numel()

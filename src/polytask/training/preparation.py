@@ -12,6 +12,7 @@ import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.splits import Split
+from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError, UnknownNameError
 from polytask.models.inputs import InputShape
@@ -40,6 +41,7 @@ class Prepared:
         data: Description of each source.
         notes: What the reader should know.
         groups: The levels of each column of groups; a group's code is its place among them.
+        texts: Fitted transforms of the sources that are texts.
     """
 
     tasks: list[Task]
@@ -53,6 +55,7 @@ class Prepared:
     data: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
     groups: dict[str, list[Any]] = field(default_factory=dict)
+    texts: dict[str, TextTransform] = field(default_factory=dict)
 
     def only(self, names: Sequence[str]) -> Prepared:
         """The same data for some of the tasks; rows and sources without their labels are left out."""
@@ -82,6 +85,7 @@ class Prepared:
             test=part(self.test),
             shapes={name: self.shapes[name] for name in train},
             transforms={name: t for name, t in self.transforms.items() if name in train},
+            texts={name: t for name, t in self.texts.items() if name in train},
             views={task: view for task, view in self.views.items() if task in names},
             splits=self.splits,
             data=self.data,
@@ -154,6 +158,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         test=parts["test"],
         shapes={d.name: d.shape() for d in data},
         transforms={d.name: d.transform for d in data if d.transform is not None},
+        texts={d.name: d.text for d in data if d.text is not None},
         views=views,
         splits=splits,
         data={d.name: d.describe() for d in data},

@@ -188,7 +188,7 @@ def fit(
             metrics |= evaluate(network.model, [t for t in prepared.tasks if t.name == task], held_out)
     counts = model.sharing.count_parameters()
     last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
-    bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers)
+    bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers, prepared.texts)
     fallbacks = sum(line["fallbacks"] for line in history)
     notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
     trained = {task for result in stages.done for task in result.stage.tasks}
@@ -327,6 +327,7 @@ def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) 
         },
         links={task.name: task.link for task in prepared.tasks},
         views=prepared.views,
+        element_tasks=tuple(task.name for task in prepared.tasks if task.of_elements),
     )
     model = build_model(spec, module)
     model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import nn
 
+from polytask.errors import InputError
 from polytask.models.inputs import InputShape
 from polytask.models.stages import run_stages
-from polytask.shapes import Float, Inputs, Tensor
+from polytask.shapes import Bool, Float, Inputs, Tensor
 
 __all__ = ["Encoder"]
 
@@ -27,10 +29,21 @@ class Encoder(nn.Module, ABC):
     """Width D of the last stage's output."""
     n_members: int = 1
     """Number of members k of an ensemble; the rows that come out are then ``B * k``, each row's members together."""
+    has_elements: ClassVar[bool] = False
+    """Whether it represents the L elements of a row, such as words: the rows that come out are then ``B * L``."""
 
     def __init__(self, inputs: Mapping[str, InputShape]):
         super().__init__()
         self.inputs = dict(inputs)
+
+    @staticmethod
+    def present(inputs: Inputs) -> Bool[Tensor, "B L"]:
+        """Which elements of each row are there; those after the last one are padding.
+
+        Raises:
+            InputError: If the encoder knows no elements.
+        """
+        raise InputError("This encoder represents rows, and knows no elements of a row.")
 
     def forward(self, inputs: Inputs, source: str | None = None) -> Float[Tensor, "B ..."]:
         """All stages one after another."""

@@ -54,6 +54,8 @@ class Sharing(nn.Module, ABC):
         self.tasks = tuple(tasks)
         self.width = encoder.width
         self.n_members = encoder.n_members
+        self.has_elements = encoder.has_elements
+        self.present = type(encoder).present
         self._gate_use: dict[str, Tensor] = {}
 
     @abstractmethod

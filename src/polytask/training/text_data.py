@@ -1,0 +1,153 @@
+"""Texts as a data set of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from polytask.data.batch import ArraySource
+from polytask.data.text import TextTransform, Vocabulary, words_of
+from polytask.errors import DataError, TargetError, UnknownNameError
+from polytask.models.inputs import Field, InputShape
+from polytask.models.model import View
+from polytask.shapes import Tensor
+from polytask.tasks.task import Task
+from polytask.training.data_sets import DataSet
+
+__all__ = ["TextData"]
+
+
+class TextData(DataSet):
+    """Texts, and labels of whole texts and of their words.
+
+    Args:
+        name: The source's name.
+        texts: A text for each row, or its list of words.
+        labels: Labels by task name, ``[N]``; of tasks of elements a sequence of tags a row, as many as words.
+        vocabulary: The codes of words; one object for all sources that one network reads.
+        columns: Values by name to split by: groups, times.
+        longest: So many words of a text are read.
+
+    Raises:
+        DataError: If labels or columns have another number of rows.
+        InputError: If a text has no word.
+
+    Example:
+        >>> data = TextData("notes", ["a good day", "bad"], {"mood": ["+", "-"], "pos": ["DET ADJ NOUN", "ADJ"]})
+        >>> len(data), data.label_names
+        (2, ('mood', 'pos'))
+    """
+
+    def __init__(
+        self,
+        name: str,
+        texts: Sequence[Any],
+        labels: Mapping[str, Any],
+        vocabulary: Vocabulary | None = None,
+        columns: Mapping[str, Any] | None = None,
+        longest: int = 200,
+    ):
+        self.name, self.longest = name, longest
+        self.texts = words_of(texts, f"Texts of {name!r}")
+        self._labels = {task: _one_a_row(values) for task, values in labels.items()}
+        self.columns = {key: np.asarray(values) for key, values in (columns or {}).items()}
+        for key, values in {**self._labels, **self.columns}.items():
+            if len(values) != len(self.texts):
+                raise DataError(f"{key!r} has {len(values)} values for the {len(self.texts)} rows of {name!r}.")
+        self.text: TextTransform = TextTransform(vocabulary)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def has(self, task: Task) -> bool:
+        """Whether labels of the task were given."""
+        return task.source in (None, self.name) and task.name in self._labels
+
+    @property
+    def label_names(self) -> Sequence[str]:
+        """Names of the tasks whose labels were given."""
+        return tuple(self._labels)
+
+    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
+        """The given labels."""
+        labels = self._labels[task.name]
+        return labels if rows is None else labels[rows]
+
+    def column(self, name: str) -> np.ndarray:
+        """Values to split by."""
+        if name not in self.columns:
+            raise DataError(str(UnknownNameError("column to split by", name, self.columns)))
+        return self.columns[name]
+
+    def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
+        """Learn words, pieces, and how long a row is."""
+        self.text.fit(self.name, [self.texts[row] for row in rows], self.longest)
+        cut = sum(len(self.texts[row]) > self.text.length for row in rows)
+        if cut:
+            notes.append(f"{cut} training texts of {self.name!r} are read up to word {self.text.length} only.")
+
+    def inputs_of(self, rows: np.ndarray) -> ArraySource:
+        """The words as codes."""
+        return ArraySource(self.name, self.text.encode([self.texts[row] for row in rows]))
+
+    def source(self, tasks: Sequence[Task], rows: np.ndarray, unknown: list[str] | None = None) -> ArraySource:
+        """The given rows, tags beside their words.
+
+        Raises:
+            TargetError: If a row has another number of tags than of words.
+        """
+        made = super().source(tasks, rows, unknown)
+        targets, observed = dict(made.targets), dict(made.observed)
+        for task in tasks:
+            if task.of_elements and task.name in targets:
+                self._check_lengths(task, rows)
+                targets[task.name] = _as_wide(targets[task.name], self.text.length)
+                observed[task.name] = _as_wide(observed[task.name], self.text.length)
+        return replace(made, targets=targets, observed=observed)
+
+    def shape(self) -> InputShape:
+        """Fields ``words`` and ``pieces``."""
+        words = self.text.vocabulary
+        n_pieces = words.options["pieces_a_word"]
+        return InputShape(
+            {
+                "words": Field((self.text.length,), (words.n_words,)),
+                "pieces": Field((self.text.length, n_pieces), (words.n_pieces,)),
+            }
+        )
+
+    def view(self, task: Task) -> View | None:
+        """All words are read."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Size."""
+        return {"path": None, "rows": len(self), "columns": ["words"], "inputs": None, "sha256": None}
+
+    def _check_lengths(self, task: Task, rows: np.ndarray) -> None:
+        for row in rows:
+            value = self._labels[task.name][row]
+            n_tags = len(value.split()) if isinstance(value, str) else len(value) if isinstance(value, list) else 0
+            if n_tags and n_tags != len(self.texts[row]):
+                raise TargetError(
+                    f"{task.who} has {n_tags} tags in row {row} of {self.name!r}, whose text has "
+                    f"{len(self.texts[row])} words: {' '.join(self.texts[row][:8])!r}... Give the text as its list of "
+                    "words where tags were made for them."
+                )
+
+
+def _one_a_row(values: Any) -> np.ndarray:
+    """One object a row, also where rows are sequences of one length."""
+    listed = list(values)
+    array = np.empty(len(listed), dtype=object)
+    array[:] = [list(v) if isinstance(v, tuple | np.ndarray) else v for v in listed]
+    return array
+
+
+def _as_wide(tensor: Tensor, length: int) -> Tensor:
+    """Cut off, or padded with zeros, to so many elements."""
+    return torch.nn.functional.pad(tensor[:, :length], (0, max(length - tensor.shape[1], 0)))
