@@ -1,8 +1,8 @@
 """Language: tags of words and classes of sentences from one encoder, two corpora, joint beside single models.
 
-Without options the sentences are made up, from a small grammar. Real ones: parts of speech and genre from a CoNLL-U file of
-Universal Dependencies, named entities from the same sentences in IOB2 (Universal NER), sentiment from the sentences of
-Pang and Lee; training on one file, test on another:
+Without options the sentences are made up, from a small grammar. Real ones: parts of speech and genre from a CoNLL-U
+file of Universal Dependencies, named entities from the same sentences in IOB2 (Universal NER), sentiment from the
+sentences of Pang and Lee; training on one file, test on another:
 
     python examples/language.py --treebank en_ewt-ud-dev.conllu en_ewt-ud-test.conllu \\
         --entities en_ewt-ud-dev.iob2 en_ewt-ud-test.iob2 --polarity sentence_polarity.zip
@@ -16,13 +16,13 @@ import numpy as np
 
 from polytask import Recipe
 from polytask.cli.terminal import print_record, say
-from polytask.data import Vocabulary, made_up_sentences, read_conll
+from polytask.data import Vocabulary, made_up_reviews, made_up_sentences, read_conll
 from polytask.training.progress import Bar
 from polytask.training.text_data import TextData
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--treebank", type=Path, nargs=2, metavar=("TRAIN", "TEST"), help="CoNLL-U files")
-parser.add_argument("--entities", type=Path, nargs=2, metavar=("TRAIN", "TEST"), help="IOB2 files of the same sentences")
+parser.add_argument("--entities", type=Path, nargs=2, metavar=("TRAIN", "TEST"), help="IOB2 files of them")
 parser.add_argument("--polarity", type=Path, help="zip archive with rt-polarity.pos and rt-polarity.neg")
 parser.add_argument("--rows", type=int, default=600, help="made-up sentences")
 parser.add_argument("--encoder", default="bigru", help="bigru, text_cnn or transformer")
@@ -76,7 +76,7 @@ else:
     labels.pop("ner")
 sources = [TextData("sentences", [row["words"] for row in rows], labels, vocabulary, {"part": which})]
 if arguments.polarity or not arguments.treebank:
-    reviews = polarity(arguments.polarity) if arguments.polarity else made_up_sentences.reviews(arguments.rows)
+    reviews = polarity(arguments.polarity) if arguments.polarity else made_up_reviews(arguments.rows)
     order = np.random.default_rng(0).permutation(len(reviews))
     texts, feelings = [reviews[i][0] for i in order], [reviews[i][1] for i in order]
     part = np.resize(["train"] * 7 + ["validation", "test", "test"], len(reviews))
@@ -93,3 +93,7 @@ recipe = Recipe(
 )
 run = recipe.run(sources, compare=True, progress=Bar())
 print_record(run.record)
+if "ner" in tasks:
+    found = run.record.tasks["ner"]
+    single = (found.single or {}).get("span_f1")
+    say(f"F1 of whole names: joint {found.metrics['span_f1']}, single {single}.")

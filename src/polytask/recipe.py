@@ -77,20 +77,21 @@ class SplitSpec(_Strict):
 
     Args:
         method: ``random``; ``stratified`` over all tasks at once; ``grouped``: all rows of a group on one side;
-            ``time``: the newest rows are the test rows.
-        column: Column of the groups or times.
+            ``time``: the newest rows are the test rows; ``given``: the column says ``train``, ``validation`` or
+            ``test``.
+        column: Column of the groups, the times, or the parts.
         validation: Share of the rows for early stopping.
         test: Share of the rows for the final metrics, which training never sees.
     """
 
-    method: Literal["random", "stratified", "grouped", "time"] = "random"
+    method: Literal["random", "stratified", "grouped", "time", "given"] = "random"
     column: str | None = None
     validation: float = Field(0.15, ge=0, lt=1)
     test: float = Field(0.2, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> SplitSpec:
-        if self.method in ("grouped", "time") and not self.column:
+        if self.method in ("grouped", "time", "given") and not self.column:
             raise ValueError(f"a {self.method} split needs a column")
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together leave no row for training")

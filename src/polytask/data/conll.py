@@ -1,4 +1,4 @@
-"""Sentences with a line for each word and columns of tags: the files of the CoNLL tasks and of Universal Dependencies."""
+"""Sentences with a line a word and columns of tags: the files of the CoNLL tasks and of Universal Dependencies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sentence:
 
 
 def read_conll(path: str | os.PathLike[str], columns: Mapping[str, int], word: int = 1) -> list[Sentence]:
-    """Read a file of sentences, a line for each word, an empty line after each sentence.
+    r"""Read a file of sentences, a line for each word, an empty line after each sentence.
 
     Lines of words written together (``1-2``) and of empty nodes (``1.1``) in CoNLL-U are passed over.
 
@@ -43,9 +43,9 @@ def read_conll(path: str | os.PathLike[str], columns: Mapping[str, int], word: i
 
     Example:
         >>> import tempfile
-        >>> lines = ["# sent_id = a-1", "1\\tNew\\tPROPN", "2\\tYork\\tPROPN", "", "1\\tYes\\tINTJ", ""]
+        >>> lines = ["# sent_id = a-1", "1\tNew\tPROPN", "2\tYork\tPROPN", "", "1\tYes\tINTJ", ""]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = (Path(folder) / "x.conllu").write_text("\\n".join(lines))
+        ...     _ = (Path(folder) / "x.conllu").write_text("\n".join(lines))
         ...     found = read_conll(Path(folder) / "x.conllu", {"pos": 2})
         >>> found[0].words, found[0].tags["pos"], found[0].comments["sent_id"], len(found)
         (['New', 'York'], ['PROPN', 'PROPN'], 'a-1', 2)

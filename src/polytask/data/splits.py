@@ -12,7 +12,7 @@ import pandas as pd
 from polytask.data.stratify import deal_groups, deal_rows, label_matrix
 from polytask.errors import DataError
 
-__all__ = ["Split", "holdout", "k_folds"]
+__all__ = ["Split", "given_split", "holdout", "k_folds"]
 
 
 @dataclass(frozen=True)
@@ -235,3 +235,47 @@ def _check_parts(part: np.ndarray, n_parts: int, criteria: _Criteria) -> None:
         f"{count} {what} cannot be split into {n_parts} parts of the wanted sizes: one part would be empty "
         f"(sizes {', '.join(str(size) for size in sizes)}). Ask for fewer or larger parts."
     )
+
+
+_PARTS = ("train", "validation", "test")
+
+
+def given_split(column: np.ndarray, name: str, validation: float, seed: int = 0, groups: Any = None) -> Split:
+    """The split that a column says; a share of the training rows validates if it names no validation rows.
+
+    Args:
+        column: ``train``, ``validation`` or ``test`` for each row.
+        name: The column's name, for messages.
+        validation: That share.
+        seed: Of which rows these are.
+        groups: Group of each row; none may be on both sides.
+
+    Raises:
+        DataError: If a row has another value, there is no training or test row, or a group is on both sides.
+
+    Example:
+        >>> given_split(np.array(["train", "test", "train", "validation"]), "part", 0.2).train
+        array([0, 2])
+    """
+    parts = np.array([str(value).strip().lower() for value in column])
+    known = np.isin(parts, _PARTS)
+    if not known.all():
+        row = int(np.flatnonzero(~known)[0])
+        raise DataError(
+            f"Column {name!r} must say train, validation or test of every row; row {row} has {column[row]!r}."
+        )
+    train, held_out, test = (np.flatnonzero(parts == part) for part in _PARTS)
+    if not len(train) or not len(test):
+        raise DataError(f"Column {name!r} names no {'train' if not len(train) else 'test'} row; some are needed.")
+    if groups is not None:
+        keys = np.asarray(groups).astype(str)
+        if len(both := np.intersect1d(keys[np.concatenate([train, held_out])], keys[test])):
+            raise DataError(
+                f"Column {name!r} has {len(both)} groups on both sides, such as {both[0]!r}. Move their rows, or "
+                "divide them by --holdout with --group."
+            )
+    if not len(held_out):
+        own = None if groups is None else np.asarray(groups)[train]
+        inner = holdout(len(train), validation=validation, seed=seed, groups=own)
+        train, held_out = train[inner.train], train[inner.validation]
+    return Split(train, held_out, test)

@@ -63,8 +63,8 @@ class Vocabulary:
     Args:
         n_words: Most words with a code of their own.
         fewest: How often a word must come to have one.
-        n_pieces: Most pieces.
-        pieces_a_word: So many pieces of a word are read: the first and, of long words, the last ones.
+        n_pieces: Most pieces, but for single letters, which are always there.
+        pieces_a_word: So many pieces of a word are read; of longer ones the first and the last.
 
     Raises:
         MissingExtraError: If ``tokenizers`` is not installed, when something is learned.

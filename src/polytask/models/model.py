@@ -322,6 +322,15 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
         UnknownNameError: If the encoder or the sharing is not known.
         RecipeError: If an option is not one of theirs.
     """
+    has_elements = encoders.load(spec.encoder).has_elements
+    if spec.views and has_elements:
+        raise RecipeError(f"With the encoder {spec.encoder!r} all tasks read all inputs; leave `inputs` of tasks out.")
+    if spec.element_tasks and not has_elements:
+        able = ", ".join(name for name in encoders.names() if encoders.load(name).has_elements)
+        raise RecipeError(
+            f"Task {spec.element_tasks[0]!r} answers for each element of a row, and the encoder {spec.encoder!r} "
+            f"represents rows. Encoders of elements: {able}."
+        )
     options = dict(spec.encoder_options)
     if module is not None:
         options["module"] = module
@@ -334,15 +343,7 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
 
 
 def _check_elements(spec: ModelSpec, sharing: Sharing) -> None:
-    """Raise if what answers for each element has no elements to read, or meets what answers for rows."""
-    if spec.element_tasks and not sharing.has_elements:
-        able = ", ".join(name for name in encoders.names() if encoders.load(name).has_elements)
-        raise RecipeError(
-            f"Task {spec.element_tasks[0]!r} answers for each element of a row, and the encoder {spec.encoder!r} "
-            f"represents rows. Encoders of elements: {able}."
-        )
-    if sharing.has_elements and spec.views:
-        raise RecipeError(f"With the encoder {spec.encoder!r} all tasks read all inputs; leave `inputs` of tasks out.")
+    """Raise if what answers for each element and what answers for rows make an answer together."""
     for task in spec.n_outputs:
         if len({other in spec.element_tasks for other in sharing.combined_from(task)}) > 1:
             raise RecipeError(

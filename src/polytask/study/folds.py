@@ -10,7 +10,7 @@ import numpy as np
 
 from polytask.data.batch import ArraySource
 from polytask.data.sources import table_source
-from polytask.data.splits import Split, holdout, k_folds
+from polytask.data.splits import Split, given_split, holdout, k_folds
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError
 from polytask.records import StudyFold
@@ -97,7 +97,7 @@ class Protocol:
             "times": data.column(self.time) if self.time else None,
         }
         if self.split:
-            fixed = _as_given(data.column(self.split), self.split, self.validation, self.seed, criteria["groups"])
+            fixed = given_split(data.column(self.split), self.split, self.validation, self.seed, criteria["groups"])
             return [(repeat, 0, fixed) for repeat in range(self.repeats)]
         if self.holdout is not None:
             inner = self.validation * (1 - self.holdout)
@@ -113,33 +113,6 @@ class Protocol:
 
 
 _SEEDS = 3
-_PARTS = ("train", "validation", "test")
-
-
-def _as_given(column: np.ndarray, name: str, validation: float, seed: int, groups: Any) -> Split:
-    """The split that a column says; a share of the training rows validates if it names no validation rows."""
-    parts = np.array([str(value).strip().lower() for value in column])
-    known = np.isin(parts, _PARTS)
-    if not known.all():
-        row = int(np.flatnonzero(~known)[0])
-        raise DataError(
-            f"Column {name!r} must say train, validation or test of every row; row {row} has {column[row]!r}."
-        )
-    train, held_out, test = (np.flatnonzero(parts == part) for part in _PARTS)
-    if not len(train) or not len(test):
-        raise DataError(f"Column {name!r} names no {'train' if not len(train) else 'test'} row; a study needs some.")
-    if groups is not None:
-        keys = np.asarray(groups).astype(str)
-        if len(both := np.intersect1d(keys[np.concatenate([train, held_out])], keys[test])):
-            raise DataError(
-                f"Column {name!r} has {len(both)} groups on both sides, such as {both[0]!r}. Move their rows, or "
-                "divide them by --holdout with --group."
-            )
-    if not len(held_out):
-        own = None if groups is None else np.asarray(groups)[train]
-        inner = holdout(len(train), validation=validation, seed=seed, groups=own)
-        train, held_out = train[inner.train], train[inner.validation]
-    return Split(train, held_out, test)
 
 
 @dataclass

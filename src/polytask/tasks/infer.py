@@ -13,6 +13,8 @@ from polytask.tasks.task import Task, task_from_options
 
 __all__ = ["explain_kind", "infer_kind", "make_tasks"]
 
+_PROBED = 1000
+"""So many labels are looked at to see whether they are sequences."""
 _FEW = 10
 """Most different whole numbers that are taken for class codes."""
 
@@ -22,12 +24,13 @@ def infer_kind(labels: Any, name: str) -> str:
 
     The rules, in order, on the labels that are not missing:
 
-    1. an ordered categorical column: ``ordinal``;
-    2. two different values of any type: ``binary``;
-    3. text or an unordered categorical column: ``multiclass``;
-    4. whole numbers (also as floats, as a column with missing labels has them) with 3 to 10 different values:
+    1. lists of labels: ``tagging``;
+    2. an ordered categorical column: ``ordinal``;
+    3. two different values of any type: ``binary``;
+    4. text or an unordered categorical column: ``multiclass``;
+    5. whole numbers (also as floats, as a column with missing labels has them) with 3 to 10 different values:
        ``multiclass``;
-    5. any other numbers: ``regression``.
+    6. any other numbers: ``regression``.
 
     ``count``, ``quantile``, ``survival`` and ``multilabel`` are never guessed: what makes them right is what the
     numbers are for.
@@ -62,6 +65,8 @@ def explain_kind(labels: Any, name: str) -> tuple[str, str]:
     """
     levels = _ordered_levels(labels)
     who = f"Target {name!r}"
+    if any(isinstance(label, list | tuple) for label in np.asarray(labels, dtype=object).ravel()[:_PROBED]):
+        return "tagging", "sequences of labels"
     codes, values = distinct(who, column(who, labels))
     n_observed = int((codes >= 0).sum())
     if len(values) < 2:

@@ -19,7 +19,7 @@ from polytask.balancing import registry as balancers
 from polytask.balancing.multipliers import registry as multipliers
 from polytask.bundle import Bundle, load
 from polytask.data.samplers import registry as samplers
-from polytask.data.splits import Split, holdout
+from polytask.data.splits import Split, given_split, holdout
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.models.encoders import registry as encoders
 from polytask.models.sharing import registry as sharings
@@ -251,6 +251,8 @@ def splitter_of(spec: SplitSpec, seed: int) -> Any:
 
     def split(data: DataSet, tasks: Any) -> Split:
         by = data.column(spec.column) if spec.column else None
+        if spec.method == "given" and by is not None:
+            return given_split(by, str(spec.column), spec.validation, seed)
         return holdout(
             len(data),
             validation=spec.validation,
@@ -315,6 +317,8 @@ def _encoder_for(prepared: Prepared) -> str:
     shapes = list(prepared.shapes.values())
     if all({"numeric", "molecule", "categorical"} & set(shape.fields) for shape in shapes):
         return "tabm"
+    if all("words" in shape.fields for shape in shapes):
+        return "bigru"
     if all(len(shape.fields) == 1 and len(next(iter(shape.fields.values())).shape) in (2, 3) for shape in shapes):
         return "cnn"
     return "mlp"

@@ -1,0 +1,100 @@
+"""Texts from sentences to a bundle: tags of words and classes of sentences, two sources, missing labels, new texts."""
+
+import numpy as np
+import pytest
+
+from polytask import Recipe, Study, load
+from polytask.data import Vocabulary, made_up_reviews, made_up_sentences
+from polytask.errors import DataError, InputError, RecipeError, TargetError
+from polytask.training.text_data import TextData
+
+SMALL = {"name": "bigru", "width": 32, "embedding_width": 24}
+
+
+def sources(n=240):
+    rows = made_up_sentences(n)
+    words = [row["words"] for row in rows]
+    labels = {name: [row[name] for row in rows] for name in ("pos", "ner", "genre")}
+    for i in range(0, n, 3):
+        labels["ner"][i] = None
+    labels["pos"][1] = [None, *labels["pos"][1][1:]]
+    reviews = made_up_reviews(n)
+    vocabulary = Vocabulary()
+    return [
+        TextData("sentences", words, labels, vocabulary),
+        TextData("reviews", [text for text, _ in reviews], {"mood": [mood for _, mood in reviews]}, vocabulary),
+    ]
+
+
+RECIPE = Recipe(
+    tasks={"pos": "tagging", "ner": "tagging", "genre": "multiclass", "mood": "binary"},
+    encoder=SMALL,
+    training={"epochs": 16, "batch_size": 16, "learning_rate": 5e-3},
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("language") / "run"
+    return RECIPE.run(sources(), out=out), out
+
+
+def test_all_tasks_are_learned_jointly(done):
+    run, _ = done
+    metrics = {name: result.metrics for name, result in run.record.tasks.items()}
+    assert metrics["pos"]["accuracy"] > 0.8
+    assert metrics["ner"]["span_f1"] > 0.5
+    assert np.isnan(metrics["pos"]["span_f1"] or np.nan)
+    assert metrics["genre"]["accuracy"] > 0.8
+
+
+def test_a_bundle_tags_new_texts_as_long_as_they_are(done):
+    run, out = done
+    bundle = load(out)
+    texts = ["She walked near Kibaville .", ["it", "was", "fine"]]
+    answers = bundle.predict(texts, source="sentences")
+    assert [len(tags) for tags in answers["pos"].values] == [5, 3]
+    assert [len(tags) for tags in answers["ner"].values] == [5, 3]
+    frame = bundle.predict_frame(texts, source="sentences")
+    assert frame["pos"][1].count(" ") == 2
+    assert set(bundle.predict(texts, ["mood"], source="reviews")["mood"].values) <= {"pos", "neg"}
+    mine, theirs = run.bundle.predict_frame(texts, source="sentences"), frame
+    assert mine.equals(theirs)
+    with pytest.raises(InputError, match="no word in row 0"):
+        bundle.predict([""], source="sentences")
+
+
+def test_a_balancer_that_sees_gradients_and_a_mixture_of_experts_read_elements():
+    recipe = Recipe(
+        tasks={"pos": "tagging", "genre": "multiclass"},
+        encoder=SMALL,
+        sharing="mmoe",
+        balancer="nash_mtl",
+        training={"epochs": 2, "batch_size": 32},
+    )
+    run = recipe.run(sources(120)[:1])
+    assert run.record.tasks["pos"].metrics["relative_error"] < 1.0
+
+
+def test_labels_that_do_not_fit_the_words_are_named():
+    with pytest.raises(TargetError, match="2 tags in row 1 of 'notes', whose text has 3 words"):
+        Recipe(tasks={"pos": "tagging"}, encoder=SMALL, split={"validation": 0.0, "test": 0.0}).run(
+            TextData("notes", ["a b", "a b c"], {"pos": ["X Y", "X Y"]})
+        )
+    with pytest.raises(DataError, match="3 values for the 2 rows"):
+        TextData("notes", ["a", "b"], {"pos": ["X", "Y", "X"]})
+    with pytest.raises(RecipeError, match="Encoders of elements: bigru, text_cnn, transformer"):
+        Recipe(tasks={"pos": "tagging"}, encoder="mlp").run({"x": np.zeros((8, 3), np.float32)} and sources(60)[:1])
+
+
+def test_texts_cut_off_are_noted_and_still_tagged():
+    rows = made_up_sentences(80)
+    data = TextData("notes", [r["words"] for r in rows], {"pos": [r["pos"] for r in rows]}, longest=4)
+    run = Recipe(tasks={"pos": "tagging"}, encoder=SMALL, training={"epochs": 1}).run(data)
+    assert any("read up to word 4" in note for note in run.record.notes)
+    assert [len(tags) for tags in run.bundle.predict([["a"] * 9])["pos"].values] == [4]
+
+
+def test_a_study_says_that_it_reads_no_texts():
+    with pytest.raises(RecipeError, match="texts"):
+        Study(sources(60)[0], ["pos", "genre"]).run()
