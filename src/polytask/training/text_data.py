@@ -11,17 +11,17 @@ import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.text import TextTransform, Vocabulary, words_of
-from polytask.errors import DataError, TargetError, UnknownNameError
+from polytask.errors import TargetError
 from polytask.models.inputs import Field, InputShape
 from polytask.models.model import View
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
-from polytask.training.data_sets import DataSet
+from polytask.training.data_sets import ArrayData
 
 __all__ = ["TextData"]
 
 
-class TextData(DataSet):
+class TextData(ArrayData):
     """Texts, and labels of whole texts and of their words.
 
     Args:
@@ -51,37 +51,10 @@ class TextData(DataSet):
         columns: Mapping[str, Any] | None = None,
         longest: int = 200,
     ):
-        self.name, self.longest = name, longest
+        self.longest = longest
         self.texts = words_of(texts, f"Texts of {name!r}")
-        self._labels = {task: _one_a_row(values) for task, values in labels.items()}
-        self.columns = {key: np.asarray(values) for key, values in (columns or {}).items()}
-        for key, values in {**self._labels, **self.columns}.items():
-            if len(values) != len(self.texts):
-                raise DataError(f"{key!r} has {len(values)} values for the {len(self.texts)} rows of {name!r}.")
+        super().__init__(name, self.texts, {task: _one_a_row(values) for task, values in labels.items()}, columns)
         self.text: TextTransform = TextTransform(vocabulary)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def has(self, task: Task) -> bool:
-        """Whether labels of the task were given."""
-        return task.source in (None, self.name) and task.name in self._labels
-
-    @property
-    def label_names(self) -> Sequence[str]:
-        """Names of the tasks whose labels were given."""
-        return tuple(self._labels)
-
-    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
-        """The given labels."""
-        labels = self._labels[task.name]
-        return labels if rows is None else labels[rows]
-
-    def column(self, name: str) -> np.ndarray:
-        """Values to split by."""
-        if name not in self.columns:
-            raise DataError(str(UnknownNameError("column to split by", name, self.columns)))
-        return self.columns[name]
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Learn words, pieces, and how long a row is."""
@@ -123,10 +96,6 @@ class TextData(DataSet):
     def view(self, task: Task) -> View | None:
         """All words are read."""
         return None
-
-    def describe(self) -> dict[str, Any]:
-        """Size."""
-        return {"path": None, "rows": len(self), "columns": ["words"], "inputs": None, "sha256": None}
 
     def _check_lengths(self, task: Task, rows: np.ndarray) -> None:
         for row in rows:
