@@ -203,5 +203,5 @@ def test_tabular_embeds_numbers_each_way(embedding):
     assert encoder(ONE_SOURCE["tabular"]["main"]).shape == (5, 8)
     with pytest.raises(RecipeError, match="numeric_embedding"):
         build("tabular", ONE_SOURCE["tabular"], numeric_embedding="cubic")
-    with pytest.raises(InputError, match="'numeric' and 'categorical'"):
+    with pytest.raises(InputError, match="'numeric', 'molecule' and 'categorical'"):
         registry.create("tabular", {"main": InputShape({"age": Field((2,)), "sex": Field((1,), (2,))})})
