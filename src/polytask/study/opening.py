@@ -91,7 +91,8 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
     data_sets = open_data(recipe, given)
     if any(one.text is not None for one in data_sets):
         raise RecipeError(
-            "A study does not read texts yet. Recipe(...).run(compare=True) trains one model a task beside the joint one."
+            "A study does not read texts yet. Recipe(...).run(compare=True) trains one model a task beside the joint "
+            "one."
         )
     tasks, notes = make_tasks(recipe, data_sets)
     data = data_sets[0] if len(data_sets) == 1 else SeveralData(data_sets, tasks)
