@@ -18,6 +18,7 @@ ROLES = {
     "sharing": "polytask.models.sharing",
     "balancers": "polytask.balancing",
     "multipliers": "polytask.balancing.multipliers",
+    "augmentations": "polytask.data.augmentations",
     "samplers": "polytask.data.samplers",
     "schedules": "polytask.training.schedules",
     "remedies": "polytask.training.remedies",

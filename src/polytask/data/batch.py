@@ -26,6 +26,8 @@ class Batch:
         row_weights: Factor on every loss of a row, or ``None`` for ones.
         task_weights: Per task that has its own, further factors on its losses.
         groups: Per column of groups, the code of each row's group; -1 where it has none.
+        mix: If each row's inputs are a mixture of two rows, the part of the row itself; the rest is its partner's.
+        partner: Then the position of each row's partner in the batch.
     """
 
     inputs: Inputs
@@ -35,6 +37,8 @@ class Batch:
     row_weights: Float[Tensor, " B"] | None = None
     task_weights: Mapping[str, Float[Tensor, " B"]] = field(default_factory=dict)
     groups: Mapping[str, Int[Tensor, " B"]] = field(default_factory=dict)
+    mix: Float[Tensor, " B"] | None = None
+    partner: Int[Tensor, " B"] | None = None
 
     def __len__(self) -> int:
         first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
@@ -56,6 +60,8 @@ class Batch:
             row_weights=None if self.row_weights is None else move(self.row_weights),
             task_weights={k: move(v) for k, v in self.task_weights.items()},
             groups={k: move(v) for k, v in self.groups.items()},
+            mix=None if self.mix is None else move(self.mix),
+            partner=None if self.partner is None else move(self.partner),
         )
 
 

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _CHECKS = {
+    "check_augmentation": "augmentations",
     "check_balancer": "balancers",
     "check_measure": "measures",
     "check_multipliers": "multipliers",

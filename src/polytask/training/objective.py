@@ -57,6 +57,10 @@ class Objective:
             row_weights, own_weights = batch.row_weights, batch.task_weights.get(name)
             if own_weights is not None:
                 row_weights = own_weights if row_weights is None else row_weights * own_weights
+            if batch.mix is not None and batch.partner is not None:
+                # Mixtures of two rows: each has the losses of both labels, which share its weight. Twice, because both
+                # together count as one row in the mean.
+                outs, targets, observed, row_weights = _with_partners(batch, outs, targets, observed, row_weights)
             if self.n_members > 1:  # each member's loss is its own: members are further rows with the same labels
                 outs = outs.flatten(0, 1)
                 targets, observed = (t.repeat_interleave(self.n_members, 0) for t in (targets, observed))
@@ -72,6 +76,19 @@ class Objective:
             loss = labels.mean() if complete else labels.sum() / max(coverage * observed.numel(), 1.0)
             losses[name] = loss if task.weight == 1.0 else loss * task.weight
         return losses
+
+
+def _with_partners(
+    batch: Batch, outs: Tensor, targets: Tensor, observed: Tensor, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Each row twice: with its own label, and with its partner's."""
+    assert batch.mix is not None
+    assert batch.partner is not None
+    own, other = 2.0 * batch.mix, 2.0 * (1.0 - batch.mix)
+    if weights is not None:
+        own, other = own * weights, other * weights[batch.partner]
+    targets, observed = (torch.cat([t, t[batch.partner]]) for t in (targets, observed))
+    return torch.cat([outs, outs]), targets, observed, torch.cat([own, other])
 
 
 def _share_observed(source: Source, task: str) -> float:
