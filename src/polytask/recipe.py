@@ -55,6 +55,11 @@ class SourceSpec(_Strict):
         row_weights: Column of factors on the losses of each row.
         allow: Inputs that may be copies of a target; others that are copies are an error.
         scaling: Of numbers: ``standard``, ``robust`` or ``quantile``.
+        augment: How training batches are varied, one after another: ``mixup``, ``{name: noise, std: 0.2}``; see
+            ``polytask list augmentations``.
+        own_norms: Whether its rows have normalisation layers of their own in the network.
+        importance: Weights of training rows: a column, or ``{to: SOURCE}`` for weights by which they stand for the rows
+            of another source.
         kinds: Kinds of input columns where the inferred one is not wanted.
     """
 
@@ -65,6 +70,14 @@ class SourceSpec(_Strict):
     allow: list[str] = []
     scaling: str = "quantile"
     kinds: dict[str, str] = {}
+    augment: list[Choice] = []
+    own_norms: bool = False
+    importance: str | dict[str, Any] | None = None
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _augment(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Mapping) else value
 
     @model_validator(mode="before")
     @classmethod

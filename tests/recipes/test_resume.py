@@ -162,6 +162,19 @@ def test_resumed_equals_uninterrupted_with_tasks_that_go_their_own_way(tmp_path,
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.parametrize("balancer", ["equal", "pcgrad"])
+def test_resumed_equals_uninterrupted_with_settings_of_sources(tmp_path, balancer):
+    first, second = table(90, 0), table(50, 1).rename(columns={"a": "other"})
+    data = {"first": first.drop(columns=["ill", "size"]), "second": second.drop(columns=["price"])}
+    settings = {
+        "first": {"augment": ["mixup", "noise"], "importance": {"to": "second"}},
+        "second": {"augment": "cutout", "own_norms": True},
+    }
+    asked = recipe(data=settings, balancer=balancer)
+    whole = asked.run(data)
+    assert_equal_runs(whole, interrupted_and_resumed(asked, data, tmp_path / "cut", [4, 9]))
+
+
 def test_resumed_equals_uninterrupted_with_bounds_by_single_models_and_several_sources(tmp_path):
     first, second = table(90, 0), table(50, 1).rename(columns={"a": "other"})
     data = {"first": first.drop(columns=["ill", "size"]), "second": second.drop(columns=["price"])}

@@ -19,6 +19,7 @@ from polytask.models.heads import Heads
 from polytask.models.inputs import Field, InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.models.sharing.sharing import Features, Sharing
+from polytask.models.source_norms import SourceNorm, give_own_norms
 from polytask.shapes import Bool, Float, Inputs, Tensor
 from polytask.tasks.members import mean_answer
 
@@ -49,6 +50,7 @@ class ModelSpec:
             :func:`polytask.tasks.members.mean_answer`; ``identity`` for tasks that are not named.
         views: For tasks that read only part of the inputs: per task and source, the columns of each field.
         element_tasks: Tasks that answer for each element of a row, such as a word.
+        own_norms: Sources with normalisation layers of their own.
     """
 
     inputs: Mapping[str, InputShape]
@@ -63,6 +65,7 @@ class ModelSpec:
     head_hidden_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     corruptions: Mapping[str, Corruption] = field(default_factory=dict)
     element_tasks: tuple[str, ...] = ()
+    own_norms: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; a module given as an option is left out and must be given again."""
@@ -82,6 +85,7 @@ class ModelSpec:
             "head_hidden_of": {task: list(widths) for task, widths in self.head_hidden_of.items()},
             "corruptions": {task: asdict(corruption) for task, corruption in self.corruptions.items()},
             "element_tasks": list(self.element_tasks),
+            "own_norms": list(self.own_norms),
         }
 
     @classmethod
@@ -99,6 +103,7 @@ class ModelSpec:
             "head_hidden_of": {task: tuple(widths) for task, widths in data.get("head_hidden_of", {}).items()},
             "corruptions": {task: Corruption(**options) for task, options in data.get("corruptions", {}).items()},
             "element_tasks": tuple(data.get("element_tasks", ())),
+            "own_norms": tuple(data.get("own_norms", ())),
         }
         return cls(**{**data, **taken})
 
@@ -231,6 +236,8 @@ class MultiTaskModel(nn.Module):
         return members if self.training else mean_answer(members, self.links.get(task, "identity"))
 
     def _run(self, inputs: Inputs, tasks: Sequence[str], source: str | None) -> tuple[Features, dict[str, Tensor]]:
+        for norm in self._norms:
+            norm.source = source
         if not self.views and not (self.training and self.corruptions):
             features = self.sharing.shared(inputs, tasks, source)
             return self._cut(features, tasks), self.sharing.private(features, tasks, source)
@@ -245,6 +252,10 @@ class MultiTaskModel(nn.Module):
             cut = self._cut(features, together)
             by_task |= dict.fromkeys(together, cut) if isinstance(cut, Tensor) else cut
         return by_task, {task: representations[task] for task in tasks}
+
+    @cached_property
+    def _norms(self) -> list[SourceNorm]:
+        return [module for module in self.sharing.modules() if isinstance(module, SourceNorm)]
 
     def _cut(self, features: Features, tasks: Sequence[str]) -> Features:
         """The features that separate shared from private and carry a graph."""
@@ -336,6 +347,8 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
         options["module"] = module
     encoder: Encoder = encoders.create(spec.encoder, _adapter_inputs(spec), **options)
     sharing: Sharing = sharings.create(spec.sharing, encoder, list(spec.n_outputs), **spec.sharing_options)
+    if spec.own_norms:
+        give_own_norms(sharing, spec.own_norms)
     hidden = {task: spec.head_hidden_of.get(task, spec.head_hidden) for task in spec.n_outputs}
     heads = sharing.make_heads(spec.n_outputs, hidden)
     _check_elements(spec, sharing)

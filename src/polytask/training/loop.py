@@ -38,6 +38,7 @@ from polytask.training.run_folder import RunFolder
 from polytask.training.settings import Settings
 from polytask.training.stopping import is_better, is_better_within
 from polytask.training.task_control import TaskControl
+from polytask.training.variation import Variation
 
 __all__ = ["Interrupted", "Training"]
 
@@ -82,6 +83,7 @@ class Training:
         remedies: What keeps the tasks of earlier stages; their state is not in this training's own.
         factors: Of the learning rate of some parameters.
         controls: Settings of single tasks.
+        variation: How training batches are varied.
         constraints: What the training keeps; the balancer then is one that knows them
             (:class:`~polytask.balancing.Constrained`), unless they are rules for parameters only.
 
@@ -106,12 +108,14 @@ class Training:
         factors: Mapping[nn.Parameter, float] | None = None,
         constraints: Constraints | None = None,
         controls: Mapping[str, TaskControl] | None = None,
+        variation: Variation | None = None,
     ):
         self.model, self.tasks, self.train_sources, self.validation = model, list(tasks), train, validation
         self.plan, self.balancer, self.settings, self.folder = plan, balancer, settings, folder
         self.progress = progress or Silent()
         self.device = torch.device(settings.device)
         self.model.to(self.device)
+        self.variation = variation or Variation({}, {}, settings.seed)
         self.constraints = constraints or Constraints([])
         self.balancer.bind([*(task.name for task in tasks), *self.constraints.names])
         self.objective = Objective(tasks, train, model.n_members)
@@ -190,7 +194,8 @@ class Training:
         self.model.train()
         draws = self.plan.epoch()
         while together := list(itertools.islice(draws, self.draws_per_step)):
-            self._step([self.train_sources[draw.source].batch(draw.rows) for draw in together])
+            batches = [self.train_sources[draw.source].batch(draw.rows) for draw in together]
+            self._step(self.variation(batches, self.at.step))
             self.at.seconds = time.monotonic() - began
             if self._stop_asked.is_set():
                 self._save()

@@ -41,6 +41,7 @@ from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
+from polytask.training.variation import Variation
 
 __all__ = ["Fitted", "Plan", "Watch", "fit", "make_schedule", "network_of"]
 
@@ -66,6 +67,8 @@ class Plan:
         multipliers: Name of the method for the constraints' multipliers.
         multipliers_options: Its options.
         controls: Settings of single tasks.
+        augment: Per source, how its training batches are varied: names and options.
+        own_norms: Sources with normalisation layers of their own.
         single_losses: Validation losses of models of one task, for constraints that compare with them.
     """
 
@@ -85,6 +88,8 @@ class Plan:
     multipliers: str = "augmented_lagrangian"
     multipliers_options: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, TaskControl] = field(default_factory=dict)
+    augment: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = field(default_factory=dict)
+    own_norms: tuple[str, ...] = ()
     single_losses: Mapping[str, float] = field(default_factory=dict)
 
     def jointly(self) -> Plan:
@@ -283,6 +288,7 @@ def _training(
         factors,
         constraints,
         plan.controls,
+        Variation(plan.augment, prepared.shapes, settings.seed),
     )
     training.watch = watch
     return training
@@ -328,6 +334,7 @@ def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) 
         links={task.name: task.link for task in prepared.tasks},
         views=prepared.views,
         element_tasks=tuple(task.name for task in prepared.tasks if task.of_elements),
+        own_norms=tuple(source for source in plan.own_norms if source in prepared.shapes),
     )
     model = build_model(spec, module)
     model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})

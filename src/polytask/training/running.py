@@ -18,12 +18,14 @@ from torch import nn
 from polytask.balancing import registry as balancers
 from polytask.balancing.multipliers import registry as multipliers
 from polytask.bundle import Bundle, load
+from polytask.data.augmentations import registry as augmentations
 from polytask.data.samplers import registry as samplers
 from polytask.data.splits import Split, given_split, holdout
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.models.encoders import registry as encoders
 from polytask.models.sharing import registry as sharings
 from polytask.records import RunRecord, TaskResult, without_nan
+from polytask.registry import check_options
 from polytask.storage import write_json
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
@@ -31,6 +33,7 @@ from polytask.tasks.task import Prediction, Task
 from polytask.training.constraint_spec import ConstraintSpec, read_constraint
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.defaults import for_tables
+from polytask.training.importance import Importance, add_importance
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
 from polytask.training.row_columns import add_groups, add_task_weights
@@ -157,6 +160,7 @@ def _check_names(recipe: Recipe) -> None:
         (samplers, recipe.sampler.name),
         (schedules, recipe.schedule.name),
         (multipliers, recipe.multipliers.name),
+        *((augmentations, choice.name) for spec in recipe.data.values() for choice in spec.augment),
         *((kinds, str(options["kind"])) for options in recipe.tasks.values() if options.get("kind") is not None),
     ):
         if name not in registry.names() and not (registry is encoders and name == "auto"):
@@ -202,7 +206,7 @@ def _table(
         inputs=spec.inputs,
         drop=spec.drop,
         group=grouped,
-        beside=beside,
+        beside=[*beside, *([spec.importance] if isinstance(spec.importance, str) else [])],
         targets=targets,
         row_weights=spec.row_weights,
         allow=spec.allow,
@@ -278,7 +282,26 @@ def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
     specs = [read_constraint(given) for given in recipe.constraints]
     add_groups(prepared, data_sets, [c.by for c in specs if isinstance(c, ConstraintSpec) and c.by is not None])
     add_task_weights(prepared, data_sets, {n: c.row_weights for n, c in controls.items() if c.row_weights is not None})
+    asked = {name: importance_of(name, spec) for name, spec in recipe.data.items()}
+    add_importance(prepared, data_sets, {name: importance for name, importance in asked.items() if importance})
     return prepared
+
+
+def importance_of(name: str, spec: SourceSpec) -> Importance | None:
+    """How a source's training rows are weighted.
+
+    Raises:
+        RecipeError: If an option is not known or out of range; names the source.
+    """
+    given = spec.importance
+    if given is None:
+        return None
+    options = {"column": given} if isinstance(given, str) else given
+    check_options(f"importance of source {name!r}", Importance, options)
+    try:
+        return Importance(**options)
+    except (RecipeError, TypeError) as error:
+        raise RecipeError(f"Source {name!r}: {error}") from None
 
 
 def controls_of(recipe: Recipe) -> dict[str, TaskControl]:
@@ -310,6 +333,10 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
         multipliers=recipe.multipliers.name,
         multipliers_options=recipe.multipliers.options,
         controls=controls_of(recipe),
+        augment={
+            name: [(a.name, a.options) for a in spec.augment] for name, spec in recipe.data.items() if spec.augment
+        },
+        own_norms=tuple(name for name, spec in recipe.data.items() if spec.own_norms),
     )
 
 
