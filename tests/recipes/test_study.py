@@ -137,7 +137,7 @@ def test_one_task_has_no_verdict_but_a_recommendation(table):
     assert study.bundle.predict(table)["y"].values.shape == (180,)
 
 
-def test_each_value_of_a_column_is_a_task_with_rows_of_its_own(table):
+def test_each_value_of_a_column_is_a_task_with_rows_of_its_own(table, tmp_path):
     towns = table.assign(town=np.array(["Elm", "Oak", "Ash"])[np.arange(180) % 3])
     towns.loc[:3, "town"] = "Fir"
     study = Study(towns, ["z"], by="town", arms=["single", "joint", "linear"], protocol=Protocol(folds=3), **QUICK)
@@ -152,6 +152,11 @@ def test_each_value_of_a_column_is_a_task_with_rows_of_its_own(table):
     answers = study.bundle.predict_frame(towns.drop(columns=["z", "town"]))
     own = answers["Oak"][towns["town"] == "Oak"]
     assert np.corrcoef(own, towns["z"][towns["town"] == "Oak"])[0, 1] > 0.8
+    study.bundle.save(tmp_path / "bundle")
+    told = load(tmp_path / "bundle").predict_frame(towns.drop(columns="z"))
+    assert list(told) == ["z"]
+    assert told["z"][towns["town"] == "Oak"].tolist() == own.tolist()
+    assert told["z"].isna().tolist() == (towns["town"] == "Fir").tolist()
 
 
 def test_without_any_arm_that_can_run(table):
@@ -315,15 +320,16 @@ def timeless(record: dict) -> dict:
 
 
 @pytest.mark.slow
-def test_killed_and_gone_on_with_it_ends_with_the_same_record(table, tmp_path):
+@pytest.mark.parametrize("more", [(), ("--by", "town", "--holdout", "0.3", "--targets", "y,z")], ids=["folds", "fixed"])
+def test_killed_and_gone_on_with_it_ends_with_the_same_record(table, tmp_path, more):
     path = tmp_path / "t.csv"
     table.to_csv(path, index=False)
     whole = subprocess.run(
-        command(path, tmp_path / "whole", "--json"), env=ENV(), capture_output=True, text=True, check=True
+        command(path, tmp_path / "whole", *more, "--json"), env=ENV(), capture_output=True, text=True, check=True
     )
     expected = json.loads(whole.stdout)
     process = subprocess.Popen(
-        command(path, tmp_path / "killed"), env=ENV(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(path, tmp_path / "killed", *more), env=ENV(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list((tmp_path / "killed").glob("trials/*/*.json"))) < 4:
@@ -333,7 +339,11 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_record(table, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("trials/*/*.json")}
     assert 4 <= len(before) < 9
     resumed = subprocess.run(
-        command(path, tmp_path / "killed", "--resume", "--json"), env=ENV(), capture_output=True, text=True, check=True
+        command(path, tmp_path / "killed", *more, "--resume", "--json"),
+        env=ENV(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert timeless(json.loads(resumed.stdout)) == timeless(expected)
     assert timeless(json.loads((tmp_path / "killed" / "study.json").read_text())) == timeless(expected)

@@ -18,6 +18,7 @@ from polytask.bundle.estimators import Estimators
 from polytask.bundle.lines import Lines
 from polytask.bundle.model import BundledModel, Reading
 from polytask.bundle.network import Network
+from polytask.bundle.own import own_answers
 from polytask.bundle.pooled import Pooled
 from polytask.data.batch import ArraySource
 from polytask.data.sources import array_source
@@ -52,6 +53,7 @@ class Bundle:
         provenance: Versions, data, recipe: where it comes from.
         answers: For tasks that are answered by certain models, their positions; the mean answer of several.
         texts: For sources that are texts, how words become codes.
+        by: For tasks that are the values of a column, see :func:`~polytask.bundle.own.own_answers`.
 
     Example:
         See :class:`polytask.Recipe` and :class:`polytask.MultiTaskEstimator`, which make bundles.
@@ -64,6 +66,7 @@ class Bundle:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Sequence[int]] = field(default_factory=dict)
     texts: Mapping[str, TextTransform] = field(default_factory=dict)
+    by: Mapping[str, Any] = field(default_factory=dict)
 
     def task(self, name: str) -> Task:
         """A task by name.
@@ -128,9 +131,15 @@ class Bundle:
         return {task.name: answers[task.name] for task in asked if task.name in answers}
 
     def predict_frame(self, data: Any, tasks: Sequence[str] | None = None, source: str | None = None) -> pd.DataFrame:
-        """Answers as a table: a column for each task's value, then its probabilities."""
+        """Answers as a table: a column for each task's value, then its probabilities.
+
+        If the tasks are the values of a column and the rows have that column, only each row's own task is told.
+        """
+        answers = self.predict(data, tasks, source)
+        if self.by and tasks is None and (own := own_answers(self.by, data, answers)) is not None:
+            return pd.DataFrame(own)
         columns: dict[str, np.ndarray] = {}
-        for name, answer in self.predict(data, tasks, source).items():
+        for name, answer in answers.items():
             columns |= answer.columns(name)
         return pd.DataFrame(columns)
 
@@ -153,6 +162,7 @@ class Bundle:
             "provenance": without_nan(self.provenance),
             "answers": {task: list(positions) for task, positions in self.answers.items()},
             "texts": {name: transform.state() for name, transform in self.texts.items()},
+            **({"by": self.by} if self.by else {}),
         }
         write_json(folder / "bundle.json", {"schema": SCHEMA, "sha256": _digest(content), "content": content})
 
@@ -243,6 +253,7 @@ def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
         provenance=content["provenance"],
         answers=content.get("answers", {}),
         texts={name: TextTransform().load_state(state) for name, state in content.get("texts", {}).items()},
+        by=content.get("by", {}),
     )
     _rehearse(bundle)
     return bundle

@@ -70,6 +70,10 @@ def study(
 
     Example: polytask study patients.csv --targets motor,total --group patient --budget 10m --out runs/study
 
+    A task for each school, one split: polytask study pupils.csv --targets score --by school --holdout 0.2
+
+    Molecules: polytask study assays.csv --targets toxic,soluble --set kinds.smiles=molecule
+
     A recipe names the tasks, the networks and the data, several sources too: polytask study recipe.yaml
     """
     import json

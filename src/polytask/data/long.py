@@ -54,6 +54,8 @@ class LongTable(Table):
         self._codes = np.array([*(places[key] for key in keys), -1])[raw]
         self._made: dict[str, tuple[str, int]] = {}
         """Target column and position of the value, by name."""
+        self.task_of: dict[str, dict[str, str]] = {target: {} for target in targets}
+        """By target and value, the made column."""
         self.left_out: dict[str, int] = {}
         """Number of labels of what has too few of them, by name."""
         inputs = [name for name in self.base.names if name != by and name not in targets]
@@ -64,6 +66,7 @@ class LongTable(Table):
                 name = _name(by, key, target, is_only=len(targets) == 1, taken=self.base.names)
                 if counts[place] >= fewest:
                     self._made[name] = (target, place)
+                    self.task_of[target][key] = name
                 else:
                     self.left_out[name] = int(counts[place])
         if (n_left := len({place for _, place in self._made.values()})) < 2:

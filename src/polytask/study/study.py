@@ -21,7 +21,7 @@ from polytask.study.final import final_bundle
 from polytask.study.folds import Protocol, whole_fold
 from polytask.study.leakage import leak_warnings
 from polytask.study.naming import make_arm
-from polytask.study.opening import Question, open_question
+from polytask.study.opening import LongData, Question, open_question
 from polytask.study.pictures import coverage
 from polytask.study.summary import (
     FIXED_FORMULAS,
@@ -244,6 +244,8 @@ class Study:
             material = bench.material
             whole = whole_fold(material.data, material.tasks, bench.plan, self.protocol.seed)
             self._bundle = final_bundle(whole, chosen, outcome.trials, provenance)
+            if isinstance(material.data, LongData):
+                self._bundle.by = {"column": self.by, "tasks": material.data.long.task_of}
             self._bundle.metrics = {
                 task: {"relative_error": interval.mean} for task, interval in record.recommendation.error.items()
             }
