@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from polytask.balancing.backward import balanced_backward
     from polytask.bundle import Bundle, load
     from polytask.estimators import MultiTaskEstimator
+    from polytask.extending import extend
     from polytask.recipe import Recipe
     from polytask.study import Study
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "MultiTaskEstimator", "Recipe", "Study", "balanced_backward", "load"]
+__all__ = ["Bundle", "MultiTaskEstimator", "Recipe", "Study", "balanced_backward", "extend", "load"]
 
 _HOMES = {
     "Bundle": "polytask.bundle",
@@ -24,6 +25,7 @@ _HOMES = {
     "Recipe": "polytask.recipe",
     "Study": "polytask.study.study",
     "balanced_backward": "polytask.balancing.backward",
+    "extend": "polytask.extending",
     "load": "polytask.bundle",
 }
 

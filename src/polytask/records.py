@@ -14,6 +14,7 @@ from polytask.errors import DataError
 __all__ = [
     "ArmResult",
     "ConstraintResult",
+    "ExtensionRecord",
     "Interval",
     "Recommendation",
     "RunRecord",
@@ -138,6 +139,33 @@ class ConstraintResult:
 
 
 @dataclass(frozen=True)
+class ExtensionRecord:
+    """How tasks were added to a trained model, and what that changed for the tasks that it had.
+
+    Args:
+        origin: The run that was extended.
+        is_frozen: Whether the old network stayed as it was.
+        rows_compared: Rows on which the old tasks' outputs before and after were compared.
+        change: Per old task, the largest change of an output on them; 0 means that all bits are equal.
+        before: Every metric of the old tasks on their kept rows, before; empty if not measured.
+        after: The same afterwards.
+        resemblance: Per new task, its resemblance to each old task, the closest first.
+        start: Per new task, where its head started.
+        starts: For each start that was tried, the validation loss of the new tasks at its start and at its end.
+    """
+
+    origin: str
+    is_frozen: bool
+    rows_compared: int = 0
+    change: Mapping[str, float] = field(default_factory=dict)
+    before: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    after: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    resemblance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    start: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What a run was and what it found.
 
@@ -155,6 +183,7 @@ class RunRecord:
         environment: Versions.
         sequence: What the stages of the schedule left, if there were several.
         constraints: What came of each constraint, by name.
+        extension: What was extended, if the tasks were added to a trained model.
         schema: Version of this form.
     """
 
@@ -171,11 +200,14 @@ class RunRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     sequence: SequenceResult | None = None
     constraints: Mapping[str, ConstraintResult] = field(default_factory=dict)
+    extension: ExtensionRecord | None = None
     schema: int = SCHEMA
 
     @property
     def how(self) -> str:
-        """How the model was trained, in a word: ``joint``, or the name of the schedule of its stages."""
+        """How the tasks were trained, in a word: ``joint``, ``added``, or the name of the schedule of their stages."""
+        if self.extension is not None:
+            return "added"
         return "joint" if self.sequence is None else self.sequence.schedule
 
     @property
@@ -202,8 +234,14 @@ class RunRecord:
         tasks = {name: TaskResult(**result) for name, result in data["tasks"].items()}
         found = data.get("sequence")
         sequence = None if found is None else _read(SequenceResult, found)
-        constraints = {name: ConstraintResult(**result) for name, result in data.get("constraints", {}).items()}
-        read = {"tasks": tasks, "notes": tuple(data["notes"]), "sequence": sequence, "constraints": constraints}
+        added = data.get("extension")
+        read = {
+            "tasks": tasks,
+            "notes": tuple(data["notes"]),
+            "sequence": sequence,
+            "constraints": {name: ConstraintResult(**result) for name, result in data.get("constraints", {}).items()},
+            "extension": None if added is None else ExtensionRecord(**added),
+        }
         return cls(**{**data, **read})
 
     @classmethod

@@ -9,7 +9,7 @@ HEAVY = ("torch", "pandas", "sklearn", "scipy", "numpy", "optuna", "ray", "fasta
 
 
 def test_public_names() -> None:
-    expected = ["Bundle", "MultiTaskEstimator", "Recipe", "Study", "balanced_backward", "load"]
+    expected = ["Bundle", "MultiTaskEstimator", "Recipe", "Study", "balanced_backward", "extend", "load"]
     assert sorted(polytask.__all__) == expected
     for name in expected:
         assert getattr(polytask, name) is not None

@@ -28,12 +28,15 @@ class Network(BundledModel):
         model: The network itself, in evaluation mode.
         encoding: See :class:`BundledModel`.
         serves: The tasks it answers, if it has learned others only to help; all of them if empty.
+        groups: Tasks that are run in passes of their own, because the last bits of an answer may depend on which tasks
+            are run with it; all that are asked together if empty.
     """
 
     spec: ModelSpec
     model: MultiTaskModel
     encoding: str = ""
     serves: tuple[str, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
 
     kind: ClassVar[str] = "network"
 
@@ -67,15 +70,19 @@ class Network(BundledModel):
         parts: dict[str, list[Tensor]] = {task: [] for task in tasks}
         for start in range(0, max(len(inputs), 1), piece):
             batch = inputs.batch(torch.arange(start, min(start + piece, len(inputs)))).to(device)
-            for task, out in self.model(batch.inputs, tasks, batch.source).items():
-                parts[task].append(out.cpu())
+            for group in self.groups or (tuple(tasks),):
+                asked = [task for task in group if task in parts]
+                for task, out in self.model(batch.inputs, asked, batch.source).items() if asked else ():
+                    parts[task].append(out.cpu())
         return {task: torch.cat(part) for task, part in parts.items()}
 
     def write(self, folder: Path, name: str) -> dict[str, Any]:
         """The parameters as safetensors."""
         path = folder / f"{name}.safetensors"
         save_tree(path, dict(self.model.state_dict()))
-        served = {"serves": list(self.serves)} if self.serves else {}
+        served: dict[str, Any] = {"serves": list(self.serves)} if self.serves else {}
+        if self.groups:
+            served["groups"] = [list(group) for group in self.groups]
         return written(path, spec=self.spec.to_json(), **served)
 
     @classmethod
@@ -91,4 +98,5 @@ class Network(BundledModel):
         serves = tuple(entry.get("serves", ()))
         if not set(serves) <= set(model.tasks):
             raise BundleError(f"{path} serves tasks that its network has not learned: {sorted(set(serves))}.")
-        return cls(spec, model.eval(), serves=serves)
+        groups = tuple(tuple(group) for group in entry.get("groups", ()))
+        return cls(spec, model.eval(), serves=serves, groups=groups)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from polytask.cli import affinity, bench, demo, fit, info, list_methods, predict, report, serve, study
+from polytask.cli import affinity, bench, demo, extend, fit, info, list_methods, predict, report, serve, study
 from polytask.cli.terminal import fail
 from polytask.errors import PolytaskError
 
@@ -56,6 +56,7 @@ def _main(
 
 app.command("demo", short_help="A whole study of data that are at hand, in a minute.")(demo.demo)
 app.command("fit", short_help="Train one model for several targets of a table.")(fit.fit)
+app.command("extend", short_help="Add tasks to a trained model.")(extend.extend)
 app.command("study", short_help="Compare ways of learning the tasks, with evidence.")(study.study)
 app.command("affinity", short_help="Which tasks help each other, which hurt, and groups.")(affinity.affinity)
 app.command("report", short_help="The page of a study or run again, or several compared.")(report.report)

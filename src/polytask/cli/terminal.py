@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.records import RunRecord, SequenceResult
+    from polytask.records import ExtensionRecord, RunRecord, SequenceResult
 
 __all__ = ["fail", "note", "print_record", "print_table", "say"]
 
@@ -79,6 +79,8 @@ def print_record(record: RunRecord) -> None:
     print_table(columns, rows)
     if record.sequence is not None:
         _print_sequence(record, record.sequence)
+    if record.extension is not None:
+        _print_extension(record.extension)
     counts = record.parameters
     best = "" if record.best_epoch is None else f", best after {record.best_epoch + 1}"
     say(
@@ -103,6 +105,26 @@ def _better(how: str, joint: float | None, single: float | None, higher: bool) -
     if joint is None or single is None or joint == single:
         return "-"
     return how if (joint > single) == higher else "single"
+
+
+def _print_extension(extension: ExtensionRecord) -> None:
+    """What was added, where it started, and what changed for the old tasks."""
+    for task, start in extension.start.items():
+        found = list(extension.resemblance.get(task, {}).items())[:3]
+        like = f"; resembles {', '.join(f'{name} {value:.2f}' for name, value in found)} (1 is most)" if found else ""
+        say(f"Head of {task}: {start}{like}.")
+    for start, losses in extension.starts.items():
+        steps = [f"{when} {', '.join(number(v) for v in by.values())}" for when, by in losses.items() if by]
+        if steps:
+            say(f"Validation loss, {start} start: {'; '.join(steps)}.")
+    if extension.is_frozen:
+        if extension.rows_compared:
+            names = ", ".join(extension.change)
+            say(f"Old tasks ({names}): bit-equal outputs on {extension.rows_compared:,} rows, checked.")
+        return
+    rows = [[task, extension.change[task], *(found.get(task, {}).get("relative_error") for found in (
+        extension.before, extension.after))] for task in extension.change]  # fmt: skip
+    print_table(["old task", "largest change", "relative error before ↓", "after"], rows, "What changed for old tasks")
 
 
 def _print_sequence(record: RunRecord, sequence: SequenceResult) -> None:

@@ -16,7 +16,8 @@ from polytask.models.sharing import registry as sharings
 from polytask.ranges import PerTaskRange, Range, Ranges
 from polytask.registry import Registry
 from polytask.study.arm import FoldData
-from polytask.training.run import Plan, network_of
+from polytask.training.building import network_of
+from polytask.training.run import Plan
 
 __all__ = ["FACTORS", "Chooser", "Configuration", "Space", "plan_with", "ranges_of", "searched_names"]
 

@@ -10,7 +10,9 @@ _CHECKS = {
     "check_balancer": "balancers",
     "check_measure": "measures",
     "check_multipliers": "multipliers",
+    "check_remedy": "schedules",
     "check_sampler": "samplers",
+    "check_schedule": "schedules",
     "check_sharing": "sharing",
     "check_task": "tasks",
 }

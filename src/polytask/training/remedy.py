@@ -87,6 +87,20 @@ class Remedy:
         """A stage begins; whatever is loaded from a checkpoint is loaded after this."""
         self.scene = scene
 
+    def afterwards(self, scene: Scene) -> None:
+        """Learn from tasks that were trained earlier, without this remedy, what it needs to keep them.
+
+        Args:
+            scene: The network as it is, and the tasks; ``train`` holds their rows, where those are at hand.
+
+        Raises:
+            RecipeError: If that cannot be done afterwards; by default it cannot.
+        """
+        raise RecipeError(
+            f"{self.who} has to be there while the old tasks are trained, so it cannot keep them now; "
+            "learning_without_forgetting, ewc and online_ewc can."
+        )
+
     def opens(self, scene: Scene) -> list[nn.Parameter]:
         """Parameters that are to be trained in the stage though its own tasks do not reach them: earlier heads."""
         return []

@@ -19,11 +19,11 @@ from polytask.data.batch import Batch
 from polytask.data.plan import BatchPlan
 from polytask.data.samplers import registry as samplers
 from polytask.errors import RecipeError
-from polytask.models.corruption import Corruption
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.records import ConstraintResult, SequenceResult
-from polytask.tasks.reconstruction import Reconstruction
+from polytask.tasks.task import Task
 from polytask.training.bounds import bounds_of
+from polytask.training.building import make_schedule, network_of
 from polytask.training.constraint_spec import ALL, ConstraintSpec, WeightRule
 from polytask.training.constraints import Constraints
 from polytask.training.evaluation import evaluate
@@ -32,18 +32,16 @@ from polytask.training.loop import Training
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.projections import Projection
-from polytask.training.remedies import registry as remedies
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
 from polytask.training.schedule import Schedule
-from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
 from polytask.training.variation import Variation
 
-__all__ = ["Fitted", "Plan", "Watch", "fit", "make_schedule", "network_of"]
+__all__ = ["Fitted", "Plan", "Watch", "fit", "stages_of"]
 
 Watch = Callable[[Training, Sequence[Batch]], None]
 """Called before each step with the training and the step's batches; it may look, and change nothing."""
@@ -169,16 +167,9 @@ def fit(
     torch.manual_seed(settings.seed)
     try:
         spec, model = network_of(prepared, plan, module)
-        model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
         constraints = _constraints(plan, prepared, model)  # what is wrong with them is said before anything is trained
-        stages = Stages(
-            model,
-            prepared,
-            *make_schedule(plan.schedule, plan.schedule_options),
-            settings,
-            partial(_training, model, plan, progress, watch),
-            folder,
-        )
+        schedule, kept = make_schedule(plan.schedule, plan.schedule_options)
+        stages = stages_of(model, prepared, plan, schedule, kept, folder, progress, watch=watch)
         stages.run(title)
     finally:
         torch.set_rng_state(before)
@@ -215,7 +206,7 @@ def fit(
         parameters={**counts, "heads": sum(p.numel() for p in model.heads.parameters())},
         metrics=metrics,
         notes=notes,
-        sequence=sequence_of(plan.schedule, stages) if stages.before else None,
+        sequence=sequence_of(plan.schedule, stages) if stages.done[0].stage.name else None,
         validation=dict(last.get("validation", {})),
         constraints=results_of(constraints, model, prepared, last) if constraints.bounds else {},
     )
@@ -235,23 +226,20 @@ def _at_own_best(
     return found
 
 
-def make_schedule(name: str, options: Mapping[str, Any]) -> tuple[Schedule, list[Remedy]]:
-    """The schedule and its remedies, from names and options.
-
-    Raises:
-        UnknownNameError: If one of them is not known.
-        RecipeError: If an option is not one of theirs.
-    """
-    given = dict(options)
-    asked = given.pop("remedies", None) or []
-    listed = [asked] if isinstance(asked, str | Mapping) else list(asked)
-    named = [{"name": one} if isinstance(one, str) else dict(one) for one in listed]
-    if any("name" not in one for one in named):
-        raise RecipeError(f"Each remedy needs a name, as in {{name: ewc, strength: 100}}; got {asked!r}.")
-    made = [remedies.create(one.pop("name"), **one) for one in named]
-    if made and name == "joint":
-        raise RecipeError("Schedule 'joint' forgets nothing, so it takes no remedies; choose 'sequential' or another.")
-    return schedules.create(name, **given), made
+def stages_of(
+    model: MultiTaskModel,
+    prepared: Prepared,
+    plan: Plan,
+    schedule: Schedule,
+    remedies: Sequence[Remedy],
+    folder: RunFolder | None = None,
+    progress: Progress | None = None,
+    known: Sequence[Task] = (),
+    watch: Watch | None = None,
+) -> Stages:
+    """The stages of a schedule over a network, ready to run; ``known`` are tasks that the network learned before."""
+    make = partial(_training, model, plan, progress, watch)
+    return Stages(model, prepared, schedule, remedies, plan.settings, make, folder, known)
 
 
 def _training(
@@ -309,36 +297,6 @@ def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_st
                 "one whose constraints are kept answers it. Take the patience or the constraint out."
             )
     return Constraints(resolved, links, Projection(model, rules) if rules else None)
-
-
-def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) -> tuple[ModelSpec, MultiTaskModel]:
-    """The network of a plan for prepared data, as PyTorch's generator draws it.
-
-    Raises:
-        RecipeError: If its parts do not go together.
-    """
-    spec = ModelSpec(
-        inputs=prepared.shapes,
-        n_outputs={task.name: task.n_outputs for task in prepared.tasks},
-        encoder=plan.encoder,
-        sharing=plan.sharing,
-        encoder_options=plan.encoder_options,
-        sharing_options=plan.sharing_options,
-        head_hidden=plan.head_hidden,
-        head_hidden_of={task.name: task.hidden for task in prepared.tasks if isinstance(task, Reconstruction)},
-        corruptions={
-            task.name: Corruption(task.corruption, task.share)
-            for task in prepared.tasks
-            if isinstance(task, Reconstruction)
-        },
-        links={task.name: task.link for task in prepared.tasks},
-        views=prepared.views,
-        element_tasks=tuple(task.name for task in prepared.tasks if task.of_elements),
-        own_norms=tuple(source for source in plan.own_norms if source in prepared.shapes),
-    )
-    model = build_model(spec, module)
-    model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
-    return spec, model
 
 
 def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:

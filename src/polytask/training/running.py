@@ -30,6 +30,7 @@ from polytask.storage import write_json
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
 from polytask.tasks.task import Prediction, Task
+from polytask.training.building import make_schedule
 from polytask.training.constraint_spec import ConstraintSpec, read_constraint
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.defaults import for_tables
@@ -37,7 +38,7 @@ from polytask.training.importance import Importance, add_importance
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
 from polytask.training.row_columns import add_groups, add_task_weights
-from polytask.training.run import Fitted, Plan, fit, make_schedule
+from polytask.training.run import Fitted, Plan, fit
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
@@ -47,7 +48,7 @@ from polytask.training.transfer import with_joint
 if TYPE_CHECKING:
     from polytask.recipe import Recipe, SourceSpec, SplitSpec
 
-__all__ = ["Run", "is_table", "plan_of", "prepare_recipe", "run"]
+__all__ = ["Run", "is_table", "plan_of", "prepare_recipe", "run", "targets_of"]
 
 
 @dataclass
@@ -183,7 +184,7 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
         given = data
     else:
         given = {next(iter(recipe.data), "data"): data}
-    targets = [target for name, options in recipe.tasks.items() for target in _targets(name, options)]
+    targets = [target for name, options in recipe.tasks.items() for target in targets_of(name, options)]
     beside = [str(options["row_weights"]) for options in recipe.tasks.values() if options.get("row_weights")]
     grouped = recipe.split.column if recipe.split.method == "grouped" else None
     return [
@@ -214,7 +215,8 @@ def _table(
     )
 
 
-def _targets(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+def targets_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The target columns of a task of a recipe."""
     if "kind" in options and kinds.load(options["kind"]).of_inputs:
         return ()
     target = options.get("target") or name
@@ -239,7 +241,7 @@ def make_tasks(recipe: Recipe, data: list[DataSet]) -> tuple[list[Task], list[st
 
 
 def _infer(name: str, options: Mapping[str, Any], data: list[DataSet]) -> tuple[str, str]:
-    targets = _targets(name, options)
+    targets = targets_of(name, options)
     if len(targets) > 1:
         return "multilabel", "it has several target columns"
     # Any kind finds the labels; regression is only asked where they are.

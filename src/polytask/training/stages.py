@@ -12,6 +12,7 @@ from torch import nn
 
 from polytask.errors import RecipeError
 from polytask.models.model import MultiTaskModel
+from polytask.tasks.task import Task
 from polytask.training.evaluation import constant_losses, evaluate, mean_losses
 from polytask.training.layers import layers_of
 from polytask.training.loop import Training
@@ -72,7 +73,7 @@ class Stages:
         settings: How each stage is trained.
         make: Makes the training of a stage.
         folder: The run's folder, or ``None``.
-        learned: Tasks that the network learned before the first stage.
+        known: Tasks that the network learned before the first stage.
 
     Attributes:
         done: Results of the stages so far.
@@ -88,7 +89,7 @@ class Stages:
     settings: Settings
     make: MakeTraining
     folder: RunFolder | None = None
-    learned: tuple[str, ...] = ()
+    known: Sequence[Task] = ()
     done: list[StageResult] = field(default_factory=list, init=False)
     before: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
     history: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -171,11 +172,12 @@ class Stages:
         self.done.append(StageResult(stage, losses, metrics, at.epoch, at.best, at.seconds))
 
     def _scene(self, stage: Stage, number: int) -> Scene:
-        earlier = dict.fromkeys([*self.learned, *(task for result in self.done for task in result.stage.tasks)])
+        earlier = dict.fromkeys(task.name for task in self.known)
+        earlier |= dict.fromkeys(task for result in self.done for task in result.stage.tasks)
         (seed,) = np.random.SeedSequence([self.settings.seed, 7, number]).generate_state(1, np.uint32)
         return Scene(
             model=self.model,
-            tasks={task.name: task for task in self.prepared.tasks},
+            tasks={task.name: task for task in [*self.known, *self.prepared.tasks]},
             train=self.prepared.train,
             stage=stage,
             number=number,

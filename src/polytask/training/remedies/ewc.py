@@ -10,7 +10,7 @@ from polytask.data.batch import Batch
 from polytask.errors import RecipeError
 from polytask.shapes import Tensor
 from polytask.training.remedies._fisher import anchors, fisher, quadratic, reached
-from polytask.training.remedy import Remedy
+from polytask.training.remedy import Remedy, Scene
 
 __all__ = ["EWC"]
 
@@ -64,6 +64,11 @@ class EWC(Remedy):
             if term is not None:
                 total = term if total is None else total + term
         return None if total is None else self.strength / 2 * total
+
+    def afterwards(self, scene: Scene) -> None:
+        """Estimate what mattered to the old tasks, from their rows."""
+        self.begin(scene)
+        self.end()
 
     def end(self) -> None:
         """Estimate what mattered in the stage."""

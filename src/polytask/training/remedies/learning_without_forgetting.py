@@ -72,6 +72,9 @@ class LearningWithoutForgetting(Remedy):
             # The members of an ensemble answer for themselves, as they do in the network that is trained.
             self.teacher.training, self.teacher.corruptions = True, {}
 
+    def afterwards(self, scene: Scene) -> None:
+        """The network itself is all that is needed."""
+
     def opens(self, scene: Scene) -> list[nn.Parameter]:
         """What earlier tasks reach."""
         return [parameter for task in scene.learned for parameter in scene.model.reached_by(task)]

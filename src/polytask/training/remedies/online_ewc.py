@@ -10,7 +10,7 @@ from polytask.data.batch import Batch
 from polytask.errors import RecipeError
 from polytask.shapes import Tensor
 from polytask.training.remedies._fisher import anchors, fisher, quadratic, reached
-from polytask.training.remedy import Remedy
+from polytask.training.remedy import Remedy, Scene
 
 __all__ = ["OnlineEWC"]
 
@@ -64,6 +64,11 @@ class OnlineEWC(Remedy):
             return None
         term = quadratic(dict(self.here.model.named_parameters()), self.importance, self.centre)
         return None if term is None else self.strength / 2 * term
+
+    def afterwards(self, scene: Scene) -> None:
+        """Estimate what mattered to the old tasks, from their rows."""
+        self.begin(scene)
+        self.end()
 
     def end(self) -> None:
         """Add what mattered in the stage."""

@@ -1,0 +1,374 @@
+"""Adding tasks to a trained model: new heads on an old network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from polytask.bundle import Bundle, Network, load
+from polytask.data.batch import ArraySource
+from polytask.errors import BundleError, RecipeError, TargetError, UnknownNameError
+from polytask.models.model import ModelSpec, MultiTaskModel
+from polytask.recipe import Recipe
+from polytask.records import ExtensionRecord, RunRecord, TaskResult, without_nan
+from polytask.storage import write_json
+from polytask.tasks.task import Task, task_from_options
+from polytask.training.building import make_remedies
+from polytask.training.evaluation import evaluate, mean_losses
+from polytask.training.growth import Answers, grown, own_parameters
+from polytask.training.known_data import first_provenance, kept_rows, known_data
+from polytask.training.preparation import Prepared, prepare
+from polytask.training.remedy import Remedy, Scene
+from polytask.training.run import Plan, stages_of
+from polytask.training.run_folder import RunFolder, environment
+from polytask.training.running import Run, make_tasks, splitter_of
+from polytask.training.schedule import Stage
+from polytask.training.schedules.joint import Joint
+from polytask.training.settings import Settings
+from polytask.training.stages import Stages
+from polytask.training.starts import Line, lines_from, start_from
+
+if TYPE_CHECKING:
+    from polytask.training.progress import Progress
+
+__all__ = ["extend"]
+
+STARTS = ("closest", "fresh")
+
+
+@dataclass
+class _KeepsOld(Remedy):
+    """Freezes every parameter that the network had before."""
+
+    names: frozenset[str] = field(default=frozenset(), kw_only=True)
+
+    def slows(self, scene: Scene) -> dict[torch.nn.Parameter, float]:
+        return {p: 0.0 for name, p in scene.model.named_parameters() if name in self.names}
+
+
+def extend(
+    run: str | Path | Bundle,
+    data: Any = None,
+    targets: Any = (),
+    *,
+    out: str | Path | None = None,
+    unfreeze: bool = False,
+    remedies: Sequence[Any] = (),
+    old_data: Any = None,
+    start: str = "closest",
+    like: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    split: Mapping[str, Any] | None = None,
+    source: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Add tasks to a trained model: heads of their own, on the network that the old tasks have.
+
+    With the network frozen, which is the default, the old tasks answer as before, bit for bit; this is checked before
+    anything is saved. Unfrozen, what changes for them is measured on rows that their training did not see.
+
+    Args:
+        run: Run folder, bundle folder, or bundle.
+        data: A table with the old model's input columns and the new targets (or a
+            :class:`~polytask.training.data_sets.DataSet` of arrays); not needed with ``like``.
+        targets: The new tasks: names, or options by name, as in a recipe.
+        out: Run folder to make; nothing is written if ``None``.
+        unfreeze: Train the old network too.
+        remedies: Against forgetting, if it is: names or ``{name: ..., options}``; those that can be made afterwards are
+            ``learning_without_forgetting``, ``ewc`` and ``online_ewc`` (the last two from the old data).
+        old_data: The old model's data (by source, if there are several), to measure what changes for its tasks; read
+            from the paths in its recipe if left out.
+        start: ``closest``: from the head of the old task that the new one resembles most, beside a fresh one; the one
+            with the lower validation loss is kept. ``fresh``: a fresh one alone.
+        like: Without any label: an old task whose head, codec and own parameters the new one takes over as they are.
+        training: Settings, see :class:`~polytask.training.settings.Settings`.
+        split: How rows are divided, see :class:`~polytask.recipe.SplitSpec`.
+        source: Which of the old model's sources the rows are like; may be left out if there is only one.
+        seed: Of parameters, batches and split.
+        resume: Go on in a run folder that exists.
+        progress: Told about each step.
+
+    Raises:
+        PolytaskError: If the model cannot be extended, the columns are not those of its inputs, or settings contradict
+            each other.
+    """
+    if start not in STARTS:
+        raise UnknownNameError("start", start, STARTS)
+    if remedies and not unfreeze:
+        raise RecipeError("With the network frozen nothing is forgotten: take the remedies out, or unfreeze.")
+    bundle = run if isinstance(run, Bundle) else load(run)
+    recipe = Recipe(tasks=targets, split=dict(split or {}), training=dict(training or {}), seed=seed)
+    asked = {
+        "extends": str(run) if not isinstance(run, Bundle) else "bundle",
+        "recipe": recipe.plain(),
+        "options": {"unfreeze": unfreeze, "remedies": list(remedies), "start": start, "like": like, "source": source},
+    }
+    folder = RunFolder(out) if out is not None else None
+    if folder is not None:
+        folder.check(resume=resume)
+    work = _Extension(bundle, recipe, asked, _source(bundle, source), folder, progress)
+    if like is not None:
+        return work.copied(like)
+    if data is None:
+        raise RecipeError("Which rows have the new labels? Give data, or `like` for a task without any label.")
+    return work.trained(data, unfreeze, remedies, old_data, start, resume)
+
+
+@dataclass
+class _Extension:
+    """One extension of one bundle."""
+
+    bundle: Bundle
+    recipe: Recipe
+    asked: dict[str, Any]
+    source: str
+    folder: RunFolder | None
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        if len(self.bundle.models) != 1 or not isinstance(self.bundle.models[0], Network):
+            kinds = ", ".join(model.kind for model in self.bundle.models)
+            raise BundleError(f"Only a model of one network can be extended; this bundle has: {kinds}.")
+        self.network: Network = self.bundle.models[0]
+        self.old = [task for task in self.bundle.tasks if task.name in self.network.tasks]
+        self.old_names = [task.name for task in self.old]
+        self.names = frozenset(self.network.model.state_dict())
+
+    def copied(self, like: str) -> Run:
+        """The new tasks as copies of an old one: no label, no training."""
+        old = self.bundle.task(like)
+        tasks = []
+        for name, options in self.recipe.tasks.items():
+            wanted = {**old.options(), "name": name, "target": options.get("target", name)}
+            if options.get("kind", old.kind) != old.kind:
+                raise RecipeError(
+                    f"Task {name!r} is to be like {like!r}, which is {old.kind}, and so cannot be {options['kind']}."
+                )
+            task = task_from_options(wanted)
+            task.load_state(old.state())
+            tasks.append(task)
+        spec, model = grown(self.network.spec, self.network.model, tasks)
+        lines = {}
+        for task in tasks:
+            width = task.n_outputs
+            lines[task.name] = Line(like, torch.eye(width).double(), torch.zeros(width).double(), 1.0)
+            if not start_from(model, task.name, lines[task.name]):
+                raise RecipeError(f"The head of {like!r} has hidden layers, and only a linear one is taken over.")
+        record = ExtensionRecord(
+            origin=self.asked["extends"], is_frozen=True, start=dict.fromkeys(lines, f"taken over from {like}")
+        )
+        if self.folder is not None:
+            self.folder.open(without_nan(self.asked), resume=False)
+        results = {task.name: _result(task, {}, None) for task in tasks}
+        return self._finish(self._grown(spec, model, tasks), tasks, results, record, None, [])
+
+    def trained(
+        self, data: Any, unfreeze: bool, remedies: Sequence[Any], old_data: Any, start: str, resume: bool
+    ) -> Run:
+        """New heads, trained on the rows that have their labels."""
+        dataset, notes = known_data(self.bundle, self.network, self.source, data, self.recipe)
+        tasks, inferred = make_tasks(self.recipe, [dataset])
+        prepared = prepare([dataset], tasks, splitter_of(self.recipe.split, self.recipe.seed))
+        prepared.notes[:0] = [*inferred, *notes]
+        kept, train, about = kept_rows(self.bundle, self.old, self._recipe(), old_data) if unfreeze else ({}, {}, "")
+        if self.folder is not None:
+            self.folder.open(without_nan({**self.asked, "data": prepared.data}), resume=resume)
+            if self.folder.is_finished:
+                path = self.folder.path
+                return Run(load(path), RunRecord.load(self.folder.record_path), self.folder.history(), path)
+        before = torch.get_rng_state()
+        torch.manual_seed(self.recipe.seed)
+        try:
+            made = self._train(prepared, unfreeze, remedies, kept, train, start)
+        finally:
+            torch.set_rng_state(before)
+        model, spec, stages, record = made
+        if about:
+            prepared.notes.append(about)
+        held_out = prepared.test or prepared.validation
+        metrics = evaluate(model, tasks, held_out) if held_out else {}
+        results = {task.name: _result(task, metrics, prepared) for task in tasks}
+        return self._finish(self._grown(spec, model, tasks), tasks, results, record, stages, prepared.notes)
+
+    def _recipe(self) -> Recipe | None:
+        """How the old model was trained."""
+        origin = first_provenance(self.bundle)
+        return Recipe(**origin["recipe"]) if "recipe" in origin else None
+
+    def _train(
+        self,
+        prepared: Prepared,
+        unfreeze: bool,
+        remedies: Sequence[Any],
+        kept: Mapping[str, ArraySource],
+        train: Mapping[str, ArraySource],
+        start: str,
+    ) -> tuple[MultiTaskModel, ModelSpec, Stages, ExtensionRecord]:
+        tasks = prepared.tasks
+        rows = {**prepared.train, **{f"{name} (old)": source for name, source in kept.items()}}
+        old = self.network.model
+        answers = Answers(old, rows, self.old_names)
+        metrics = evaluate(old, self.old, kept) if kept else {}
+        lines = {
+            task.name: [] if start == "fresh" else lines_from(old, prepared.train, task, self.old_names)
+            for task in tasks
+        }
+        arms: dict[str, tuple[ModelSpec, MultiTaskModel, Stages, dict[str, float]]] = {}
+        wanted = ["closest", "fresh"] if any(lines.values()) else ["fresh"]
+        for kind in wanted:
+            torch.manual_seed(self.recipe.seed)
+            spec, model = grown(self.network.spec, self.network.model, tasks)
+            model.heads.start_at({task.name: task.initial_bias() for task in tasks})
+            if kind == "closest":
+                for name, found in lines.items():
+                    if found:
+                        start_from(model, name, found[0])
+            answers.check_equal(model)
+            first = mean_losses(model, tasks, prepared.validation)
+            folder = self.folder if kind == wanted[0] else None
+            stages = self._stages(model, prepared, unfreeze, remedies, train, folder)
+            stages.run(f"new head, {kind}")
+            arms[kind] = (spec, model, stages, first)
+        losses = {kind: mean_losses(arm[1], tasks, prepared.validation) for kind, arm in arms.items()}
+        best = min(arms, key=lambda kind: sum(losses[kind].values()))
+        spec, model, stages, _ = arms[best]
+        if best != wanted[0]:
+            prepared.notes.append(f"The {best} start was better; the folder's history is that of the other one.")
+        if not unfreeze:
+            answers.check_equal(model)
+            _check_parameters(old, model)
+        record = ExtensionRecord(
+            origin=self.asked["extends"],
+            is_frozen=not unfreeze,
+            rows_compared=answers.n_rows,
+            change=answers.change(model),
+            before=without_nan(metrics),
+            after=without_nan(evaluate(model, self.old, kept) if kept else {}),
+            resemblance={name: {line.task: round(line.resemblance, 6) for line in by} for name, by in lines.items()},
+            start={name: f"from {by[0].task}" if best == "closest" and by else "fresh" for name, by in lines.items()},
+            starts={
+                kind: {"at the start": without_nan(arm[3]), "at the end": without_nan(losses[kind])}
+                for kind, arm in arms.items()
+            },
+        )  # fmt: skip
+        return model, spec, stages, record
+
+    def _stages(
+        self,
+        model: MultiTaskModel,
+        prepared: Prepared,
+        unfreeze: bool,
+        remedies: Sequence[Any],
+        train: Mapping[str, ArraySource],
+        folder: RunFolder | None,
+    ) -> Stages:
+        made = make_remedies(list(remedies)) if unfreeze else [_KeepsOld(names=self.names)]
+        for remedy in made:
+            if unfreeze:
+                remedy.afterwards(
+                    Scene(model, {task.name: task for task in self.old}, train, Stage("old", tuple(self.old_names)))
+                )
+        plan = Plan(settings=Settings.from_options({**self.recipe.training, "seed": self.recipe.seed}))
+        return stages_of(model, prepared, plan, Joint(), made, folder, self.progress, self.old)
+
+    def _grown(self, spec: ModelSpec, model: MultiTaskModel, tasks: Sequence[Task]) -> Network:
+        """The network as the bundle holds it: old tasks are run without new ones, so that no bit of theirs changes.
+
+        With hard sharing they are run together, because the trunk does not know for which tasks it runs.
+        """
+        if spec.sharing == "hard" and not self.network.groups:
+            return Network(spec, model.eval())
+        before = self.network.groups or (self.network.tasks,)
+        return Network(spec, model.eval(), groups=(*before, tuple(task.name for task in tasks)))
+
+    def _finish(
+        self,
+        network: Network,
+        tasks: Sequence[Task],
+        results: Mapping[str, TaskResult],
+        extension: ExtensionRecord,
+        stages: Stages | None,
+        notes: Sequence[str],
+    ) -> Run:
+        machine = environment()
+        provenance = {
+            **self.asked,
+            "recipe_hash": self.recipe.hash(),
+            "environment": machine,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "of": self.bundle.provenance,
+        }
+        metrics = {**self.bundle.metrics, **{name: result.metrics for name, result in results.items()}}
+        if extension.after:
+            metrics |= extension.after
+        made = replace(
+            self.bundle,
+            tasks=[*self.bundle.tasks, *tasks],
+            models=[network],
+            metrics=metrics,
+            provenance=provenance,
+        )
+        counts = network.model.sharing.count_parameters()
+        record = RunRecord(
+            tasks=results,
+            recipe=self.asked,
+            recipe_hash=self.recipe.hash(),
+            data={} if stages is None else stages.prepared.data,
+            epochs=0 if stages is None else stages.epochs,
+            best_epoch=None if stages is None else stages.best,
+            seconds=0.0 if stages is None else round(stages.seconds, 3),
+            parameters={
+                **counts,
+                "heads": sum(p.numel() for p in network.model.heads.parameters()),
+                "new": sum(p.numel() for p in own_parameters(network.model, dict.fromkeys(self.names, torch.empty(0)))),
+            },
+            sampling="" if stages is None else stages.last.plan.describe(),
+            notes=tuple(notes),
+            environment=machine,
+            extension=extension,
+        )
+        if self.folder is not None:
+            made.save(self.folder.bundle_path)
+            write_json(self.folder.record_path, record.to_json())
+            self.folder.drop_checkpoint()
+        history = [] if stages is None else stages.history if self.folder is None else self.folder.history()
+        return Run(made, record, history, self.folder.path if self.folder else None)
+
+
+def _source(bundle: Bundle, name: str | None) -> str:
+    if name is not None and name not in bundle.sources:
+        raise UnknownNameError("source", name, bundle.sources)
+    if name is None and len(bundle.sources) != 1:
+        raise RecipeError(
+            f"This model reads several sources, {', '.join(bundle.sources)}; say which one the new rows are like."
+        )
+    return name or bundle.sources[0]
+
+
+def _result(task: Task, metrics: Mapping[str, Mapping[str, float]], prepared: Prepared | None) -> TaskResult:
+    first = task.metrics[0]
+
+    def labels(sources: Mapping[str, ArraySource]) -> int:
+        return sum(int(s.observed[task.name].sum()) for s in sources.values() if task.name in s.tasks)
+
+    return TaskResult(
+        kind=task.kind,
+        metric=first.name,
+        higher_is_better=first.higher_is_better,
+        metrics=without_nan(metrics.get(task.name, {})),
+        n_train=0 if prepared is None else labels(prepared.train),
+        n_test=0 if prepared is None else labels(prepared.test or prepared.validation),
+    )
+
+
+def _check_parameters(before: MultiTaskModel, after: MultiTaskModel) -> None:
+    held = after.state_dict()
+    if changed := [name for name, value in before.state_dict().items() if not torch.equal(value, held[name])]:
+        raise TargetError(f"Frozen parameters changed: {', '.join(changed[:3])}; this is a fault of polytask.")

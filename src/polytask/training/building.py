@@ -1,0 +1,79 @@
+"""The parts of a training from their names: the network, the schedule, the remedies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from polytask.errors import RecipeError
+from polytask.models.corruption import Corruption
+from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.tasks.reconstruction import Reconstruction
+from polytask.training.preparation import Prepared
+from polytask.training.remedies import registry as remedies
+from polytask.training.remedy import Remedy
+from polytask.training.schedule import Schedule
+from polytask.training.schedules import registry as schedules
+
+if TYPE_CHECKING:
+    from polytask.training.run import Plan
+
+__all__ = ["make_remedies", "make_schedule", "network_of"]
+
+
+def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) -> tuple[ModelSpec, MultiTaskModel]:
+    """The network of a plan, drawn anew, its heads at the constant prediction.
+
+    Raises:
+        PolytaskError: If a name or an option is not known, or the sharing has no meaning for the tasks.
+    """
+    rebuilding = [task for task in prepared.tasks if isinstance(task, Reconstruction)]
+    spec = ModelSpec(
+        inputs=prepared.shapes,
+        n_outputs={task.name: task.n_outputs for task in prepared.tasks},
+        encoder=plan.encoder,
+        sharing=plan.sharing,
+        encoder_options=plan.encoder_options,
+        sharing_options=plan.sharing_options,
+        head_hidden=plan.head_hidden,
+        head_hidden_of={task.name: task.hidden for task in rebuilding},
+        corruptions={task.name: Corruption(task.corruption, task.share) for task in rebuilding},
+        links={task.name: task.link for task in prepared.tasks},
+        views=prepared.views,
+        element_tasks=tuple(task.name for task in prepared.tasks if task.of_elements),
+        own_norms=tuple(source for source in plan.own_norms if source in prepared.shapes),
+    )
+    model = build_model(spec, module)
+    model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
+    model.start_at({task.name: task.initial_bias() for task in prepared.tasks})
+    return spec, model
+
+
+def make_schedule(name: str, options: Mapping[str, Any]) -> tuple[Schedule, list[Remedy]]:
+    """The schedule and its remedies, from names and options.
+
+    Raises:
+        UnknownNameError: If one of them is not known.
+        RecipeError: If an option is not one of theirs.
+    """
+    given = dict(options)
+    made = make_remedies(given.pop("remedies", None) or [])
+    if made and name == "joint":
+        raise RecipeError("Schedule 'joint' forgets nothing, so it takes no remedies; choose 'sequential' or another.")
+    return schedules.create(name, **given), made
+
+
+def make_remedies(asked: Any) -> list[Remedy]:
+    """Remedies from names, or names with options.
+
+    Raises:
+        UnknownNameError: If one of them is not known.
+        RecipeError: If one has no name, or an option is not one of its own.
+    """
+    listed = [asked] if isinstance(asked, str | Mapping) else list(asked)
+    named = [{"name": one} if isinstance(one, str) else dict(one) for one in listed]
+    if any("name" not in one for one in named):
+        raise RecipeError(f"Each remedy needs a name, as in {{name: ewc, strength: 100}}; got {asked!r}.")
+    return [remedies.create(one.pop("name"), **one) for one in named]

@@ -1,0 +1,103 @@
+"""A trained network with further tasks on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from polytask.data.batch import Source
+from polytask.errors import RecipeError, TrainingError
+from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.shapes import Tensor
+from polytask.tasks.task import Task
+from polytask.training.evaluation import outputs_of
+
+__all__ = ["Answers", "grown", "own_parameters"]
+
+
+def grown(
+    spec: ModelSpec, model: MultiTaskModel, tasks: Sequence[Task], module: nn.Module | None = None
+) -> tuple[ModelSpec, MultiTaskModel]:
+    """The network with heads (and whatever else a task has of its own) for further tasks, drawn anew.
+
+    Args:
+        spec: How the network was built.
+        model: The network.
+        tasks: The further tasks, fitted.
+        module: The user's network, if the encoder was one.
+
+    Raises:
+        RecipeError: If a task has the name of one that there is, or the sharing's parameters depend on the number of
+            tasks, so that the old ones cannot stay as they are.
+    """
+    for task in tasks:
+        if task.name in spec.n_outputs:
+            raise RecipeError(
+                f"The model has a task {task.name!r} already; give the new one another name: a task of its own, whose "
+                "target is the column."
+            )
+    larger = replace(
+        spec,
+        n_outputs={**spec.n_outputs, **{task.name: task.n_outputs for task in tasks}},
+        links={**spec.links, **{task.name: task.link for task in tasks}},
+        element_tasks=(*spec.element_tasks, *(task.name for task in tasks if task.of_elements)),
+    )
+    made = build_model(larger, module)
+    known, held = model.state_dict(), made.state_dict()
+    unlike = [name for name, value in known.items() if name not in held or held[name].shape != value.shape]
+    if unlike:
+        raise RecipeError(
+            f"The sharing {spec.sharing!r} cannot take a further task and leave the old ones as they are: its "
+            f"parameters {', '.join(unlike[:3])} depend on the number of tasks. hard, mmoe, residual_adapters and lora "
+            "can; or train all tasks together with polytask fit."
+        )
+    made.load_state_dict({**held, **known})
+    return larger, made
+
+
+def own_parameters(model: MultiTaskModel, before: Mapping[str, Tensor]) -> list[nn.Parameter]:
+    """The parameters that the network has only since it has grown."""
+    return [parameter for name, parameter in model.named_parameters() if name not in before]
+
+
+class Answers:
+    """What a network answered to some rows, to see later whether it still does.
+
+    Args:
+        model: The network.
+        sources: The rows.
+        tasks: The tasks that are watched.
+    """
+
+    def __init__(self, model: MultiTaskModel, sources: Mapping[str, Source], tasks: Sequence[str]):
+        self.sources, self.tasks = sources, list(tasks)
+        self.n_rows = sum(len(source) for source in sources.values())
+        self.before = self._of(model)
+
+    def _of(self, model: MultiTaskModel) -> dict[str, dict[str, Tensor]]:
+        return {name: outputs_of(model, source, self.tasks)[0] for name, source in self.sources.items()}
+
+    def change(self, model: MultiTaskModel) -> dict[str, float]:
+        """Largest absolute change of any output of each task; exactly 0 if all bits are equal."""
+        after = self._of(model)
+        found = dict.fromkeys(self.tasks, 0.0)
+        for source, outputs in self.before.items():
+            for task, out in outputs.items():
+                if not torch.equal(out, after[source][task]):
+                    found[task] = max(found[task], (after[source][task] - out).abs().max().item())
+        return found
+
+    def check_equal(self, model: MultiTaskModel) -> None:
+        """Raise if a single bit changed.
+
+        Raises:
+            TrainingError: Naming the tasks.
+        """
+        if changed := {task: value for task, value in self.change(model).items() if value}:
+            raise TrainingError(
+                f"The frozen tasks {', '.join(changed)} changed their answers, by at most {max(changed.values()):.3g}; "
+                "this is a fault of polytask, and nothing was saved."
+            )

@@ -1,0 +1,59 @@
+"""Every registered schedule and remedy keeps its contract."""
+
+import pytest
+
+from polytask.testing import check_remedy, check_schedule
+from polytask.training.remedies import registry as remedies
+from polytask.training.remedy import Remedy
+from polytask.training.schedule import Schedule, Stage
+from polytask.training.schedules import registry as schedules
+
+REQUIRED = {"pretrain_then_finetune": {"pretrain": ["a"]}, "auxiliary_then_drop": {"main": ["b"]}}
+MORE = [
+    ("sequential", {"order": ["c", "a"], "decay": 0.5}),
+    ("pretrain_then_finetune", {"pretrain": ["a", "b"], "how": "gradual"}),
+    ("pretrain_then_finetune", {"pretrain": ["b"], "how": "probe_then_full"}),
+    ("curriculum", {"order": "hard_first", "keeps": False}),
+    ("curriculum", {"order": "progress"}),
+    ("curriculum", {"order": ["b", "c", "a"]}),
+]
+SHARING = {"adapters": {"name": "residual_adapters", "bottleneck": 4}}
+
+
+@pytest.mark.parametrize(("name", "options"), [*((n, REQUIRED.get(n, {})) for n in schedules.names()), *MORE])
+def test_schedule(name, options):
+    check_schedule(lambda: schedules.create(name, **options))
+
+
+@pytest.mark.parametrize("name", remedies.names())
+def test_remedy(name):
+    check_remedy(lambda **options: remedies.create(name, **options), SHARING.get(name, "hard"))
+
+
+class Endless(Schedule):
+    def next_stage(self, tasks, epochs, n_layers, done):
+        return Stage(str(len(done)), tuple(tasks))
+
+
+class Forgetful(Schedule):
+    def __init__(self):
+        self.left = 2
+
+    def next_stage(self, tasks, epochs, n_layers, done):
+        self.left -= 1
+        return Stage(str(self.left), tuple(tasks)) if self.left >= 0 else None
+
+
+class Nothing(Remedy):
+    pass
+
+
+@pytest.mark.parametrize(("broken", "words"), [(Endless, "no end"), (Forgetful, "keep no state")])
+def test_a_broken_schedule_is_found(broken, words):
+    with pytest.raises(AssertionError, match=words):
+        check_schedule(broken)
+
+
+def test_a_remedy_that_does_nothing_is_found():
+    with pytest.raises(AssertionError, match="the first task ends"):
+        check_remedy(Nothing)

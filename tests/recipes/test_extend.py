@@ -1,0 +1,195 @@
+"""Tasks that are added to a trained model: the old ones answer as before, or what changed is measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_resume import StopAfter, table
+
+import polytask
+from polytask import Recipe
+from polytask.errors import BundleError, DataError, InputError, PolytaskError, RecipeError
+from polytask.training.data_sets import ArrayData
+from polytask.training.loop import Interrupted
+
+QUICK = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01}
+
+
+def new_table(n: int = 90) -> pd.DataFrame:
+    frame = table(n, seed=5)
+    frame["cost"] = frame["price"] * 2 + 1
+    frame["group"] = np.where(frame["a"] > 0.5, "high", np.where(frame["a"] < -0.5, "low", "mid"))
+    return frame.drop(columns=["price", "ill", "size"])
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("old")
+    table(150).to_csv(folder / "old.csv", index=False)
+    Recipe(
+        tasks={"price": "regression", "ill": "binary"},
+        data={"old": {"path": str(folder / "old.csv"), "drop": ["size"]}},
+        encoder={"name": "tabular", "width": 8, "dropout": 0.3},
+        training={**QUICK, "epochs": 6},
+    ).run(out=folder / "run")
+    return folder
+
+
+@pytest.mark.parametrize("sharing", ["hard", {"name": "hard", "ratio": 0.5}, "mmoe", "residual_adapters", "lora"])
+@pytest.mark.parametrize("encoder", ["tabular", {"name": "tabm", "k": 2, "width": 8}])
+def test_old_tasks_are_bit_equal_with_every_sharing_that_takes_a_further_task(sharing, encoder, tmp_path):
+    run = Recipe(
+        tasks={"price": "regression", "ill": "binary"}, encoder=encoder, sharing=sharing, training={**QUICK, "epochs": 1},
+        data={"data": {"drop": ["size"]}},
+    ).run(table(60))  # fmt: skip
+    before = run.bundle.predict(new_table())
+    made = polytask.extend(run.bundle, new_table(), ["cost", "group"], out=tmp_path / "run", training=QUICK)
+    for name, answer in polytask.load(tmp_path / "run").predict(new_table()).items():
+        if name in before:
+            np.testing.assert_array_equal(answer.values, before[name].values)
+            if answer.probabilities is not None:
+                np.testing.assert_array_equal(answer.probabilities, before[name].probabilities)
+    extension = made.record.extension
+    assert extension.is_frozen
+    assert set(extension.change.values()) == {0.0}
+    assert extension.rows_compared > 0
+    assert set(made.record.tasks) == {"cost", "group"}
+    assert list(made.predict(new_table())) == ["price", "ill", "cost", "group"]
+    assert polytask.records.RunRecord.load(tmp_path / "run" / "record.json") == made.record
+
+
+def test_a_new_task_that_is_an_old_one_in_other_units_starts_from_it_and_beats_a_fresh_head(old, tmp_path):
+    few = new_table(30)
+    made = polytask.extend(
+        old / "run", few, ["cost"], training={**QUICK, "epochs": 2}, split={"validation": 0.3, "test": 0}
+    )
+    extension = made.record.extension
+    assert next(iter(extension.resemblance["cost"])) == "price"
+    assert extension.start["cost"] == "from price"
+    closest, fresh = extension.starts["closest"], extension.starts["fresh"]
+    assert closest["at the start"]["cost"] < fresh["at the end"]["cost"]
+    plain = polytask.extend(old / "run", few, ["cost"], training=QUICK, start="fresh")
+    assert plain.record.extension.start == {"cost": "fresh"}
+
+
+def test_a_task_without_any_label_takes_over_another_ones_answers(old, tmp_path):
+    made = polytask.extend(old / "run", targets={"risk": {"target": "risk"}}, like="ill", out=tmp_path / "run")
+    answers = made.predict(new_table())
+    np.testing.assert_array_equal(answers["risk"].probabilities, answers["ill"].probabilities)
+    with pytest.raises(RecipeError, match="is binary, and so cannot be count"):
+        polytask.extend(old / "run", targets={"risk": "count"}, like="ill")
+
+
+def test_an_unfrozen_network_changes_and_the_change_is_measured_on_kept_rows(old):
+    def extended(**options):
+        return polytask.extend(old / "run", new_table(), ["cost"], unfreeze=True, training=QUICK, **options)
+
+    plain, kept = extended(), extended(remedies=[{"name": "learning_without_forgetting", "strength": 10.0}, "ewc"])
+    for made in (plain, kept):
+        extension = made.record.extension
+        assert not extension.is_frozen
+        assert set(extension.before) == set(extension.after) == {"price", "ill"}
+        assert any("kept apart" in note for note in made.record.notes)
+    assert min(plain.record.extension.change.values()) > 0
+    assert sum(kept.record.extension.change.values()) < sum(plain.record.extension.change.values())
+    other = extended(old_data=table(40, seed=9))
+    assert any("all rows of old" in note for note in other.record.notes)
+    with pytest.raises(RecipeError, match="has to be there while the old tasks are trained"):
+        extended(remedies=["replay"])
+
+
+def test_without_old_data_an_unfrozen_extension_says_what_is_missing():
+    run = Recipe(tasks=["price"], encoder="tabular", training={**QUICK, "epochs": 1}).run(table(60))
+    new = new_table().assign(ill="yes", size=1.0)
+    with pytest.raises(DataError, match="--old-data, or leave the network frozen"):
+        polytask.extend(run.bundle, new, ["cost"], unfreeze=True, training=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda t: t.drop(columns="a"), InputError, "lacks 'a', which training had"),
+        (lambda t: t.assign(a="text"), InputError, "'a' holds numbers, but row 0 has 'text'"),
+        (lambda t: t.drop(columns="cost"), DataError, "No target column named 'cost'"),
+        (lambda t: t.assign(cost=np.nan), DataError, "cost"),
+    ],
+)
+def test_columns_that_are_missing_or_wrong_are_named(old, change, error, words):
+    with pytest.raises(error, match=words):
+        polytask.extend(old / "run", change(new_table()), {"cost": "regression"}, training=QUICK)
+
+
+def test_further_columns_are_noted_and_not_read(old):
+    made = polytask.extend(old / "run", new_table().assign(far=1.0), ["cost"], training={**QUICK, "epochs": 1})
+    assert any("trained without group, far" in note for note in made.record.notes)
+
+
+def test_what_cannot_be_asked_is_said(old, tmp_path):
+    run = old / "run"
+    for options, words in (
+        ({"remedies": ["ewc"]}, "nothing is forgotten"),
+        ({"start": "nearest"}, "No start named 'nearest'"),
+        ({"source": "other"}, "No source named 'other'"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            polytask.extend(run, new_table(), ["cost"], **options)
+    with pytest.raises(RecipeError, match="Give data, or `like`"):
+        polytask.extend(run, targets=["cost"])
+    again = new_table().rename(columns={"cost": "price"})
+    with pytest.raises(RecipeError, match="has a task 'price' already"):
+        polytask.extend(run, again, ["price"], training=QUICK)
+    stitched = Recipe(
+        tasks=["price", "ill"], sharing="cross_stitch", encoder="tabular", training={"epochs": 1}, data={"data": {"drop": ["size"]}}
+    ).run(table(60))  # fmt: skip
+    with pytest.raises(RecipeError, match="'cross_stitch' cannot take a further task"):
+        polytask.extend(stitched.bundle, new_table(), ["cost"], training=QUICK)
+    (tmp_path / "bundle.json").write_text("{}")
+    with pytest.raises(BundleError):
+        polytask.extend(tmp_path, new_table(), ["cost"])
+
+
+def test_an_extension_goes_on_bit_for_bit_and_can_be_extended_again(old, tmp_path):
+    def extended(folder: Path, **options):
+        return polytask.extend(old / "run", new_table(), ["cost"], out=folder, training=QUICK, **options)
+
+    whole = extended(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        extended(tmp_path / "cut", progress=StopAfter(6))
+    resumed = extended(tmp_path / "cut", resume=True)
+    states = [run.bundle.models[0].model.state_dict() for run in (whole, resumed)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    further = polytask.extend(tmp_path / "cut", new_table(), ["group"], training=QUICK)
+    assert [task.name for task in further.bundle.tasks] == ["price", "ill", "cost", "group"]
+
+
+def test_arrays_are_extended_too():
+    rng = np.random.default_rng(0)
+    images = rng.random((60, 8, 8)).astype(np.float32)
+    bright = images.mean((1, 2))
+    run = Recipe(tasks={"bright": "regression"}, encoder={"name": "cnn", "channels": [4], "width": 8},
+                 training={"epochs": 1}).run([ArrayData("images", images, {"bright": bright})])  # fmt: skip
+    rows = ArrayData("images", images, {"dark": (bright < np.median(bright)).astype(int)})
+    made = polytask.extend(run.bundle, rows, {"dark": "binary"}, training={"epochs": 1})
+    assert set(made.record.extension.change.values()) == {0.0}
+    with pytest.raises(PolytaskError):
+        polytask.extend(run.bundle, ArrayData("images", images[:, :4], {"dark": bright > 0}), {"dark": "binary"})
+
+
+def test_the_command_line(old, tmp_path):
+    new_table().to_csv(tmp_path / "new.csv", index=False)
+    command = [sys.executable, "-m", "polytask.cli", "extend", str(old / "run"), "--data", str(tmp_path / "new.csv")]
+    command += ["--targets", "cost", "--out", str(tmp_path / "run"), "--epochs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "bit-equal outputs on" in done.stdout
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["extension"]["is_frozen"]
+    done = subprocess.run([*command, "--remedies", "ewc"], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
