@@ -14,7 +14,8 @@ from polytask.models.sharing import registry as sharings
 from polytask.study.arm import Arm, FittedArm, FoldData
 from polytask.study.inner import inner_errors, inner_folds
 from polytask.study.networks import best_epochs, curves_of, train
-from polytask.training.run import Plan, network_of
+from polytask.training.building import network_of
+from polytask.training.run import Plan
 
 __all__ = ["ChosenRatio"]
 
