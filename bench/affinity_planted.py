@@ -28,7 +28,7 @@ from polytask.training.running import plan_of, prepare_recipe
 SIZES = (3, 3, 3, 1)
 NETWORK = {
     "encoder": {"name": "mlp", "widths": [64, 64], "dropout": 0.1},
-    "training": {"epochs": 30, "batch_size": 64, "learning_rate": 3e-3},
+    "training": {"epochs": 15, "batch_size": 64, "learning_rate": 3e-3},
 }
 
 

@@ -4,7 +4,8 @@ For every pair of tasks of a table the networks of the pair and of each task alo
 tested on rows that no measure reads; the real gain of j with i is the difference in the share of the constant
 prediction's test loss that is taken away, a mean over seeds. Printed is Spearman's rank correlation between what a
 measure predicts and the real gain over all ordered pairs, and what the measure costs. `reliability` is the rank
-correlation between the real gains of two seeds: where it is near zero, there is nothing to predict.
+correlation between the real gains of two seeds: where it is near zero, there is nothing to predict. Of oes10 the first
+eight targets are taken, of school the twelve largest schools.
 
     python bench/shared_tables.py --data FOLDER --out TABLES
     python bench/affinity_predicts.py --tables TABLES --sets oes10,school12,tox21
@@ -67,7 +68,8 @@ def table_of(name: str, folder: Path) -> tuple[pd.DataFrame, list[str], dict[str
     if name == "tox21":
         targets = [column for column in table if not column.startswith("bit-")]
         return table, targets, {}
-    return table, [column for column in table if column.startswith("target-")], {}
+    targets = [column for column in table if column.startswith("target-")]
+    return table.drop(columns=targets[8:]), targets[:8], {}
 
 
 def real_gains(prepared: Prepared, plan: Plan, seed: int) -> np.ndarray:

@@ -125,7 +125,11 @@ def clustered_order(values: Sequence[Sequence[float | None]]) -> list[int]:
 
 def _headline(record: AffinityRecord) -> str:
     grouping = record.grouping
-    harm = f"{len(record.harm)} {'pair' if len(record.harm) == 1 else 'pairs'} hurt" if record.harm else "no pair hurts"
+    harm = (
+        f"{len(record.harm)} {'pair hurts' if len(record.harm) == 1 else 'pairs hurt'}"
+        if record.harm
+        else "no pair hurts"
+    )
     if grouping is None:
         return f"Affinity of {len(record.tasks)} tasks: {harm}."
     found = record.measures[grouping.measure].structure
