@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from polytask.affinity.grouping import GroupBudget
 from polytask.affinity.groups import gains_of, make_grouping
 from polytask.affinity.measure import Measure
 from polytask.affinity.measures import registry
+from polytask.affinity.opening import open_prepared
 from polytask.affinity.readings import grounds, read_all
 from polytask.affinity.record import AffinityRecord, Arrangement, Found
 from polytask.affinity.verification import verified
 from polytask.errors import RecipeError
-from polytask.recipe import Recipe, SourceSpec
 from polytask.storage import write_json
 from polytask.training.progress import Progress
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import plan_of, prepare_recipe
+from polytask.training.running import plan_of
 
 __all__ = ["DEFAULT_MEASURES", "find_affinity"]
 
@@ -35,7 +35,7 @@ def find_affinity(
     targets: Any,
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
-    budget: GroupBudget | None = None,
+    budget: GroupBudget | Callable[[int], GroupBudget | None] | None = None,
     group_by: str | None = None,
     verify: bool = True,
     seeds: int = 2,
@@ -43,6 +43,7 @@ def find_affinity(
     seconds: float | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    by: str | None = None,
     **settings: Any,
 ) -> AffinityRecord:
     """Which tasks belong together: measures, pairs that hurt each other, groups.
@@ -51,7 +52,8 @@ def find_affinity(
         data: A table (a path, a data frame), or data sets by name.
         targets: Target columns; or options by task name, as in :class:`polytask.Recipe`.
         measures: Names of measures.
-        budget: What may be spent on groups; none are made if ``None``.
+        budget: What may be spent on groups, or a function that says so from the number of tasks; none are made if
+            ``None``.
         group_by: The measure that groups are made from; the first if ``None``.
         verify: Whether groups and their controls are trained, and tested on rows that no measure saw.
         seeds: Readings of each measure, and trainings of each group.
@@ -59,6 +61,7 @@ def find_affinity(
         seconds: Time that a measure may take in one reading, for those that can do with less.
         out: Folder for the record; nothing is written if ``None``.
         progress: Told about the trainings.
+        by: Column of a long table: each value of it is a task with rows of its own.
         **settings: Settings of :class:`polytask.Recipe`; ``inputs``, ``drop`` and the like of the one table.
 
     Raises:
@@ -79,11 +82,11 @@ def find_affinity(
         raise RecipeError(f"It takes at least one seed, got {seeds}.")
     chosen = group_by or measures[0]
     made: dict[str, Measure] = {name: registry.create(name) for name in dict.fromkeys([*measures, chosen])}
-    recipe = _recipe(data, targets, seed, settings)
     folder = RunFolder(out) if out is not None else None
-    prepared = prepare_recipe(recipe, None if isinstance(data, str | Path) else data)
+    recipe, prepared = open_prepared(data, targets, seed, settings, by)
     plan = plan_of(recipe, prepared)
     names = [task.name for task in prepared.tasks]
+    spend = budget(len(names)) if callable(budget) else budget
     found: dict[str, Found] = {}
     for halves in (True, False):
         same = {name: one for name, one in made.items() if one.halves == halves}
@@ -91,13 +94,13 @@ def find_affinity(
             on = grounds(prepared, plan, seeds, seed, halves, seconds=seconds, progress=progress)
             found |= read_all(same, on, seed)
     grouping = None
-    if budget is not None:
+    if spend is not None:
 
         def check(arrangements: Mapping[str, Arrangement]) -> dict[str, Arrangement]:
             return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress)
 
         can_verify = verify and bool(prepared.test)
-        grouping = make_grouping(chosen, found[chosen], names, budget, verify=check if can_verify else None, seed=seed)
+        grouping = make_grouping(chosen, found[chosen], names, spend, verify=check if can_verify else None, seed=seed)
     record = AffinityRecord(
         tasks={
             task.name: {
@@ -128,18 +131,6 @@ def find_affinity(
     if folder is not None:
         write_json(folder.path / "affinity.json", record.to_json())
     return record
-
-
-def _recipe(data: Any, targets: Any, seed: int, settings: Mapping[str, Any]) -> Recipe:
-    """The networks' side as a recipe; settings of the one table go where a recipe has them."""
-    known = dict(settings)
-    source: dict[str, Any] = {key: known.pop(key) for key in list(known) if key in SourceSpec.model_fields}
-    if isinstance(data, str | Path):
-        source["path"] = str(data)
-    if source:
-        name = Path(data).stem if isinstance(data, str | Path) else "data"
-        known["data"] = {name: source}
-    return Recipe(tasks=targets, seed=seed, **known)
 
 
 def harm_of(found: Mapping[str, Found], names: Sequence[str]) -> list[str]:

@@ -20,6 +20,9 @@ def affinity(
     targets: Annotated[
         str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
     ],
+    by: Annotated[
+        str, typer.Option(help="Long table: each value of this column (school, site) is a task with rows of its own.")
+    ] = "",
     measures: Annotated[
         str, typer.Option(help="Measures; the first makes the groups. polytask list measures.")
     ] = "gradient_cosine,label_correlation",
@@ -54,7 +57,6 @@ def affinity(
     import json
 
     from polytask.affinity import find_affinity
-    from polytask.affinity.grouping import GroupBudget
     from polytask.cli.terminal import note, say
     from polytask.training.progress import Bar
 
@@ -67,13 +69,11 @@ def affinity(
     options = method_options({"tasks": task_options(targets)}, settings or [])
     tasks = options.pop("tasks")
     options |= {key: separated(text) for key, text in (("inputs", inputs), ("drop", drop)) if text}
-    models = max(2, round(len(tasks) ** 0.5)) if groups is None and cost is None else groups
-    has_budget = bool(models) or cost is not None
     record = find_affinity(
         data,
         tasks,
         measures=separated(measures),
-        budget=GroupBudget(models=models or None, cost=cost, head_cost=head_cost) if has_budget else None,
+        budget=lambda n_tasks: _budget(n_tasks, groups, cost, head_cost),
         group_by=group_by or None,
         verify=verify,
         seeds=seeds,
@@ -81,6 +81,7 @@ def affinity(
         seconds=_seconds(budget),
         out=out,
         progress=OneBar(),
+        by=by or None,
         **options,
     )
     if json_output:
@@ -167,6 +168,17 @@ def _print_grouping(grouping: Grouping) -> None:
     say(grouping.words)
     for text in grouping.notes:
         say(f"Note: {text}")
+
+
+def _budget(n_tasks: int, groups: int | None, cost: float | None, head_cost: float) -> Any:
+    """What may be spent on groups; nothing for 0 groups and no cost."""
+    from polytask.affinity.grouping import GroupBudget
+
+    if groups is None and cost is None:
+        groups = max(2, round(n_tasks**0.5))
+    if not groups and cost is None:
+        return None
+    return GroupBudget(models=groups or None, cost=cost, head_cost=head_cost)
 
 
 def _seconds(budget: str) -> float | None:

@@ -1,0 +1,78 @@
+"""From what is given to prepared data: a table, several of them, or a long one whose column says whose a row is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polytask.data.long import LongTable
+from polytask.errors import DataError
+from polytask.recipe import Recipe, SourceSpec
+from polytask.tasks.infer import explain_kind
+from polytask.training.data_sets import DataSet, TableData
+from polytask.training.preparation import Prepared
+from polytask.training.running import prepare_recipe
+
+__all__ = ["open_prepared"]
+
+_FEWEST = 10
+"""Labels that a value of a long table's column needs to become a task."""
+
+
+def open_prepared(
+    data: Any, targets: Any, seed: int, settings: Mapping[str, Any], by: str | None = None
+) -> tuple[Recipe, Prepared]:
+    """The recipe of the networks, and the data divided, encoded and ready.
+
+    Args:
+        data: A table (a path, a data frame), or data sets by name.
+        targets: Target columns; or options by task name.
+        seed: Of the split and of the networks.
+        settings: Settings of a recipe; ``inputs``, ``drop`` and the like of the one table.
+        by: Column of a long table: each value of it is a task with rows of its own.
+
+    Raises:
+        PolytaskError: If data or settings cannot be used.
+    """
+    known = dict(settings)
+    source: dict[str, Any] = {key: known.pop(key) for key in list(known) if key in SourceSpec.model_fields}
+    name = Path(data).stem if isinstance(data, str | Path) else "data"
+    if isinstance(data, str | Path) and by is None:
+        source["path"] = str(data)
+    if source:
+        known["data"] = {name: source}
+    recipe = Recipe(tasks=targets, seed=seed, **known)
+    if by is None:
+        return recipe, prepare_recipe(recipe, None if isinstance(data, str | Path) else data)
+    if isinstance(data, Mapping) and any(isinstance(value, DataSet) for value in data.values()):
+        raise DataError(f"A column {by!r} that says whose a row is belongs to one table, not to several data sets.")
+    return _by_value(recipe, data, name, by, known)
+
+
+def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str, Any]) -> tuple[Recipe, Prepared]:
+    """Each value of a column as a task; the kind is that of the whole column of labels."""
+    columns = {task: str(options.get("target") or task) for task, options in recipe.tasks.items()}
+    table = LongTable(data, by, list(columns.values()), _FEWEST)
+    options = {columns[task]: dict(given) for task, given in recipe.tasks.items()}
+    for column, given in options.items():
+        given.pop("target", None)
+        given.setdefault("kind", explain_kind(table.base.column(column).to_numpy(), column)[0])
+    tasks = {made: {**options[column], "target": made} for made, column in table.target_of.items()}
+    spec = recipe.source(name)
+    hidden = {*spec.drop, by, *columns.values(), *table.target_of}
+    made = TableData(
+        name,
+        table,
+        inputs=spec.inputs or [column for column in table.names if column not in hidden],
+        targets=list(table.target_of),
+        row_weights=spec.row_weights,
+        # A column of one value's labels is no copy of an input that is a copy of the whole column: said before.
+        allow=spec.allow,
+        options={"kinds": spec.kinds, "scaling": spec.scaling},
+    )
+    each = Recipe(tasks=tasks, seed=recipe.seed, **known)
+    prepared = prepare_recipe(each, made)
+    if table.left_out:
+        prepared.notes.append(f"{len(table.left_out)} values of {by} have fewer than {_FEWEST} labels and are no task.")
+    return each, prepared

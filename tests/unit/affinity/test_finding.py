@@ -1,0 +1,95 @@
+"""The whole way: several sources, long tables, one task, missing labels, what is unknown, negative transfer."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polytask.affinity import AffinityRecord, find_affinity
+from polytask.affinity.finding import harm_of
+from polytask.affinity.grouping import GroupBudget
+from polytask.affinity.readings import as_matrix
+from polytask.affinity.record import Found, Structure
+from polytask.data.generators import clustered_tasks
+from polytask.errors import RecipeError, TargetError
+
+NETWORK = {"encoder": {"name": "mlp", "widths": [8]}, "training": {"epochs": 2, "batch_size": 32}}
+
+
+def test_each_value_of_a_column_is_a_task():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(240, 3))
+    frame = pd.DataFrame(x, columns=["x0", "x1", "x2"]).assign(
+        school=np.repeat(["a", "b", "c"], 80), mark=x[:, 0] + 0.1 * rng.normal(size=240)
+    )
+    record = find_affinity(
+        frame,
+        ["mark"],
+        by="school",
+        measures=["gradient_cosine"],
+        budget=lambda n: GroupBudget(models=n - 1),
+        **NETWORK,
+    )
+    assert list(record.tasks) == ["school a", "school b", "school c"]
+    assert {task["kind"] for task in record.tasks.values()} == {"regression"}
+    assert len(record.grouping.chosen.groups) <= 2
+    assert set(record.grouping.chosen.skill) == set(record.tasks)
+    assert record.grouping.chosen.verified is not None
+    assert record.grouping.controls["all alone"].models == 3
+
+
+def test_several_sources():
+    first = clustered_tasks((2,), 120, n_inputs=4, seed=1).frame
+    second = clustered_tasks((2,), 100, n_inputs=4, seed=1).frame.rename(columns={"y0": "z0", "y1": "z1"})
+    record = find_affinity(
+        {"one": first, "two": second},
+        ["y0", "y1", "z0", "z1"],
+        measures=["gradient_cosine", "label_correlation"],
+        budget=GroupBudget(models=2),
+        seeds=1,
+        **NETWORK,
+    )
+    values = record.measures["label_correlation"].array
+    assert values[0, 1] > 0.7
+    assert np.isnan(values[0, 2])
+    assert np.isfinite(record.measures["gradient_cosine"].array[0, 2])
+    assert record.grouping.chosen.verified is not None
+    assert "Take the groups with care" in " ".join(record.grouping.notes)
+
+
+def test_one_task_and_a_missing_zero(tmp_path):
+    frame = clustered_tasks((1,), 80, n_inputs=4).frame
+    record = find_affinity(
+        frame, ["y0"], measures=["gradient_cosine"], budget=GroupBudget(models=3), seeds=1, out=tmp_path, **NETWORK
+    )
+    assert record.grouping.chosen.groups == (("y0",),)
+    assert record.measures["gradient_cosine"].values == ((None,),)
+    assert "one task" in record.measures["gradient_cosine"].notes[0]
+    assert AffinityRecord.load(tmp_path) == record
+
+
+def found(gains, spread, directed):
+    blank = Structure(True, 0.01, 0.9, "")
+    return Found("w", directed, True, as_matrix(gains), as_matrix(spread), as_matrix(gains), 2, {}, blank)
+
+
+def test_harm_is_said_where_it_is_more_than_the_spread():
+    gains = np.array([[np.nan, -0.5, 0.1], [-0.01, np.nan, -0.4], [0.1, -0.4, np.nan]])
+    spread = np.full((3, 3), 0.1)
+    said = harm_of({"lookahead": found(gains, spread, True)}, ["a", "b", "c"])
+    assert [text.split(":")[0] for text in said] == ["a hurts b", "b hurts c", "c hurts b"]
+    both = harm_of({"gradient_cosine": found(gains, spread, False)}, ["a", "b", "c"])
+    assert both[0] == "a and b pull against each other: gradient_cosine -0.5 ± 0.1."
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"seeds": 0}, RecipeError, "at least one seed"),
+        ({"by": "y0"}, TargetError, "cannot be a target"),
+        ({"measures": []}, RecipeError, "Name at least one measure"),
+    ],
+)
+def test_wrong_arguments(options, error, message):
+    frame = clustered_tasks((2,), 60, n_inputs=4).frame
+    with pytest.raises(error, match=message):
+        find_affinity(frame, ["y0", "y1"], **options)
