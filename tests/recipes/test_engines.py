@@ -42,8 +42,8 @@ def table() -> pd.DataFrame:
     return frame
 
 
-def study(table, engine=None, out=None, listener=None, **more):
-    return Study(table, ["y", "ill"], arms=ARMS, protocol=Protocol(folds=3), engine=engine, out=out, listener=listener, **QUICK, **more)  # fmt: skip
+def study(table, engine=None, out=None, listener=None, arms=ARMS, **more):
+    return Study(table, ["y", "ill"], arms=arms, protocol=Protocol(folds=3), engine=engine, out=out, listener=listener, **QUICK, **more)  # fmt: skip
 
 
 def timeless(record: dict) -> dict:
@@ -84,6 +84,22 @@ def test_two_processes_give_the_same_record_even_if_one_is_killed(table, alone, 
     assert record["engine"]["workers"] == 2
     assert any(" | " in title for title, *_ in told), "two trials at a time"
     assert worker_ids() == [], "all workers have ended"
+
+
+@pytest.mark.slow
+def test_searches_are_the_same_in_two_processes_and_say_how_far_they_are(table):
+    pytest.importorskip("optuna")
+    told: list[str] = []
+    options = {"arms": ["joint", "single"], "search": {"trials": 3}}
+    two = study(table, {"name": "local", "workers": 2}, listener=lambda title, *_: told.append(title), **options).run()
+    one = study(table, **options).run()
+    records = [timeless(record.to_json()) for record in (one, two)]
+    for record in records:
+        for found in record["search"].values():
+            for fold in found["folds"]:
+                fold.pop("seconds_of_winner")
+    assert records[0] == records[1]
+    assert any("(2 of 3 tried, best error" in title for title in told)
 
 
 def test_a_unit_that_kills_every_worker_is_given_up():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,6 +140,10 @@ def _asked(
     return data, tasks, options
 
 
+_SECONDS = 10.0
+"""Without a terminal, how far a long trial is said no more often than this."""
+
+
 class TrialBar:
     """A bar of trials done and left, on standard error; a line a trial where that is no terminal."""
 
@@ -147,10 +152,14 @@ class TrialBar:
 
         self._console = Console(stderr=True)
         self._bar: Any = None
+        self._done, self._said = -1, 0.0
 
     def __call__(self, title: str, done: int, total: int) -> None:
         """A trial begins."""
         if not self._console.is_terminal:
+            if done == self._done and time.monotonic() - self._said < _SECONDS:
+                return
+            self._done, self._said = done, time.monotonic()
             self._console.print(f"{done} of {total} trials done; next: {title}", highlight=False)
             return
         if self._bar is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -111,10 +111,11 @@ class Bench:
 
     Args:
         material: The data and what is asked of them.
+        tell: Told in words how far a long trial is.
     """
 
-    def __init__(self, material: Material):
-        self.material = material
+    def __init__(self, material: Material, tell: Callable[[str], None] | None = None):
+        self.material, self.tell = material, tell
         self._made: tuple[tuple[int, int], JudgedFold, KeptFold] | None = None
 
     def carry_out(self, unit: Unit) -> list[Result]:
@@ -146,7 +147,11 @@ class Bench:
             for key, name in (("groups", protocol.group), ("times", protocol.time))
             if name
         }
-        return replace(self.material.terms, **columns)
+        return replace(self.material.terms, tell=self._told, **columns)
+
+    def _told(self, text: str) -> None:
+        if self.tell is not None:
+            self.tell(text)
 
     def plan(self, prepared: Prepared) -> Plan:
         """The networks' plan for prepared data."""
@@ -176,6 +181,8 @@ class Engine(ABC):
         self.workers = workers if workers is not None else max(n_cores() // threads, 1)
         self.deaths: list[str] = []
         """What was being done by each worker that died."""
+        self.listener: Callable[[Unit, str], None] = lambda *_: None
+        """Told in words how far a unit is, by engines that can say."""
 
     @abstractmethod
     def open(self, bench: Bench) -> None:
@@ -236,9 +243,9 @@ def first(units: Iterator[Unit]) -> tuple[Unit, int] | None:
     return None if unit is None else (unit, 0)
 
 
-def opened(packed: bytes) -> Bench:
+def opened(packed: bytes, tell: Callable[[str], None] | None = None) -> Bench:
     """The bench of a worker, from the material as another process of the same study packed it."""
-    return Bench(pickle.loads(packed))
+    return Bench(pickle.loads(packed), tell)
 
 
 def answer(bench: Bench, unit: Unit, threads: int) -> bytes:
@@ -251,13 +258,12 @@ def answer(bench: Bench, unit: Unit, threads: int) -> bytes:
     return pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def read(packed: bytes) -> list[Result]:
-    """Results of a worker; raises the error that it met."""
-    found = pickle.loads(packed)
+def read(packed: bytes) -> list[Result] | str:
+    """Results of a worker, or its words on how far it is; raises the error that it met."""
+    found: list[Result] | str | Exception = pickle.loads(packed)
     if isinstance(found, Exception):
         raise found
-    results: list[Result] = found
-    return results
+    return found
 
 
 def _sendable(error: Exception) -> Exception:

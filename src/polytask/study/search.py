@@ -110,6 +110,7 @@ class _Search:
             study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP)
             if n_done == 0:
                 study.enqueue_trial(self.space.start())
+            self._tell(done)
             self._try(study, study.ask())
         return self._found(study.get_trials(deepcopy=False, states=over), optuna.trial.TrialState.PRUNED)
 
@@ -167,6 +168,14 @@ class _Search:
         reported: set[int] = set()
         fitted = fit(self.inner.prepared, plan, title=self.name, watch=watch)
         return inner_errors(self.inner, list(fitted.bundle.models))
+
+    def _tell(self, done: Sequence[Any]) -> None:
+        if self.terms.tell is not None:
+            scores = [
+                np.mean(list(trial.user_attrs["errors"].values())) for trial in done if "errors" in trial.user_attrs
+            ]
+            best = f", best error {min(scores):.3f}" if scores else ""
+            self.terms.tell(f"{len(done)} of {self.terms.trials} tried{best}")
 
     def _is_out_of_time(self, done: Sequence[Any]) -> bool:
         spent = sum(trial.user_attrs["seconds"] for trial in done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Terms:
         given: Per arm, what it found on the first fold, for a study without the time to search on each.
         groups: The group of each training row, if rows are kept together.
         times: The time of each training row, if rows are divided by time.
+        tell: Told in words how far a search is.
 
     Raises:
         RecipeError: If there is no such objective, or not a trial.
@@ -44,6 +45,7 @@ class Terms:
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
+    tell: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:

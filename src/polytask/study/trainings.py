@@ -51,7 +51,9 @@ class Trainings:
         self.given: dict[str, dict[str, Any]] = {}
         """What arms found on the first fold and use on the others, for want of time to search there too."""
         self._kept: dict[Place, KeptFold] = {}
-        self._running: list[str] = []
+        self._running: dict[str, str] = {}
+        """What is being trained, and how far it is where that is known."""
+        engine.listener = self._far
         self._done = self._total = 0
 
     def run(self) -> Outcome:
@@ -156,21 +158,26 @@ class Trainings:
                     self._done += 1
                     done(planned, trial)
                 else:
-                    self._running.append(str(planned))
+                    self._running[str(planned)] = ""
                     self._tell()
                     yield Unit((planned,))
 
         for unit, results in self.engine.carry_out(units()):
             for planned, (trial, answers) in zip(unit.trials, results, strict=True):
                 keep_trial(self.store, trial, answers, planned.place.repeat, planned.place.fold)
-                self._running.remove(str(planned))
+                del self._running[str(planned)]
                 self._done += 1
                 self._tell()
                 done(planned, self._load(planned) or trial)
 
     def _tell(self) -> None:
         if self._running:
-            self.listener(" | ".join(self._running), self._done, self._total)
+            titles = (f"{trial} ({far})" if far else trial for trial, far in self._running.items())
+            self.listener(" | ".join(titles), self._done, self._total)
+
+    def _far(self, unit: Unit, text: str) -> None:
+        self._running[str(unit.trials[0])] = text
+        self._tell()
 
     def _keep(self, place: Place) -> KeptFold:
         """The fold as it is kept; asked of the bench if the store does not hold it yet."""

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -46,6 +47,7 @@ class Local(Engine):
         assert self._bench is not None
         if self.workers == 1:
             for unit in units:
+                self._bench.tell = partial(self.listener, unit)
                 with limited_threads(self.threads):
                     found = self._bench.carry_out(unit)
                 yield unit, found
@@ -64,8 +66,11 @@ class Local(Engine):
                     self._crew.remove(worker)
                     again.append((unit, attempts))
                     self.died(unit, attempts, f"exit code {worker.end(patience=1.0)}")
+                elif isinstance(said := read(packed), str):
+                    self.listener(unit, said)
                 else:
-                    yield unit, read(packed)
+                    worker.unit = None
+                    yield unit, said
 
     def close(self) -> None:
         """Kill the workers."""
@@ -111,13 +116,11 @@ class _Worker:
             self.connection.send_bytes(packed)
 
     def received(self) -> bytes | None:
-        """Its answer, or ``None`` if it died."""
+        """What it says, or ``None`` if it died."""
         try:
-            packed = self.connection.recv_bytes()
+            return self.connection.recv_bytes()
         except (EOFError, OSError):
             return None
-        self.unit = None
-        return packed
 
     def end(self, patience: float = 0.0) -> int | None:
         """Kill it, unless it is gone within this many seconds; returns how it ended."""
@@ -146,7 +149,7 @@ def _serve(connection: Connection, threads: int) -> None:
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
-        bench = opened(connection.recv_bytes())
+        bench = opened(connection.recv_bytes(), lambda text: connection.send_bytes(pickle.dumps(text)))
         while True:
             unit: Unit = pickle.loads(connection.recv_bytes())
             connection.send_bytes(answer(bench, unit, threads))

@@ -108,7 +108,9 @@ class Ray(Engine):
                 again.append((unit, attempts))
                 self.died(unit, attempts, type(error).__name__)
             else:
-                yield unit, read(packed)
+                found = read(packed)
+                assert not isinstance(found, str)
+                yield unit, found
 
     def close(self) -> None:
         """Leave the cluster; what was started for the study is stopped."""
