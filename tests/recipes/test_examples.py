@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 # Options that make an example short; every example but own_loop reads --epochs.
 SHORT = {"digits_and_letters": ["--rows", "300"]}
 # Examples about something else than joint beside single say so by another word of their output.
-SHOWS = {"own_loop": "R2", "recommender": "esmm"}
+SHOWS = {"own_loop": "R2", "recommender": "esmm", "constrained": "recall, test"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
-from polytask.balancing import balanced_backward, registry
+from polytask.balancing import Constrained, balanced_backward, registry
+from polytask.balancing.multipliers import AugmentedLagrangian
 from polytask.errors import NonFiniteError, RecipeError
 
 TASKS = ("a", "b", "c")
+BOUND = " within a bound"
 CASES = [
     ("nash_mtl", "exact", False),
     ("nash_mtl", "features", False),
@@ -26,6 +28,8 @@ CASES = [
     ("upgrad", "features", True),
     ("uncertainty", "exact", True),
     ("moco", "exact", True),
+    ("equal within a bound", "exact", True),
+    ("nash_mtl within a bound", "exact", True),
 ]
 
 
@@ -48,8 +52,12 @@ def _run(case: tuple[str, str, bool], rows: slice, group: dist.ProcessGroup | No
     name, mode, missing = case
     trunk, heads = _model()
     x, y = (part[rows] for part in _data(missing))
-    balancer = registry.create(name)
-    balancer.bind(TASKS)
+    balancer = registry.create(name.removesuffix(BOUND))
+    bounded = name.endswith(BOUND)
+    if bounded:
+        balancer = Constrained(balancer, AugmentedLagrangian(), ["c is small"])
+    balancer.bind([*TASKS, "c is small"] if bounded else TASKS)
+    own = {**heads, "c is small": heads["c"]} if bounded else heads
     for _ in range(2):
         trunk.zero_grad()
         heads.zero_grad()
@@ -61,8 +69,11 @@ def _run(case: tuple[str, str, bool], rows: slice, group: dist.ProcessGroup | No
             if (seen := observed[:, i]) is not None
         }
         counts = observed.sum(0).tolist()
+        if bounded:
+            losses["c is small"] = None if losses["c"] is None else losses["c"] - 0.1
+            counts.append(counts[2])
         outcome = balanced_backward(
-            losses, trunk.parameters(), z, balancer=balancer, mode=mode, heads=heads, group=group, counts=counts
+            losses, trunk.parameters(), z, balancer=balancer, mode=mode, heads=own, group=group, counts=counts
         )
     parameters = [*trunk.parameters(), *heads.parameters()]
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

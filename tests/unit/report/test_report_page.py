@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from polytask.errors import DataError, MissingExtraError, StorageError
-from polytask.records import Interval
+from polytask.records import ConstraintResult, Interval
 from polytask.report import load_record, write_page
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -272,6 +272,21 @@ def test_a_run_has_a_page(tmp_path):
     assert "One split is no proof" in page.words
     for said in ("auroc ↑", "mae ↓", "0.810", "0.790", "Column 'id' left out.", "abcdef012345", "31"):
         assert said in page.words
+
+
+def test_a_run_s_page_says_which_constraints_are_kept(tmp_path):
+    kept = ConstraintResult("relapse", "recall", 0.9, False, "validation", 0.92, 0.91, 0.01, 0.7, True, "kept: 0.92")
+    broken = dataclasses.replace(
+        kept, metric="loss", is_upper=True, bound=0.3, value=0.4, is_kept=False, words="broken: 0.4"
+    )
+    page = drawn(tmp_path, dataclasses.replace(run_record(), constraints={"relapse.recall>=0.9": kept}))
+    for said in ("All are kept.", "relapse.recall>=0.9", "↑ 0.9", "0.910 ± 0.0196", "0.7"):
+        assert said in page.words, said
+    both = {"relapse.recall>=0.9": kept, "relapse.loss<=0.3": broken}
+    page = drawn(tmp_path, dataclasses.replace(run_record(), constraints=both))
+    assert "Not kept: relapse.loss<=0.3." in page.words
+    assert "broken: 0.4" in page.words
+    assert "Constraints" not in drawn(tmp_path, run_record()).words
 
 
 def test_a_comparison_sets_tasks_side_by_side_and_lists_what_differs(tmp_path):
