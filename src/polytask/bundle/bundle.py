@@ -96,7 +96,7 @@ class Bundle:
         Raises:
             InputError: If columns are missing or of another type than in training, or the source is not known.
         """
-        name = self._source(source)
+        name = self.source(source)
         key = f"{name} ({encoding})" if encoding else name
         if key in self.transforms:
             return ArraySource(name, self.transforms[key].transform(open_table(data)))
@@ -118,7 +118,7 @@ class Bundle:
             InputError: If the rows cannot be used.
             UnknownNameError: If a task is not known.
         """
-        name = self._source(source)
+        name = self.source(source)
         asked = [self.task(task) for task in tasks] if tasks is not None else list(self.tasks)
         outputs = self._outputs(data, name, asked)
         answers = {task.name: task.decode(outputs[task.name]) for task in asked if task.name in outputs}
@@ -183,7 +183,13 @@ class Bundle:
                 found.setdefault(name, []).append(out)
         return {task.name: blended(task, found[task.name]) for task in asked if task.name in found}
 
-    def _source(self, name: str | None) -> str:
+    def source(self, name: str | None = None) -> str:
+        """A source by name, or the only one there is.
+
+        Raises:
+            InputError: If there are several and none is named.
+            UnknownNameError: If there is none of that name.
+        """
         if name is None:
             if len(self.sources) != 1:
                 raise InputError(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from polytask.cli import affinity, bench, demo, extend, fit, info, list_methods, predict, report, serve, study
+from polytask.cli import affinity, bench, demo, export, extend, fit, info, list_methods, predict, report, serve, study
 from polytask.cli.terminal import fail
 from polytask.errors import PolytaskError
 
@@ -62,6 +62,7 @@ app.command("affinity", short_help="Which tasks help each other, which hurt, and
 app.command("report", short_help="The page of a study or run again, or several compared.")(report.report)
 app.command("predict", short_help="Predict all tasks for new rows.")(predict.predict)
 app.command("serve", short_help="Serve a trained model over HTTP, with a page to try it.")(serve.serve)
+app.command("export", short_help="A trained network as ONNX or torch.export.")(export.export)
 app.command("info", short_help="Show a trained model and its results.")(info.info)
 app.command("list", short_help="List the methods by name.")(list_methods.list_methods)
 app.add_typer(bench.bench, name="bench")

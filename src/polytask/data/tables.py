@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +18,17 @@ import pandas as pd
 from polytask.errors import DataError, MissingExtraError
 from polytask.storage import whole_file
 
-__all__ = ["FrameTable", "Table", "TableLike", "open_table", "read_table", "write_table"]
+__all__ = [
+    "FrameTable",
+    "Table",
+    "TableLike",
+    "file_kind",
+    "open_table",
+    "read_table",
+    "text_errors",
+    "text_options",
+    "write_table",
+]
 
 TableLike: TypeAlias = Any
 """A path, a pandas, polars or pyarrow table, a dict of arrays, a 2-D array, or a :class:`Table`."""
@@ -209,47 +220,79 @@ def read_table(data: TableLike, **options: Any) -> pd.DataFrame:
     return open_table(data, **options).frame()
 
 
-def _open_file(path: Path, header: bool, separator: str | None, missing: Sequence[str], skip_rows: int) -> Table:
+def file_kind(path: Path) -> str:
+    """The format of a file: ``parquet``, ``arrow``, or ``text``.
+
+    Raises:
+        DataError: If there is no such file, it is empty, or its extension is not known.
+    """
     if not path.exists():
         raise DataError(f"No file named {str(path)!r}. Give the path of a CSV, TSV, Parquet, Feather or Arrow file.")
     if path.is_dir():
         raise DataError(f"{str(path)!r} is a folder; a table must be one file.")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _COMPRESSED else (suffixes or [""])[-1]
-    if kind in _PARQUET:
-        return _ParquetTable(path)
-    if kind in _ARROW:
-        return _open_feather(path)
-    if kind in _TEXT:
-        return FrameTable(_read_text(path, header, separator or _TEXT[kind], missing, skip_rows), str(path))
+    ending = _ending(path)
+    if ending in _PARQUET:
+        return "parquet"
+    if ending in _ARROW:
+        return "arrow"
+    if ending in _TEXT:
+        return "text"
     known = ", ".join(sorted([*_TEXT, *_PARQUET, *_ARROW]))
     raise DataError(
-        f"{path} has the extension {kind!r}, which is no known table format. Known: {known} (text also .gz)."
+        f"{path} has the extension {ending!r}, which is no known table format. Known: {known} (text also .gz)."
     )
 
 
-def _read_text(path: Path, header: bool, separator: str, missing: Sequence[str], skip_rows: int) -> pd.DataFrame:
-    common: dict[str, Any] = {"sep": separator, "skiprows": skip_rows, "skipinitialspace": True}
+def _ending(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _COMPRESSED else (suffixes or [""])[-1]
+
+
+def _open_file(path: Path, header: bool, separator: str | None, missing: Sequence[str], skip_rows: int) -> Table:
+    kind = file_kind(path)
+    if kind == "parquet":
+        return _ParquetTable(path)
+    if kind == "arrow":
+        return _open_feather(path)
+    with text_errors(path):
+        options = text_options(path, header, separator, missing, skip_rows)
+        return FrameTable(pd.read_csv(path, **options), str(path))
+
+
+def text_options(
+    path: Path,
+    header: bool = True,
+    separator: str | None = None,
+    missing: Sequence[str] = (),
+    skip_rows: int = 0,
+) -> dict[str, Any]:
+    """How pandas is to read a text file, the names of its columns among it."""
+    sep = separator or _TEXT[_ending(path)]
+    common: dict[str, Any] = {"sep": sep, "skiprows": skip_rows, "skipinitialspace": True}
+    # The names are read on their own, because pandas renames the second of two equal ones without a word.
+    first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **common).iloc[0].tolist()
+    names = [str(name).strip() for name in first] if header else [f"x{i}" for i in range(len(first))]
+    if header:
+        check_names(names, str(path))
+    parsing = {"na_values": list(missing), "low_memory": False, "index_col": False}
+    return {**common, **parsing, "header": 0 if header else None, "names": names}
+
+
+@contextlib.contextmanager
+def text_errors(path: Path) -> Iterator[None]:
+    """What pandas has to say about a text file, as our errors."""
     try:
-        # The names are read on their own, because pandas renames the second of two equal ones without a word.
-        first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **common).iloc[0].tolist()
-        names = [str(name).strip() for name in first] if header else [f"x{i}" for i in range(len(first))]
-        if header:
-            check_names(names, str(path))
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the first loses values
-            frame: pd.DataFrame = pd.read_csv(
-                path, header=0 if header else None, na_values=list(missing), low_memory=False, index_col=False, **common
-            )
+            yield
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path} is empty.") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         raise DataError(f"{path} is not a table with the same columns in every row: {error}") from error
     except (UnicodeDecodeError, EOFError, OSError) as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
-    return frame.set_axis(names, axis=1)
 
 
 def _open_feather(path: Path) -> Table:

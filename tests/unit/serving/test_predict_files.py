@@ -7,9 +7,9 @@ import io
 import pandas as pd
 import pyarrow
 import pytest
-from conftest import INPUTS
 from pyarrow import feather, parquet
 from running_server import running
+from serving_data import INPUTS
 
 import polytask.serving.app
 

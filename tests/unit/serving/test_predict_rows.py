@@ -9,16 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import INPUTS
 from running_server import running
+from serving_data import INPUTS, rows_of
 
 from polytask import Recipe
 from polytask.serving.answers import as_json
 from polytask.training.data_sets import ArrayData
-
-
-def rows_of(frame: pd.DataFrame) -> list[dict]:
-    return json.loads(frame.to_json(orient="records", date_format="iso"))
 
 
 def assert_same(found: list[dict], expected: list[dict]) -> None:

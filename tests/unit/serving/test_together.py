@@ -7,9 +7,8 @@ import asyncio
 import httpx
 import numpy as np
 import pytest
-from conftest import INPUTS
 from running_server import running
-from test_predict_rows import rows_of
+from serving_data import INPUTS, rows_of
 
 from polytask.errors import InputError
 from polytask.serving.batching import Batcher, BusyError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import nn
 
@@ -37,6 +38,8 @@ class CNN(Encoder):
         >>> encoder(torch.zeros(2, 28, 28)).shape, len(encoder.stages)
         (torch.Size([2, 128]), 3)
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(
         self,

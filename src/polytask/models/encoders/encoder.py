@@ -31,6 +31,8 @@ class Encoder(nn.Module, ABC):
     """Number of members k of an ensemble; the rows that come out are then ``B * k``, each row's members together."""
     has_elements: ClassVar[bool] = False
     """Whether it represents the L elements of a row, such as words: the rows that come out are then ``B * L``."""
+    exports: ClassVar[bool] = False
+    """Whether it claims to export: ``tests/reference/test_exported_graphs.py`` holds it to that."""
 
     def __init__(self, inputs: Mapping[str, InputShape]):
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import nn
 
@@ -32,6 +33,8 @@ class MLP(Encoder):
         >>> encoder(torch.zeros(3, 4)).shape, len(encoder.stages)
         (torch.Size([3, 8]), 2)
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(self, inputs: Mapping[str, InputShape], widths: Sequence[int] = (256, 256, 256), dropout: float = 0.0):
         super().__init__(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import nn
 from torch.nn import functional
@@ -36,6 +37,8 @@ class ResNet18(Encoder):
     References:
         He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1.
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(self, inputs: Mapping[str, InputShape], base: int = 64):
         super().__init__(inputs)

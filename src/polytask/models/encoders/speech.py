@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -51,6 +52,8 @@ class Speech(Encoder):
         Davis and Mermelstein, Comparison of Parametric Representations for Monosyllabic Word Recognition, 1980: bands
         on the mel scale.
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -58,6 +59,8 @@ class TabM(Encoder):
         ICLR 2025, sections 3.2 and 3.3; Wen, Tran and Ba, "BatchEnsemble: an Alternative Approach to Efficient Ensemble
         and Lifelong Learning", ICLR 2020, equation 1.
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -47,6 +48,8 @@ class Tabular(Encoder):
         Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data", NeurIPS 2021 (the residual network);
         "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022, section 3.3 (periodic).
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(
         self,

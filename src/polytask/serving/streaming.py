@@ -1,0 +1,235 @@
+"""Predictions for files larger than memory: in pieces, in order, and gone on with after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from polytask.bundle import Bundle
+from polytask.data.columns import CategoricalColumn
+from polytask.data.pieces import count_rows, pieces
+from polytask.data.tables import write_table
+from polytask.errors import DataError, InputError, PolytaskError, StorageError
+from polytask.storage import whole_file, write_json
+
+__all__ = ["predict_file"]
+
+PIECE = 16_384
+ENDINGS = (".csv", ".tsv", ".parquet", ".arrow", ".feather")
+
+
+def predict_file(
+    bundle: Bundle,
+    data: str | Path,
+    out: str | Path,
+    tasks: Sequence[str] | None = None,
+    source: str | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    piece: int = PIECE,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> tuple[int, tuple[str, ...]]:
+    """Write the answers for each row of a file, in the order of the rows.
+
+    Answers are written in parts beside ``out``, each whole or not there, and joined at the end; so memory holds one
+    piece, and a run that was killed goes on after the last part. The result is the same bytes for CSV, and the same
+    values for the other formats, as without the kill.
+
+    Args:
+        bundle: The bundle.
+        data: CSV, TSV, Parquet, Feather or Arrow.
+        out: The table to write: ``.csv``, ``.tsv``, ``.parquet``, ``.arrow`` or ``.feather``.
+        tasks: Names of the tasks; all if ``None``.
+        source: Which source the rows are of, if the bundle reads several.
+        resume: Go on with the parts that are there.
+        overwrite: Replace ``out``, and begin anew.
+        piece: Rows in memory at once.
+        progress: Told the rows that are done, and all rows where the file tells them.
+
+    Returns:
+        The number of rows, and the names of the columns written.
+
+    Raises:
+        StorageError: If ``out`` is there already, or cannot be written.
+        DataError: If the file cannot be used; names the row.
+    """
+    target = Path(out)
+    if target.suffix not in ENDINGS:
+        raise DataError(f"Cannot write {target.name}: the ending must be one of {', '.join(ENDINGS)}.")
+    name = bundle.source(source)
+    if not any(key == name or key.startswith(f"{name} (") for key in bundle.transforms):
+        raise InputError(f"Rows of {name!r} are arrays, not tables: call Bundle.predict on them.")
+    total = count_rows(data)
+    parts = _Parts(target, _plan(bundle, Path(data), tasks, name, piece))
+    done = parts.open(resume=resume, overwrite=overwrite)
+    columns, texts = _read_by(bundle, name)
+    try:
+        for number, table in enumerate(pieces(data, piece, columns, texts, skip=done), start=done):
+            answers = bundle.predict_frame(table, tasks, name)
+            write_table(answers, parts.path(number))
+            if progress is not None:
+                first = int(table.column(table.names[0]).index[0])
+                progress(first + len(answers), total)
+    except StorageError:
+        raise  # the disk is full: with room on it, the parts are gone on with
+    except PolytaskError:
+        parts.remove()  # what was asked, or the file, has to be changed, and the parts are of no use then
+        raise
+    return parts.join()
+
+
+def _plan(bundle: Bundle, data: Path, tasks: Sequence[str] | None, source: str, piece: int) -> dict[str, Any]:
+    """What parts must have in common to be of one table."""
+    told = data.stat()
+    learned = json.dumps([model.n_parameters for model in bundle.models] + [task.state() for task in bundle.tasks])
+    return {
+        "data": str(data.resolve()),
+        "bytes": told.st_size,
+        "changed": told.st_mtime_ns,
+        "tasks": None if tasks is None else list(tasks),
+        "source": source,
+        "piece": piece,
+        "bundle": hashlib.sha256((learned + json.dumps(bundle.provenance, default=str)).encode()).hexdigest(),
+    }
+
+
+def _read_by(bundle: Bundle, source: str) -> tuple[set[str], set[str]]:
+    """The columns that are read, and those of them whose categories are not all numbers."""
+    columns, texts = set(), set()
+    for key, transform in bundle.transforms.items():
+        if key == source or key.startswith(f"{source} ("):
+            for name, column in transform.read.items():
+                columns.add(name)
+                if isinstance(column, CategoricalColumn):
+                    known = pd.Series(column.categories, dtype=object)
+                    if pd.to_numeric(known, errors="coerce").isna().any():
+                        texts.add(name)
+    return columns, texts
+
+
+class _Parts:
+    """The parts of a table that is being written, in a folder beside it."""
+
+    def __init__(self, target: Path, plan: dict[str, Any]):
+        self.target, self.plan = target, plan
+        self.folder = target.with_name(f"{target.name}.parts")
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}{self.target.suffix}"
+
+    def open(self, *, resume: bool, overwrite: bool) -> int:
+        """Make the folder, or go on in it; how many parts are done."""
+        begun = (self.folder / "plan.json").exists()
+        if not begun and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise StorageError(f"{self.folder} is needed for parts, but is something else. Choose another --out.")
+        if overwrite:
+            if begun:
+                self.remove()
+            begun = False
+        elif begun and not resume:
+            raise StorageError(
+                f"{self.folder} holds part of these predictions: go on by --resume, or begin anew by --overwrite."
+            )
+        elif self.target.exists() and not begun:
+            raise StorageError(
+                f"{self.target} exists already, and nothing is overwritten. Choose another --out, or give --overwrite."
+            )
+        if begun:
+            self._check_plan()
+            number = 0
+            while self.path(number).exists():
+                number += 1
+            return number
+        write_json(self.folder / "plan.json", self.plan)
+        return 0
+
+    def _check_plan(self) -> None:
+        try:
+            before = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{self.folder / 'plan.json'} cannot be read: {error}. Begin anew by --overwrite."
+            ) from None
+        if before != self.plan:
+            changed = sorted(key for key in self.plan if before.get(key) != self.plan[key])
+            raise StorageError(
+                f"{self.folder} holds predictions of other {', '.join(changed)}; begin anew by --overwrite."
+            )
+
+    def join(self) -> tuple[int, tuple[str, ...]]:
+        """The parts as one table, a part in memory at a time; then they are removed, what says so last."""
+        paths: list[Path] = []
+        while (path := self.path(len(paths))).exists():
+            paths.append(path)
+        with whole_file(self.target) as temporary:
+            joining = _join_text if self.target.suffix in (".csv", ".tsv") else _join_arrow
+            n_rows, names = joining(paths, temporary)
+        self.remove()
+        return n_rows, names
+
+    def remove(self) -> None:
+        """Remove the parts, and what says that they are parts last."""
+        for path in self.folder.glob(f"*{self.target.suffix}"):
+            path.unlink()
+        shutil.rmtree(self.folder)
+
+
+def _join_text(paths: Sequence[Path], out: Path) -> tuple[int, tuple[str, ...]]:
+    sep = "\t" if paths[0].suffix == ".tsv" else ","
+    names = tuple(pd.read_csv(paths[0], sep=sep, nrows=0).columns)
+    n_rows = 0
+    with out.open("wb") as joined:
+        for number, path in enumerate(paths):
+            frame = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False)
+            n_rows += len(frame)
+            with path.open("rb") as part:
+                if number:
+                    header = pd.read_csv(path, sep=sep, nrows=0).to_csv(index=False, sep=sep).encode()
+                    part.seek(len(header))
+                shutil.copyfileobj(part, joined)
+    return n_rows, names
+
+
+def _join_arrow(paths: Sequence[Path], out: Path) -> tuple[int, tuple[str, ...]]:
+    n_rows = 0
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+        for table in map(_arrow_table, paths):
+            if writer is None:
+                schema = table.schema.remove_metadata()
+                writer = stack.enter_context(_writer(out, schema, paths[0].suffix))
+            writer.write_table(table.replace_schema_metadata(None).cast(schema))
+            n_rows += len(table)
+    return n_rows, tuple(schema.names)
+
+
+def _arrow_table(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        return parquet.read_table(path)
+    from pyarrow import feather
+
+    return feather.read_table(path)
+
+
+@contextlib.contextmanager
+def _writer(out: Path, schema: Any, ending: str) -> Iterator[Any]:
+    if ending == ".parquet":
+        from pyarrow import parquet
+
+        with parquet.ParquetWriter(out, schema) as writer:
+            yield writer
+        return
+    import pyarrow
+
+    with pyarrow.OSFile(str(out), "wb") as sink, pyarrow.ipc.new_file(sink, schema) as writer:
+        yield writer

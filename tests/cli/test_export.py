@@ -1,0 +1,34 @@
+"""``polytask export`` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polytask.bundle import SCHEMA
+
+BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / f"schema-{SCHEMA}"
+
+
+def test_some_tasks_to_torch(polytask, tmp_path):
+    answer = polytask("export", BUNDLE, "--out", tmp_path / "graph", "--to", "torch", "--tasks", "visits,wait")
+    assert answer.code == 0, answer.err
+    assert "Largest difference" in answer.out
+    assert sorted(path.name for path in (tmp_path / "graph").iterdir()) == ["graph.json", "graph.pt2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--to", "torch"), "Choose by --tasks"),
+        (("--to", "pickle", "--tasks", "visits"), "onnx or torch"),
+        (("--to", "torch", "--int8", "x.csv"), "give --to onnx"),
+        (("--tasks", "visit",), "Did you mean 'visits'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_exported_is_one_line(polytask, tmp_path, options, words):
+    answer = polytask("export", BUNDLE, "--out", tmp_path / "graph", *options)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert words in answer.err
+    assert not (tmp_path / "graph").exists()
