@@ -136,7 +136,7 @@ def judge(
             joint=joint,
             single=single,
             recommendation=(recommended or {}).get(task, ""),
-            words=_words(task, name, gain, low, high, pairs[task].words),
+            words=_words(task, name, test, percent, pairs[task].words),
         )
     return verdicts
 
@@ -145,9 +145,14 @@ def _numbers(test: Paired) -> Sequence[float]:
     return test.mean, test.low, test.high
 
 
-def _words(task: str, verdict: str, gain: float | None, low: float | None, high: float | None, tested: str) -> str:
-    if gain is None:
+def _words(task: str, verdict: str, test: Paired, percent: Sequence[float | None], tested: str) -> str:
+    gain, low, high = percent
+    if not test.n:
         return f"{task}: no evidence; the joint and the single model were not both tested on any fold."
+    if gain is None and verdict == "hurt":
+        return f"{task}: learning jointly hurt; alone there is no error at all, jointly {-test.mean:.3g} ({tested})."
+    if gain is None:
+        return f"{task}: no evidence; alone there is no error at all, so that no gain is defined ({tested})."
     if low is None or high is None:
         return f"{task}: no evidence; {tested} are too few to tell."
     size = f"{abs(gain):.1f} %"

@@ -46,6 +46,10 @@ def test_a_perfect_single_model_does_not_divide_by_zero():
     found = judge({"a": Pairs(np.full(5, 0.1), np.zeros(5), 0.25)}, "joint", "single")["a"]
     assert found.verdict == "hurt"
     assert found.gain is None
+    assert found.words == "a: learning jointly hurt; alone there is no error at all, jointly 0.1 (5 paired tests)."
+    both = judge({"a": Pairs(np.zeros(5), np.zeros(5), 0.25)}, "joint", "single")["a"]
+    assert both.verdict == "no evidence"
+    assert "no gain is defined" in both.words
 
 
 def test_choice_keeps_the_best_overall_unless_another_is_clearly_better():

@@ -1,0 +1,83 @@
+"""The overall scores are about errors, so that signs, zeros and scales of targets and metrics do not decide them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from polytask import Study
+from polytask.errors import TargetError
+from polytask.records import StudyRecord
+from polytask.report.study import study_view
+from polytask.study import Protocol
+from polytask.tasks import registry
+
+QUICK = {"training": {"epochs": 1}, "encoder": {"name": "mlp", "widths": [4]}}
+
+
+def table(seed: int = 0, n: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(n, 3)), columns=["a", "b", "c"])
+    signal = frame["a"] - frame["b"]
+    frame["signed"] = signal + 0.5 * rng.normal(size=n)
+    frame["noise"] = rng.normal(size=n)  # R2 is below zero for every arm that learns anything from it
+    frame["still"] = np.where(np.arange(n) < 1, 1.0, 0.0)  # constant where that row is not for training
+    frame["rare"] = pd.Series(["no"] * n).mask(np.arange(n) >= n - 2, "yes")  # without an AUROC on most folds
+    return frame
+
+
+@pytest.fixture(scope="module")
+def record() -> StudyRecord:
+    tasks = {"signed": "regression", "noise": "regression", "still": "regression", "rare": "binary"}
+    return Study(table(), tasks, arms=["single", "joint", "linear"], protocol=Protocol(folds=3), **QUICK).run()
+
+
+def test_hard_tasks_leave_finite_scores(record):
+    for arm in record.arms.values():
+        assert 1 <= arm.mean_rank <= len(record.arms)
+        assert arm.gain is None or -200 <= arm.gain <= 200
+    assert 1 <= record.recommendation.mean_rank <= len(record.arms) + 1
+    assert -200 <= record.recommendation.gain <= 200
+    assert record.arms["single"].gain is None
+    assert any(fold.absent for fold in record.folds), "a constant task is absent from a fold"
+    undefined = [
+        interval.mean is None or not math.isnan(interval.mean)
+        for arm in record.arms.values()
+        for by_metric in arm.metrics.values()
+        for interval in by_metric.values()
+    ]
+    assert all(undefined), "a metric that is not defined is None, never NaN"
+
+
+def test_a_metric_below_zero_and_one_that_is_not_defined_do_not_hide_the_error(record):
+    r2 = record.arms["linear"].metrics["noise"]["r2"].mean
+    assert r2 < 0
+    assert record.arms["linear"].error["noise"].mean == pytest.approx(1.0, abs=0.1)
+    assert set(record.verdicts) == set(record.tasks)
+    for verdict in record.verdicts.values():
+        assert verdict.verdict in ("helped", "hurt", "no evidence")
+        assert "nan" not in verdict.words
+    assert study_view(record)["verdicts"], "and the page can be drawn"
+
+
+@pytest.mark.parametrize(("move", "stretch"), [(1000.0, -50.0), (0.0, -1.0), (-3.0, 1e-3)])
+def test_turning_moving_and_stretching_a_target_changes_no_error(move, stretch):
+    rng = np.random.default_rng(1)
+    labels, guesses = rng.normal(size=80), rng.normal(size=(80, 1))
+
+    def error(values: np.ndarray, outputs: np.ndarray) -> float:
+        task = registry.create("regression", name="y")
+        task.fit(values[:60])
+        targets, observed = task.encode(values)
+        return task.evaluate(torch.as_tensor(outputs), torch.as_tensor(targets), torch.as_tensor(observed))[
+            "relative_error"
+        ]
+
+    assert error(move + stretch * labels, np.sign(stretch) * guesses) == pytest.approx(error(labels, guesses), rel=1e-5)
+
+
+def test_a_target_that_never_changes_is_refused_by_name():
+    with pytest.raises(TargetError, match="still"):
+        Study(table().assign(still=0.0), {"still": "regression", "noise": "regression"}, arms=["linear"], **QUICK).run()
