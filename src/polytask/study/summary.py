@@ -275,13 +275,20 @@ _FIRST_ONLY = (
 
 
 def _words(arms: Mapping[str, str]) -> str:
+    """Which arm for which tasks.
+
+    Example:
+        >>> _words({"a": "joint", "b": "boosting + joint", "c": "joint"})
+        'Use joint for a and c; the mean of boosting and joint for b.'
+    """
     groups: dict[str, list[str]] = {}
     for task, arm in arms.items():
         groups.setdefault(arm, []).append(task)
     parts = []
     for arm, tasks in groups.items():
         who = _listed(tasks) if len(groups) > 1 or len(tasks) <= 6 else f"all {len(tasks)} tasks"
-        parts.append(f"{arm} for {who}")
+        several = arm.split(" + ")
+        parts.append(f"{f'the mean of {_listed(several)}' if len(several) > 1 else arm} for {who}")
     return "Use " + "; ".join(parts) + "." if parts else "Nothing can be recommended."
 
 
