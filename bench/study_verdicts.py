@@ -31,7 +31,7 @@ ROWS, INPUTS, FOLDS, HOLDOUT = 160, 6, 5, 0.3
 TRAINING = {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3, "patience": 4}
 NETWORK = {"encoder": {"name": "mlp", "widths": [16]}, "training": TRAINING}
 LONG = {"epochs": 60, "batch_size": 64, "learning_rate": 5e-3, "patience": 10}
-"""Trainings that end where the validation loss stops falling, after 15 to 45 epochs, so that what is planted is learned."""
+"""Trainings to where the validation loss stops falling, after 15 to 45 epochs, so that what is planted is learned."""
 PLANTED = (600, 40)
 """Rows and inputs of the planted gain."""
 
