@@ -33,9 +33,9 @@ arguments = parser.parse_args()
 REMEDIES = {
     "joint": None,
     "plain": [],
-    "ewc": [{"name": "ewc", "strength": 2000.0}],
-    "online_ewc": [{"name": "online_ewc", "strength": 2000.0}],
-    "synaptic_intelligence": [{"name": "synaptic_intelligence", "strength": 1.0}],
+    "ewc": [{"name": "ewc", "strength": 300.0}],
+    "online_ewc": [{"name": "online_ewc", "strength": 300.0}],
+    "synaptic_intelligence": [{"name": "synaptic_intelligence", "strength": 10.0}],
     "learning_without_forgetting": ["learning_without_forgetting"],
     "replay (200 rows)": [{"name": "replay", "rows": 200}],
     "replay (200 rows, by class)": [{"name": "replay", "rows": 200, "keeping": "class_balanced"}],

@@ -212,7 +212,8 @@ class _Extension:
         start: str,
     ) -> tuple[MultiTaskModel, ModelSpec, Stages, ExtensionRecord]:
         tasks = prepared.tasks
-        rows = {**prepared.train, **{f"{name} (old)": source for name, source in kept.items()}}
+        parts = {"": prepared.train, "validation ": prepared.validation, "test ": prepared.test, "old ": kept}
+        rows = {what + name: source for what, sources in parts.items() for name, source in sources.items()}
         old = self.network.model
         answers = Answers(old, rows, self.old_names)
         metrics = evaluate(old, self.old, kept) if kept else {}

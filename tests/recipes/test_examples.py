@@ -9,9 +9,18 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Options that make an example short; every example but own_loop reads --epochs.
-SHORT = {"digits_and_letters": ["--rows", "300"]}
+SHORT = {
+    "digits_and_letters": ["--rows", "300"],
+    "sequence": ["--rows", "260", "--only", "joint,plain,ewc,replay,adapters"],
+}
 # Examples about something else than joint beside single say so by another word of their output.
-SHOWS = {"own_loop": "R2", "recommender": "esmm", "constrained": "recall, test"}
+SHOWS = {
+    "add_a_task": "equal: True",
+    "constrained": "recall, test",
+    "own_loop": "R2",
+    "recommender": "esmm",
+    "sequence": "digit forgotten",
+}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))

@@ -6,6 +6,7 @@ from typing import Any
 
 from polytask.records import RunRecord, TaskResult
 from polytask.report.provenance import flat
+from polytask.report.sequence import sequence_view
 from polytask.report.words import finite, listed
 
 __all__ = ["run_view", "which_is_better"]
@@ -23,6 +24,7 @@ def run_view(record: RunRecord) -> dict[str, Any]:
             "result": result,
             "arrow": "↑" if result.higher_is_better else "↓",
             "joint": result.metrics.get(result.metric),
+            "at_once": (result.joint or {}).get(result.metric),
             "single": (result.single or {}).get(result.metric),
             "better": which_is_better(result),
             "others": [
@@ -38,6 +40,9 @@ def run_view(record: RunRecord) -> dict[str, Any]:
         "headline": _headline(record),
         "rows": rows,
         "compared": any(result.single is not None for result in record.tasks.values()),
+        "beside": any(result.joint is not None for result in record.tasks.values()),
+        "sequence": None if record.sequence is None else sequence_view(record),
+        "extension": record.extension,
         "numbers": {task: index for index, task in enumerate(record.tasks)},
         "filter_tasks": [{"name": task, "verdict": ""} for task in record.tasks],
         "provenance": {

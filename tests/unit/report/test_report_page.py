@@ -345,3 +345,34 @@ def test_reports_need_no_torch():
         "import sys, polytask.report, polytask.cli.report; sys.exit('torch' in sys.modules or 'plotly' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_in_stages_and_an_extension_have_their_tables(tmp_path):
+    from dataclasses import replace
+
+    from polytask.records import ExtensionRecord, SequenceResult, StageRecord
+
+    record = run_record()
+    first, second = list(record.tasks)[:2]
+    names = {task: result.metric for task, result in record.tasks.items()}
+    metrics = {task: {names[task]: 0.5 + 0.25 * (task == first)} for task in record.tasks}
+    stages = (StageRecord(first, (first,), metrics), StageRecord(second, (second,), metrics))
+    sequence = SequenceResult(
+        "sequential", ("ewc",), metrics, stages, backward={first: -0.125}, means={"backward": -0.125}
+    )
+    page = write_page(replace(record, sequence=sequence), tmp_path / "stages.html", charts=False).read_text()
+    assert "Every task after every stage" in page
+    assert "with ewc against forgetting" in page
+    assert "backward transfer" in page
+    assert "forgetting: best" not in page
+    added = ExtensionRecord(
+        "runs/first", True, 39, {"old": 0.0}, start={first: "from old"}, resemblance={first: {"old": 0.5}}
+    )
+    page = write_page(replace(record, extension=added), tmp_path / "added.html", charts=False).read_text()
+    assert "bit-equal outputs on 39 rows" in page
+    assert "resembles old 0.5" in page
+    moved = replace(
+        added, is_frozen=False, before={"old": {"relative_error": 0.25}}, after={"old": {"relative_error": 0.5}}
+    )
+    page = write_page(replace(record, extension=moved), tmp_path / "moved.html", charts=False).read_text()
+    assert "what changed for its tasks" in page
