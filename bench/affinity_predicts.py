@@ -4,8 +4,8 @@ For every pair of tasks of a table the networks of the pair and of each task alo
 tested on rows that no measure reads; the real gain of j with i is the difference in the share of the constant
 prediction's test loss that is taken away, a mean over seeds. Printed is Spearman's rank correlation between what a
 measure predicts and the real gain over all ordered pairs, and what the measure costs. `reliability` is the rank
-correlation between the real gains of two seeds: where it is near zero, there is nothing to predict. Of oes10 the first
-eight targets are taken, of school the twelve largest schools.
+correlation between the real gains of two seeds: where it is near zero, there is nothing to predict. Of school the
+twelve largest schools are taken, and of every table the first ``--tasks`` targets.
 
     python bench/shared_tables.py --data FOLDER --out TABLES
     python bench/affinity_predicts.py --tables TABLES --sets oes10,school12,tox21
@@ -69,7 +69,7 @@ def table_of(name: str, folder: Path) -> tuple[pd.DataFrame, list[str], dict[str
         targets = [column for column in table if not column.startswith("bit-")]
         return table, targets, {}
     targets = [column for column in table if column.startswith("target-")]
-    return table.drop(columns=targets[8:]), targets[:8], {}
+    return table, targets, {}
 
 
 def real_gains(prepared: Prepared, plan: Plan, seed: int) -> np.ndarray:
@@ -102,10 +102,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, default=Path("tables"))
     parser.add_argument("--sets", default="oes10,school12,tox21")
+    parser.add_argument("--tasks", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=2)
     asked = parser.parse_args()
     for name in asked.sets.split(","):
         table, targets, settings = table_of(name, asked.tables)
+        table, targets = table.drop(columns=targets[asked.tasks :]), targets[: asked.tasks]
         options = dict(SETS[name])
         recipe = Recipe(tasks=targets, data={"data": settings}, **options)
         prepared = prepare_recipe(recipe, table)

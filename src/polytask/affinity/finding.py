@@ -20,6 +20,7 @@ from polytask.affinity.record import AffinityRecord, Arrangement, Found
 from polytask.affinity.verification import verified
 from polytask.errors import RecipeError
 from polytask.storage import write_json
+from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.running import plan_of
@@ -102,15 +103,7 @@ def find_affinity(
         can_verify = verify and bool(prepared.test)
         grouping = make_grouping(chosen, found[chosen], names, spend, verify=check if can_verify else None, seed=seed)
     record = AffinityRecord(
-        tasks={
-            task.name: {
-                "kind": task.kind,
-                "n_labels": sum(
-                    int(s.observed[task.name].sum()) for s in prepared.train.values() if task.name in s.tasks
-                ),
-            }
-            for task in prepared.tasks
-        },
+        tasks=_described(prepared),
         measures={name: found[name] for name in made},
         harm=tuple(harm_of({name: found[name] for name in made}, names)),
         grouping=grouping,
@@ -133,14 +126,25 @@ def find_affinity(
     return record
 
 
+def _described(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """Kind and number of training labels of each task."""
+    labels = {
+        task.name: sum(int(s.observed[task.name].sum()) for s in prepared.train.values() if task.name in s.tasks)
+        for task in prepared.tasks
+    }
+    return {task.name: {"kind": task.kind, "n_labels": labels[task.name]} for task in prepared.tasks}
+
+
 def harm_of(found: Mapping[str, Found], names: Sequence[str]) -> list[str]:
     """Pairs in which one task hurts the other, by measures that have a zero, the worst of each measure first.
 
-    A pair counts if it is below zero by more than the spread over the seeds.
+    A pair counts if it is below zero by more than the spread over the seeds, and the measure was not found to be
+    chance: among thousands of pairs some are below zero in every reading whatever the truth is.
     """
     said: list[str] = []
     for measure, one in found.items():
-        if not one.has_zero:
+        is_chance = one.structure.p is not None and not one.structure.is_found
+        if not one.has_zero or is_chance:
             continue
         gains = gains_of(one)
         spread = np.array([[np.nan if v is None else v for v in row] for row in one.spread], dtype=float)

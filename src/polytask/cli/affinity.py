@@ -121,7 +121,7 @@ def print_affinity(record: AffinityRecord) -> None:
     if len(record.harm) > _MOST_PAIRS:
         say(f"and {len(record.harm) - _MOST_PAIRS} more pairs in the record.")
     if not record.harm:
-        say("No negative transfer was found: no pair is below zero by more than its spread over the seeds.")
+        say("No negative transfer was found: no pair is below zero by more than its spread and more than chance.")
     if record.grouping is not None:
         _print_grouping(record.grouping)
     costs = [

@@ -67,8 +67,8 @@ def test_one_task_and_a_missing_zero(tmp_path):
     assert AffinityRecord.load(tmp_path) == record
 
 
-def found(gains, spread, directed):
-    blank = Structure(True, 0.01, 0.9, "")
+def found(gains, spread, directed, structure=True):
+    blank = Structure(structure, 0.01 if structure else 0.6, 0.9, "")
     return Found("w", directed, True, as_matrix(gains), as_matrix(spread), as_matrix(gains), 2, {}, blank)
 
 
@@ -78,6 +78,7 @@ def test_harm_is_said_where_it_is_more_than_the_spread():
     said = harm_of({"lookahead": found(gains, spread, True)}, ["a", "b", "c"])
     assert [text.split(":")[0] for text in said] == ["a hurts b", "b hurts c", "c hurts b"]
     both = harm_of({"gradient_cosine": found(gains, spread, False)}, ["a", "b", "c"])
+    assert harm_of({"lookahead": found(gains, spread, True, structure=False)}, ["a", "b", "c"]) == []
     assert both[0] == "a and b pull against each other: gradient_cosine -0.5 ± 0.1."
 
 
