@@ -99,6 +99,7 @@ def affinity(
 
 _MOST_TASKS = 12
 _MOST_PAIRS = 6
+_MOST_NOTES = 8
 
 
 def print_affinity(record: AffinityRecord) -> None:
@@ -131,8 +132,10 @@ def print_affinity(record: AffinityRecord) -> None:
     print_table(
         ["measure", "forward", "backward", "trainings", "seconds"], costs, title="Cost, in passes over the rows"
     )
-    for text in record.notes:
+    for text in record.notes[:_MOST_NOTES]:
         say(f"Note: {text}")
+    if len(record.notes) > _MOST_NOTES:
+        say(f"and {len(record.notes) - _MOST_NOTES} more notes in the record.")
 
 
 def _print_ends(measure: str, found: Any, names: list[str]) -> None:
