@@ -59,7 +59,12 @@ def fit(
     seed: Annotated[int, typer.Option(help="Of parameters, batches and splits.")] = 0,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting of a recipe: --set training.patience=5 --set sharing.ratio=0.5."),
+        typer.Option(
+            "--set",
+            help="Any setting of a recipe: --set training.patience=5 --set sharing.ratio=0.5; of a task, such as "
+            "tasks.price.patience=5 (learning_rate, schedule, warmup, only_where, row_weights); of a source, such as "
+            "data.NAME.augment=[mixup] (own_norms, importance).",
+        ),
     ] = None,
     compare: Annotated[bool, typer.Option(help="Also train one model a task, with the same budget.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,

@@ -241,3 +241,27 @@ def test_row_weights_come_from_a_column_that_is_no_input():
         prepare_recipe(asked, bad)
     with pytest.raises(DataError, match="no data set has the column 'trust'"):
         prepare_recipe(asked, table().drop(columns="trust"))
+
+
+def test_tasks_of_several_sources_go_their_own_way():
+    """A condition, weights and a patience where only one of two sources has the columns."""
+    first = table(80).rename(columns={"noise": "other noise"}).drop(columns=["stay", "ill"])
+    data = {"first": first.drop(columns="trust"), "second": table(60, 1).drop(columns="noise")}
+    tasks = {
+        "other noise": {"kind": "regression", "patience": 1},
+        "stay": {"kind": "regression", "only_where": {"ill": True}, "row_weights": "trust", "warmup": 0.3},
+        "ill": "binary",
+    }
+    inputs = {"inputs": ["x0", "x1", "x2"]}
+    asked = recipe(
+        tasks, data={"first": inputs, "second": inputs}, balancer="pcgrad", training={"epochs": 8, "batch_size": 16}
+    )
+    prepared = prepare_recipe(asked, data)
+    assert list(prepared.train["second"].task_weights) == ["stay"]
+    assert prepared.train["first"].task_weights == {}
+    assert 0 < prepared.train["second"].coverage("stay") < prepared.train["second"].coverage("ill")
+    run = asked.run(data)
+    stopped = run.history[-1]["stopped"]["other noise"]
+    if stopped < len(run.history):
+        assert "other noise" not in run.history[stopped]["train"]
+        assert set(run.history[stopped]["train"]) == {"stay", "ill"}
