@@ -94,7 +94,16 @@ class TrainingError(PolytaskError, RuntimeError):
 
 
 class NonFiniteError(TrainingError):
-    """NaN or infinity appeared in a loss or a gradient; the message names the task and the step."""
+    """NaN or infinity appeared in a loss or a gradient; the message names the task and the step.
+
+    Args:
+        message: Who needs what, got what, and what to do.
+        tasks: The tasks whose loss it was, if it was one, and nothing was changed by the step yet.
+    """
+
+    def __init__(self, message: str, tasks: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.tasks = tasks
 
 
 class RunFolderError(TrainingError):

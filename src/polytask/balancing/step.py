@@ -123,9 +123,10 @@ def check_finite(step: Step) -> None:
         NonFiniteError: If a loss is NaN or infinite.
     """
     values = zip(step.names, step.values.tolist(), strict=True)
-    bad = [f"{name!r} ({value})" for name, value in values if value - value != 0]
+    bad = {name: value for name, value in values if value - value != 0}
     if bad:
-        raise NonFiniteError(f"The loss of task {', '.join(bad)} is not finite, so no gradient was taken.")
+        named = ", ".join(f"{name!r} ({value})" for name, value in bad.items())
+        raise NonFiniteError(f"The loss of task {named} is not finite, so no gradient was taken.", tuple(bad))
 
 
 def _named(losses: Losses, balancer: Balancer) -> dict[str, Tensor | None]:

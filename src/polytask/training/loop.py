@@ -36,6 +36,7 @@ from polytask.training.progress import Progress, Silent
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
 from polytask.training.settings import Settings
+from polytask.training.skips import Skips
 from polytask.training.stopping import is_better, is_better_within
 from polytask.training.task_control import TaskControl
 from polytask.training.variation import Variation
@@ -134,6 +135,7 @@ class Training:
         self.constant = constant_losses(tasks, validation)
         self._check_stop_rule()
         self.at = _Progress()
+        self.skips = Skips()
         self.best_state: dict[str, Tensor] | None = None
         self.watch: Callable[[Training, Sequence[Batch]], None] | None = None
         """Called before each step with the training and the step's batches; it may look, and change nothing."""
@@ -240,22 +242,7 @@ class Training:
             self.watch(self, batches)
         self.optimisation.before_step(self.at.step)
         features, losses = self._losses(batches)
-        try:
-            outcome = balanced_backward(
-                losses,
-                self.shared,
-                features,
-                balancer=self.balancer,
-                mode=self.settings.mode,
-                step=self.at.step,
-                epoch=self.at.epoch,
-                ghost=self._ghost,
-                **(self.extra.losses(batches, self.at.step) if self.extra.needs else {}),
-            )
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                f"Step {self.at.step} (epoch {self.at.epoch}, a batch of {_named(batches)}): {error} {_CALM}"
-            ) from error
+        outcome = self._backward(batches, features, losses)
         if self.model.heads.together:
             self._forget_absent(losses)
         for remedy in self.remedies:
@@ -273,6 +260,34 @@ class Training:
             self._tell_losses_after(batches, outcome)
         self.at.step += 1
         self._account(outcome)
+
+    def _backward(
+        self, batches: Sequence[Batch], features: Features | None, losses: dict[str, Tensor | None]
+    ) -> Outcome:
+        """One gradient of the losses; a task whose loss is no number is taken out of them."""
+        further = self.extra.losses(batches, self.at.step) if self.extra.needs else {}
+        where = f"Step {self.at.step} (epoch {self.at.epoch}, a batch of {_named(batches)})"
+        while True:
+            try:
+                outcome = balanced_backward(
+                    losses,
+                    self.shared,
+                    features,
+                    balancer=self.balancer,
+                    mode=self.settings.mode,
+                    step=self.at.step,
+                    epoch=self.at.epoch,
+                    ghost=self._ghost,
+                    **further,
+                )
+            except NonFiniteError as error:
+                try:
+                    self.skips.leave_out(error, losses, self.settings.skips, where)
+                except NonFiniteError as stop:
+                    raise NonFiniteError(f"{stop} {_CALM}") from error
+                continue
+            self.skips.were_numbers(name for name, loss in losses.items() if loss is not None)
+            return outcome
 
     def _forget_absent(self, losses: Mapping[str, Tensor | None]) -> None:
         """Zeros that a layer of all heads gave to tasks without a label here are no gradients, and move nothing."""
@@ -380,6 +395,7 @@ class Training:
             "plan": self.plan.state_dict(),
             "generator": torch.get_rng_state(),
             "progress": dict(vars(self.at)),
+            "skips": dict(vars(self.skips)),
             "sums": self._sums.state_dict(),
             "constraints": self.constraints.state_dict(),
             "own": self.own.state_dict(),
@@ -394,6 +410,7 @@ class Training:
         self.plan.load_state_dict(state["plan"])
         torch.set_rng_state(state["generator"])
         self.at = _Progress(**state["progress"])
+        self.skips = Skips(**state.get("skips", {}))
         self._sums.load_state_dict(state["sums"])
         self.constraints.load_state_dict(state["constraints"])
         self.own.load_state_dict(state["own"])

@@ -67,6 +67,8 @@ class Settings:
         device: Where to train, as PyTorch names it.
         checkpoint_seconds: A checkpoint is written at the end of an epoch, but not more often than this.
         max_seconds: Stop after the step in which this many seconds are over, or ``None``.
+        skips: How many batches in a row a task whose loss is NaN or infinite is left out of, while the others go on,
+            before the training stops; 0 stops at the first.
     """
 
     epochs: int = 100
@@ -86,6 +88,7 @@ class Settings:
     device: str = "cpu"
     checkpoint_seconds: float = 20.0
     max_seconds: float | None = None
+    skips: int = 10
 
     def __post_init__(self) -> None:
         _one_of("optimiser", self.optimiser, OPTIMISERS)
@@ -100,7 +103,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise RecipeError(f"{name} must be a number above 0, got {value!r}.")
-        for name in ("weight_decay", "checkpoint_seconds"):
+        for name in ("weight_decay", "checkpoint_seconds", "skips"):
             if not getattr(self, name) >= 0:
                 raise RecipeError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         if not 0 <= self.warmup < 1:

@@ -227,10 +227,43 @@ def test_a_loss_that_is_not_finite_names_task_step_and_source(value):
     data = source()
     targets = {**data.targets, "b": data.targets["b"].index_fill(0, torch.tensor([40]), value)}
     bad = ArraySource("main", data.inputs, targets, data.observed)
-    ours = training([bad], regressions("a", "b"))
+    ours = training([bad], regressions("a", "b"), skips=0)
     with pytest.raises(NonFiniteError, match=r"Step \d+ \(epoch 0, a batch of 'main'\): The loss of task 'b'"):
         ours.run()
     assert all(p.isfinite().all() for p in ours.model.parameters())
+
+
+@pytest.mark.parametrize("balancer", ["equal", "pcgrad", "uncertainty"])
+def test_a_task_is_left_out_of_a_batch_whose_loss_is_no_number_and_the_others_go_on(balancer):
+    data = source()
+    rows = torch.tensor([40])
+    spoilt = {**data.targets, "b": data.targets["b"].index_fill(0, rows, float("nan"))}
+    ours = training(
+        [ArraySource("main", data.inputs, spoilt, data.observed)], regressions("a", "b"), balancer=balancer, epochs=3
+    )
+    ours.run()
+    assert ours.skips.total == {"b": 3}, "once an epoch, in the batch that has the row"
+    assert ours.skips.in_a_row == {}
+    assert "'b'" in ours.skips.notes()[0]
+    assert "3 batches" in ours.skips.notes()[0]
+    assert all(p.isfinite().all() for p in ours.model.parameters())
+
+
+def test_left_out_too_often_in_a_row_the_training_stops_and_says_so():
+    data = source()
+    spoilt = {**data.targets, "b": torch.full_like(data.targets["b"], float("inf"))}
+    ours = training([ArraySource("main", data.inputs, spoilt, data.observed)], regressions("a", "b"), skips=2)
+    with pytest.raises(NonFiniteError, match=r"number 3 in a row in which task 'b' .*3 in all"):
+        ours.run()
+    assert ours.at.step == 2
+    assert ours.state_dict()["skips"] == {"total": {"b": 3}, "in_a_row": {"b": 3}}
+
+
+def test_nothing_is_left_to_go_on_with_if_every_loss_is_no_number():
+    data = source()
+    spoilt = {name: torch.full_like(values, float("nan")) for name, values in data.targets.items()}
+    with pytest.raises(NonFiniteError, match="Step 0"):
+        training([ArraySource("main", data.inputs, spoilt, data.observed)], regressions("a", "b")).run()
 
 
 def test_parameters_that_are_not_finite_never_reach_a_checkpoint():
