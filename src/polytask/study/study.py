@@ -213,8 +213,8 @@ class Study:
         return question
 
     def _terms(self) -> Terms:
-        """The terms of searches: all of them together have four fifths of the budget."""
-        share = 0.4 * min(self.engine.workers, 2)
+        """The terms of searches: the two of them together have half of the budget's time on the clock."""
+        share = 0.25 * min(self.engine.workers, 2)
         seconds = None if self.seconds is None else share * self.seconds
         return replace(self.terms, seconds=seconds, folder=self.folder.path / "search" if self.folder else None)
 
