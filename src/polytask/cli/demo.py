@@ -41,8 +41,9 @@ def demo(
     """
     import json
 
-    from polytask.cli.study import TrialBar, print_study
+    from polytask.cli.study import TrialBar
     from polytask.cli.terminal import note, say
+    from polytask.cli.verdicts import print_study
     from polytask.data.bundled import load_bundled
     from polytask.report import write_page
 

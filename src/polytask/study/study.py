@@ -22,11 +22,11 @@ from polytask.study.folds import Protocol, whole_fold
 from polytask.study.leakage import leak_warnings
 from polytask.study.naming import make_arm
 from polytask.study.opening import LongData, Question, open_question
+from polytask.study.outcome import Outcome
 from polytask.study.pictures import coverage
 from polytask.study.summary import (
     FIXED_FORMULAS,
     FORMULAS,
-    Outcome,
     arm_results,
     pictures,
     recommendation,

@@ -10,7 +10,7 @@ from polytask.errors import RecipeError
 from polytask.study.budget import Budget
 from polytask.study.choice import FoldScores
 from polytask.study.engine import Bench, Engine, Place, PlannedTrial, Unit
-from polytask.study.summary import Outcome
+from polytask.study.outcome import Outcome
 from polytask.study.trials import KeptFold, Store, Trial, keep_fold, keep_trial, load_answers, load_fold, load_trial
 
 __all__ = ["Listener", "Trainings"]
