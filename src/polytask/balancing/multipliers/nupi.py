@@ -42,8 +42,10 @@ class NuPI(Multipliers):
 
     Note:
         With ``proportional=0`` it is the plain ``lagrangian``. The paper's algorithm 1 starts at
-        :math:`\lambda_0 + \kappa_p \xi_0 + \kappa_i g(x_0)`; as in the authors' library, the first step here is one of
-        gradient ascent, and the projection is applied to the recursive form. Costs nothing beyond the violations.
+        :math:`\lambda_0 + \kappa_p \xi_0 + \kappa_i g(x_0)`; as in the documentation of the authors' library (Cooper),
+        the first step here is one of gradient ascent, and the projection is applied to the recursive form. The
+        library's code (1.0.1) goes on from :math:`\xi_0 = 0`, where its documentation and this method have
+        :math:`\xi_0 = g(x_0)`; the recursion is the same. Costs nothing beyond the violations.
 
     References:
         Sohrabi, Ramirez, Zhang, Lacoste-Julien and Gallego-Posada, On PI Controllers for Updating Lagrange Multipliers
