@@ -44,10 +44,15 @@ class Heads(nn.Module):
         self.by_task = ByName({task: _head(width, n, own, n_members) for task, (n, own) in each.items()})
         self.together = False
         """Whether very many heads on one representation run as one layer: faster, but not task by task going back."""
+        self.many = _MANY
 
     def forward(self, representations: Mapping[str, Float[Tensor, "B D"]]) -> dict[str, Float[Tensor, "B O"]]:
         """Each given task's outputs."""
-        if self.together and len(representations) >= _MANY and (stacked := self._stacked(representations)) is not None:
+        if (
+            self.together
+            and len(representations) >= self.many
+            and (stacked := self._stacked(representations)) is not None
+        ):
             return stacked
         return {task: self.by_task[task](rep) for task, rep in representations.items()}
 

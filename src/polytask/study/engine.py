@@ -16,7 +16,7 @@ from polytask.study.folds import JudgedFold, Protocol, make_fold
 from polytask.study.naming import make_arm
 from polytask.study.terms import Terms
 from polytask.study.threads import limited_threads, n_cores
-from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trial
+from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trials
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 from polytask.training.preparation import Prepared
@@ -119,15 +119,15 @@ class Bench:
         self._made: tuple[tuple[int, int], JudgedFold, KeptFold] | None = None
 
     def carry_out(self, unit: Unit) -> list[Result]:
-        """Train and test each of the unit's trials."""
-        found = []
+        """Train and test the unit's trials, networks of one shape at once."""
+        asked = []
         for planned in unit.trials:
             judged, kept = self.fold(planned.place)
             if planned.given is not None:
                 terms = replace(judged.data.terms, given={planned.arm: planned.given})
                 judged = replace(judged, data=replace(judged.data, terms=terms))
-            found.append(train_trial(make_arm(planned.arm), kept, judged))
-        return found
+            asked.append((make_arm(planned.arm), kept, judged))
+        return train_trials(asked)
 
     def fold(self, place: Place) -> tuple[JudgedFold, KeptFold]:
         """A fold with its rows, and what scoring needs of it."""

@@ -10,10 +10,17 @@ from polytask.errors import RecipeError
 from polytask.study.budget import Budget
 from polytask.study.choice import FoldScores
 from polytask.study.engine import Bench, Engine, Place, PlannedTrial, Unit
+from polytask.study.naming import make_arm
+from polytask.study.networks import NetworkArm
 from polytask.study.outcome import Outcome
 from polytask.study.trials import KeptFold, Store, Trial, keep_fold, keep_trial, load_answers, load_fold, load_trial
 
 __all__ = ["Listener", "Trainings"]
+
+_TOGETHER = 8
+"""Networks that are trained at once; more fall out of the processor's caches and win nothing."""
+_MOST_ROWS = 50_000
+"""With more rows, several folds are too much to lie in memory at once, and there is little to win."""
 
 Listener = Callable[[str, int, int], None]
 """Told what is being trained, how many trials are done, and how many there will be."""
@@ -116,11 +123,11 @@ class Trainings:
                 else:
                     trials[arm] = [trial]
 
-        def wanted() -> Iterator[PlannedTrial]:
+        def wanted() -> Iterator[Unit]:
             for arm in self.arms:
                 decide()
                 if not self.budget.why_not_try(arm):
-                    yield PlannedTrial(arm, place)
+                    yield Unit((PlannedTrial(arm, place),))
 
         self._train(wanted(), lambda planned, trial: found.update({planned.arm: trial}))
         decide()
@@ -143,32 +150,56 @@ class Trainings:
         self._total = self._done + len(trials) * len(places)
         arms = sorted(trials, key=lambda arm: -trials[arm][0].seconds)
         found: dict[PlannedTrial, Trial] = {}
-        wanted = (PlannedTrial(arm, place, self.given.get(arm)) for place in places for arm in arms)
-        self._train(wanted, lambda planned, trial: found.update({planned: trial}))
+        self._train(self._units(arms, places), lambda planned, trial: found.update({planned: trial}))
         for arm, mine in trials.items():
             mine += [found[PlannedTrial(arm, place)] for place in places]
 
-    def _train(self, wanted: Iterator[PlannedTrial], done: Callable[[PlannedTrial, Trial], None]) -> None:
+    def _units(self, arms: Sequence[str], places: Sequence[Place]) -> Iterator[Unit]:
+        """The trials fold by fold, but for arms of few networks: several folds of them are trained at once.
+
+        What is done together follows from the arms and the folds alone, and not from who is there to do it.
+        """
+        material = self.bench.material
+        sizes = {}
+        for name in arms:
+            arm = make_arm(name)
+            each = len(material.tasks) if arm.is_per_task else 1
+            is_stacked = isinstance(arm, NetworkArm) and len(material.data) <= _MOST_ROWS
+            sizes[name] = max(_TOGETHER // each, 1) if is_stacked else 1
+        for i, _ in enumerate(places):
+            for name in arms:
+                if i % sizes[name] == 0:
+                    together = places[i : i + sizes[name]]
+                    yield Unit(tuple(PlannedTrial(name, place, self.given.get(name)) for place in together))
+
+    def _train(self, wanted: Iterator[Unit], done: Callable[[PlannedTrial, Trial], None]) -> None:
         """Train what the store does not hold, and tell ``done`` about every trial."""
 
         def units() -> Iterator[Unit]:
-            for planned in wanted:
-                self._keep(planned.place)
-                if (trial := self._load(planned)) is not None:
-                    self._done += 1
-                    done(planned, trial)
-                else:
-                    self._running[str(planned)] = ""
+            for unit in wanted:
+                for planned in unit.trials:
+                    self._keep(planned.place)
+                known = [self._load(planned) for planned in unit.trials]
+                if None in known:
+                    # If the end came while a unit was being written, all of it is trained again: what its members come
+                    # to depends, in the last digits, on all of them.
+                    self._running[str(unit)] = ""
                     self._tell()
-                    yield Unit((planned,))
+                    yield unit
+                    continue
+                self._done += len(known)
+                for planned, trial in zip(unit.trials, known, strict=True):
+                    assert trial is not None
+                    done(planned, trial)
 
         for unit, results in self.engine.carry_out(units()):
+            del self._running[str(unit)]
             for planned, (trial, answers) in zip(unit.trials, results, strict=True):
-                keep_trial(self.store, trial, answers, planned.place.repeat, planned.place.fold)
-                del self._running[str(planned)]
+                if self._load(planned) is None:
+                    keep_trial(self.store, trial, answers, planned.place.repeat, planned.place.fold)
                 self._done += 1
-                self._tell()
                 done(planned, self._load(planned) or trial)
+            self._tell()
 
     def _tell(self) -> None:
         if self._running:
@@ -176,7 +207,7 @@ class Trainings:
             self.listener(" | ".join(titles), self._done, self._total)
 
     def _far(self, unit: Unit, text: str) -> None:
-        self._running[str(unit.trials[0])] = text
+        self._running[str(unit)] = text
         self._tell()
 
     def _keep(self, place: Place) -> KeptFold:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,22 @@ from polytask.shapes import Tensor
 from polytask.storage import load_tree, save_tree, write_json
 from polytask.study.arm import Arm, learn, outputs_of, why_not_learn
 from polytask.study.folds import JudgedFold
+from polytask.study.networks import NetworkArm, whole
 from polytask.tasks.task import Task, task_from_options
+from polytask.training.run import Fitted
+from polytask.training.stacked import fit_stacked
 
-__all__ = ["Answers", "KeptFold", "Store", "Trial", "keep_fold", "keep_trial", "load_trial", "train_trial"]
+__all__ = [
+    "Answers",
+    "KeptFold",
+    "Store",
+    "Trial",
+    "keep_fold",
+    "keep_trial",
+    "load_trial",
+    "train_trial",
+    "train_trials",
+]
 
 
 @dataclass
@@ -199,26 +212,53 @@ def keep_trial(store: Store, trial: Trial, answers: Answers, repeat: int, fold: 
     store.save(trial_key(trial.arm, repeat, fold), asdict(trial), answers)
 
 
-def train_trial(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers]:
-    """Train an arm on a fold and score it.
+Judged = tuple[Arm, KeptFold, JudgedFold]
+"""An arm, the fold as it is kept, and the fold with its rows."""
+
+
+def train_trials(asked: Sequence[Judged]) -> list[tuple[Trial, Answers]]:
+    """Train arms on folds and score them; the networks among them are trained together.
 
     Args:
-        arm: The arm.
-        kept: The fold as it is kept.
-        tested: The fold with its rows.
+        asked: The arms and folds.
     """
-    if why_not := why_not_learn(arm, tested.data):
-        return Trial(arm.name, why_not), {}
-    try:
-        return _train(arm, kept, tested)
-    except NonFiniteError as error:
-        # A training that diverges is a result too, and no reason to lose the others.
-        return Trial(arm.name, str(error)), {}
+    whys = [why_not_learn(arm, tested.data) for arm, _, tested in asked]
+    trainings = [
+        arm.trainings(tested.data) if isinstance(arm, NetworkArm) and not why and _has_one_source(tested) else []
+        for (arm, _, tested), why in zip(asked, whys, strict=True)
+    ]
+    fitted = iter(fit_stacked([one for each in trainings for one in each]).fitted)
+    found: list[tuple[Trial, Answers]] = []
+    for (arm, kept, tested), why, each in zip(asked, whys, trainings, strict=True):
+        mine = [next(fitted) for _ in each]
+        try:
+            found.append((Trial(arm.name, why), {}) if why else _train(arm, kept, tested, mine))
+        except NonFiniteError as error:
+            # A training that diverges is a result too, and no reason to lose the others.
+            found.append((Trial(arm.name, str(error)), {}))
+    return found
 
 
-def _train(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers]:
+def train_trial(arm: Arm, kept: KeptFold, tested: JudgedFold) -> tuple[Trial, Answers]:
+    """The same for one arm on one fold."""
+    return train_trials([(arm, kept, tested)])[0]
+
+
+def _has_one_source(tested: JudgedFold) -> bool:
+    return len(tested.data.prepared.train) == 1
+
+
+def _train(
+    arm: Arm, kept: KeptFold, tested: JudgedFold, networks: Sequence[Fitted | NonFiniteError]
+) -> tuple[Trial, Answers]:
     began = time.perf_counter()
-    fitted = learn(arm, tested.data)
+    if isinstance(arm, NetworkArm) and _has_one_source(tested):
+        done = whole(networks)
+        # Of trainings that were done together, each has its share of the time.
+        began -= sum(one.seconds for one in done)
+        fitted = arm.assemble(tested.data, done)
+    else:
+        fitted = learn(arm, tested.data)
     trained = time.perf_counter()
     everything = {"test": outputs_of(fitted.models, tested.parts["test"])}
     answered = time.perf_counter()

@@ -20,17 +20,13 @@ from polytask.training.schedules import registry as schedules
 if TYPE_CHECKING:
     from polytask.training.run import Plan
 
-__all__ = ["make_remedies", "make_schedule", "network_of"]
+__all__ = ["make_remedies", "make_schedule", "network_of", "spec_of"]
 
 
-def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) -> tuple[ModelSpec, MultiTaskModel]:
-    """The network of a plan, drawn anew, its heads at the constant prediction.
-
-    Raises:
-        PolytaskError: If a name or an option is not known, or the sharing has no meaning for the tasks.
-    """
+def spec_of(prepared: Prepared, plan: Plan) -> ModelSpec:
+    """The network of a plan as plain data."""
     rebuilding = [task for task in prepared.tasks if isinstance(task, Reconstruction)]
-    spec = ModelSpec(
+    return ModelSpec(
         inputs=prepared.shapes,
         n_outputs={task.name: task.n_outputs for task in prepared.tasks},
         encoder=plan.encoder,
@@ -45,6 +41,15 @@ def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) 
         element_tasks=tuple(task.name for task in prepared.tasks if task.of_elements),
         own_norms=tuple(source for source in plan.own_norms if source in prepared.shapes),
     )
+
+
+def network_of(prepared: Prepared, plan: Plan, module: nn.Module | None = None) -> tuple[ModelSpec, MultiTaskModel]:
+    """The network of a plan, drawn anew, its heads at the constant prediction.
+
+    Raises:
+        PolytaskError: If a name or an option is not known, or the sharing has no meaning for the tasks.
+    """
+    spec = spec_of(prepared, plan)
     model = build_model(spec, module)
     model.sharing.check_kinds({task.name: task.kind for task in prepared.tasks})
     model.start_at({task.name: task.initial_bias() for task in prepared.tasks})

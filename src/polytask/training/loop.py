@@ -41,10 +41,10 @@ from polytask.training.stopping import is_better, is_better_within
 from polytask.training.task_control import TaskControl
 from polytask.training.variation import Variation
 
-__all__ = ["Interrupted", "Training"]
+__all__ = ["CALM", "Interrupted", "Training"]
 
 
-_CALM = "A lower learning rate, or clip_norm, may help; a checkpoint that was written before is whole."
+CALM = "A lower learning rate, or clip_norm, may help; a checkpoint that was written before is whole."
 
 
 class Interrupted(KeyboardInterrupt):
@@ -139,7 +139,7 @@ class Training:
         self.best_state: dict[str, Tensor] | None = None
         self.watch: Callable[[Training, Sequence[Batch]], None] | None = None
         """Called before each step with the training and the step's batches; it may look, and change nothing."""
-        self._sums = self._no_sums()
+        self.sums = self._no_sums()
         self._stop_asked = threading.Event()
         self._ghost: Ghost | None = None
 
@@ -180,10 +180,14 @@ class Training:
             message = f"{title}: {self.at.why} after {self.at.epoch} epochs, {self.at.seconds:.1f} s"
         finally:
             self.progress.stop(message)
-        if self.best_state is not None:
-            self.model.load_state_dict(self.best_state)
+        self.keep_best()
         self.own.release()
         return history
+
+    def keep_best(self) -> None:
+        """Put the best epoch's parameters into the model."""
+        if self.best_state is not None:
+            self.model.load_state_dict(self.best_state)
 
     def epoch(self) -> dict[str, Any]:
         """Train what is left of the present epoch; returns its line of the history.
@@ -212,7 +216,7 @@ class Training:
             if self.settings.max_seconds is not None and self.at.seconds >= self.settings.max_seconds:
                 self.at.is_done, self.at.why = True, "out of time"
                 break
-        return self._end_epoch()
+        return self.end_epoch()
 
     def _no_sums(self) -> EpochSums:
         return EpochSums(self.balancer.tasks, len(self.constraints.bounds))
@@ -284,7 +288,7 @@ class Training:
                 try:
                     self.skips.leave_out(error, losses, self.settings.skips, where)
                 except NonFiniteError as stop:
-                    raise NonFiniteError(f"{stop} {_CALM}") from error
+                    raise NonFiniteError(f"{stop} {CALM}") from error
                 continue
             self.skips.were_numbers(name for name, loss in losses.items() if loss is not None)
             return outcome
@@ -306,11 +310,12 @@ class Training:
         self.balancer.after_step(replace(outcome.signals, losses=torch.stack(present)))
 
     def _account(self, outcome: Outcome) -> None:
-        self._sums.add(outcome)
+        self.sums.add(outcome)
         losses = outcome.losses
         self.progress.step(lambda: by_name(outcome.tasks, losses, losses.isfinite()), self.at.epoch)
 
-    def _end_epoch(self) -> dict[str, Any]:
+    def end_epoch(self) -> dict[str, Any]:
+        """Validate, keep the epoch if it is the best, see whether to stop; returns the epoch's line of the history."""
         at = self.at
         self._check_parameters()
         at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
@@ -337,13 +342,13 @@ class Training:
             "seconds": round(at.seconds, 3),
             "learning_rate": self.optimisation.learning_rate,
             "validation": at.validation[-1],
-            **self._sums.line(),
+            **self.sums.line(),
             **found,
             "is_best": is_best,
         }
         for name, multiplier in line.pop("multipliers", {}).items():
             line["constraints"][name]["multiplier"] = multiplier
-        self._sums = self._no_sums()
+        self.sums = self._no_sums()
         at.epoch += 1
         since = at.epoch - 1 - (at.best if at.best is not None else at.epoch - 1)
         if tracks_best and self.settings.patience is not None:
@@ -376,7 +381,7 @@ class Training:
         """Raise before a checkpoint holds what no step can mend: a gradient may overflow though its loss did not."""
         for name, parameter in self.model.named_parameters():
             if not bool(parameter.isfinite().all()):
-                raise NonFiniteError(f"Parameter {name} became NaN or infinite in epoch {self.at.epoch}. {_CALM}")
+                raise NonFiniteError(f"Parameter {name} became NaN or infinite in epoch {self.at.epoch}. {CALM}")
 
     def _check_stop_rule(self) -> None:
         rule = self.settings.stop_rule
@@ -396,7 +401,7 @@ class Training:
             "generator": torch.get_rng_state(),
             "progress": dict(vars(self.at)),
             "skips": dict(vars(self.skips)),
-            "sums": self._sums.state_dict(),
+            "sums": self.sums.state_dict(),
             "constraints": self.constraints.state_dict(),
             "own": self.own.state_dict(),
         }
@@ -411,7 +416,7 @@ class Training:
         torch.set_rng_state(state["generator"])
         self.at = _Progress(**state["progress"])
         self.skips = Skips(**state.get("skips", {}))
-        self._sums.load_state_dict(state["sums"])
+        self.sums.load_state_dict(state["sums"])
         self.constraints.load_state_dict(state["constraints"])
         self.own.load_state_dict(state["own"])
 

@@ -13,7 +13,7 @@ from polytask.balancing.balancer import Balancer
 from polytask.models.model import MultiTaskModel
 from polytask.training.settings import Settings
 
-__all__ = ["Optimisation"]
+__all__ = ["Optimisation", "optimiser_of"]
 
 
 class Optimisation:
@@ -54,7 +54,7 @@ class Optimisation:
             groups += [{**group, "factor": factor, "owner": owner} for group in (decayed, others)]
         learned = [p for p in balancer.parameters() if p.requires_grad]
         groups.append({"params": learned, "weight_decay": 0.0, "factor": 1.0, "owner": ""})
-        self.optimiser = _optimiser(settings, [group for group in groups if group["params"]])
+        self.optimiser = optimiser_of(settings, [group for group in groups if group["params"]])
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["factor"]
         self.n_steps = settings.epochs * steps_per_epoch
@@ -111,7 +111,8 @@ class Optimisation:
         self.plateaus = {owner: list(known) for owner, known in state["plateaus"].items()}
 
 
-def _optimiser(settings: Settings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def optimiser_of(settings: Settings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimiser of the settings for groups of parameters with their weight decay."""
     if settings.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam

@@ -41,7 +41,7 @@ from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
 from polytask.training.variation import Variation
 
-__all__ = ["Fitted", "Plan", "Watch", "fit", "stages_of"]
+__all__ = ["Fitted", "Plan", "Watch", "fit", "stages_of", "training_of"]
 
 Watch = Callable[[Training, Sequence[Batch]], None]
 """Called before each step with the training and the step's batches; it may look, and change nothing."""
@@ -239,11 +239,11 @@ def stages_of(
     watch: Watch | None = None,
 ) -> Stages:
     """The stages of a schedule over a network, ready to run; ``known`` are tasks that the network learned before."""
-    make = partial(_training, model, plan, progress, watch)
+    make = partial(training_of, model, plan, progress, watch)
     return Stages(model, prepared, schedule, remedies, plan.settings, make, folder, known)
 
 
-def _training(
+def training_of(
     model: MultiTaskModel,
     plan: Plan,
     progress: Progress | None,

@@ -9,6 +9,7 @@ from torch import nn
 
 from polytask.errors import InputError
 from polytask.models.adapters import ImageAdapter, adapt, image_extents
+from polytask.models.dropout import Dropout
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.inputs import InputShape
 
@@ -64,7 +65,7 @@ class CNN(Encoder):
             )
         dense: list[nn.Module] = [nn.Flatten(), nn.Linear(depth * height * wide, width), nn.ReLU()]
         if dropout:
-            dense.append(nn.Dropout(dropout))
+            dense.append(Dropout(dropout))
         last = nn.Sequential(*dense)
         self.stages = nn.ModuleList(
             [stem.followed_by(blocks[0]), *blocks[1:], last] if blocks else [stem.followed_by(last)]

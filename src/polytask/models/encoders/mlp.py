@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from polytask.models.adapters import FlatAdapter, adapt
+from polytask.models.dropout import Dropout
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.inputs import InputShape
 
@@ -54,5 +55,5 @@ class MLP(Encoder):
 def _layer(before: int, width: int, dropout: float) -> nn.Module:
     parts: list[nn.Module] = [nn.Linear(before, width), nn.ReLU()]
     if dropout:
-        parts.append(nn.Dropout(dropout))
+        parts.append(Dropout(dropout))
     return nn.Sequential(*parts)

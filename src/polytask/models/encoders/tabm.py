@@ -10,6 +10,7 @@ from torch import nn
 
 from polytask.errors import RecipeError
 from polytask.models.adapters import adapt
+from polytask.models.dropout import Dropout
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.encoders.tabular import FieldsEmbedding
 from polytask.models.inputs import InputShape
@@ -83,7 +84,7 @@ class TabM(Encoder):
         )
         above = (
             nn.Sequential(
-                nn.Linear(width, width) if mini else EnsembleLinear(width, width, k), nn.ReLU(), nn.Dropout(dropout)
+                nn.Linear(width, width) if mini else EnsembleLinear(width, width, k), nn.ReLU(), Dropout(dropout)
             )
             for _ in range(n_blocks - 1)
         )
@@ -161,7 +162,7 @@ class _First(nn.Module):
         super().__init__()
         self.embedding = embedding
         self.dense = (_MiniFirst if mini else EnsembleLinear)(embedding.width, width, k, embedding.widths)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Inputs) -> Float[Tensor, "Bk width"]:
         out: Tensor = self.dropout(self.dense(self.embedding(inputs)).relu())

@@ -11,6 +11,7 @@ from torch import nn
 
 from polytask.errors import InputError, RecipeError
 from polytask.models.adapters import adapt
+from polytask.models.dropout import Dropout
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.inputs import InputShape
 from polytask.shapes import Float, Inputs, Int, Tensor
@@ -231,7 +232,7 @@ class _ResidualBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.inner = nn.Linear(width, 2 * width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.outer = nn.Linear(2 * width, width)
 
     def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from polytask.errors import InputError, RecipeError
 from polytask.models.adapters import FlatAdapter, adapt
+from polytask.models.dropout import Dropout
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.inputs import InputShape
 from polytask.models.sharing._copies import Copies
@@ -53,7 +54,7 @@ class ExpertPlan:
         self.width = encoder.width if width_before is None else width_before
         for width in widths:
             layers: list[nn.Module] = [nn.Linear(self.width, width), nn.ReLU()]
-            self.stages.append(nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else [])))
+            self.stages.append(nn.Sequential(*layers, *([Dropout(dropout)] if dropout else [])))
             self.width = width
         self._is_first = True
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from polytask.models.dropout import Dropout
 from polytask.models.stages import ByName, fresh_copy
 from polytask.shapes import Float, Inputs, Tensor
 
@@ -28,7 +29,7 @@ def dense_layers(width: int, widths: Sequence[int], dropout: float = 0.0) -> nn.
     """Dense layers with ReLU, from ``width`` to the last of ``widths``."""
     layers: list[nn.Module] = []
     for after in widths:
-        layers += [nn.Linear(width, after), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+        layers += [nn.Linear(width, after), nn.ReLU(), *([Dropout(dropout)] if dropout else [])]
         width = after
     return nn.Sequential(*layers)
 

@@ -147,6 +147,10 @@ class Sharing(nn.Module, ABC):
         if not torch.compiler.is_exporting():
             self._gate_use.update({task: w.detach().mean(0) for task, w in weights.items()})
 
+    def forget_gates(self) -> None:
+        """Forget what the last batch did, as when it was many batches in one."""
+        self._gate_use.clear()
+
     def __getstate__(self) -> dict[str, object]:
         # A copy of a network starts with no memory of batches.
         return self.__dict__ | {"_gate_use": {}}

@@ -10,13 +10,15 @@ import torch
 
 from polytask.bundle import BundledModel, Network
 from polytask.errors import RecipeError
-from polytask.study.arm import Arm, FittedArm, FoldData
-from polytask.study.networks import best_epochs, conflict_of, curves_of, train, weights_of
+from polytask.study.arm import FittedArm, FoldData
+from polytask.study.networks import NetworkArm, asked, best_epochs, conflict_of, curves_of, weights_of
+from polytask.training.run import Fitted, Plan
+from polytask.training.stacked import Asked
 
 __all__ = ["Joint"]
 
 
-class Joint(Arm):
+class Joint(NetworkArm):
     """One network for all tasks.
 
     Args:
@@ -61,8 +63,25 @@ class Joint(Arm):
         """There must be something to share."""
         return "" if len(fold.tasks) > 1 else "there is one task only, so nothing is learned jointly"
 
-    def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
-        """Train the network."""
+    def trainings(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> list[Asked]:
+        """The network."""
+        return [asked(fold, self._plan(fold), self.name, (settled or {}).get("epochs"))]
+
+    def assemble(self, fold: FoldData, fitted: Sequence[Fitted]) -> FittedArm:
+        """The network, and what its training tells about weights, conflicts and gates."""
+        (one,) = fitted
+        names = [task.name for task in fold.tasks]
+        return FittedArm(
+            one.bundle.models,
+            settled={"epochs": best_epochs(one)},
+            curves=curves_of(one.history, names),
+            weights=weights_of(one.history, names) if self._plan(fold).balancer != "equal" else {},
+            conflict=conflict_of(one.history),
+            gates=_gates(fold, one.bundle.models),
+            notes=one.notes,
+        )
+
+    def _plan(self, fold: FoldData) -> Plan:
         plan = fold.plan
         if self.kind is not None:
             plan = replace(plan, sharing=self.kind, sharing_options={})
@@ -70,17 +89,7 @@ class Joint(Arm):
             plan = replace(plan, sharing_options={**plan.sharing_options, "ratio": self.ratio})
         if self.balancer is not None:
             plan = replace(plan, balancer=self.balancer, balancer_options={})
-        fitted = train(fold, plan, self.name, (settled or {}).get("epochs"))
-        names = [task.name for task in fold.tasks]
-        return FittedArm(
-            fitted.bundle.models,
-            settled={"epochs": best_epochs(fitted)},
-            curves=curves_of(fitted.history, names),
-            weights=weights_of(fitted.history, names) if plan.balancer != "equal" else {},
-            conflict=conflict_of(fitted.history),
-            gates=_gates(fold, fitted.bundle.models),
-            notes=fitted.notes,
-        )
+        return plan
 
 
 def _gates(fold: FoldData, models: Sequence[BundledModel]) -> dict[str, list[float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -11,10 +11,12 @@ import torch
 
 from polytask.bundle import Network, Pooled
 from polytask.data.batch import ArraySource
-from polytask.study.arm import Arm, FittedArm, FoldData
-from polytask.study.networks import best_epochs, curves_of, train
+from polytask.study.arm import FittedArm, FoldData
+from polytask.study.networks import NetworkArm, asked, best_epochs, curves_of
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.preparation import Prepared
+from polytask.training.run import Fitted
+from polytask.training.stacked import Asked
 
 __all__ = ["PooledNetwork"]
 
@@ -22,7 +24,7 @@ _NAME = "pooled"
 _KINDS = ("regression", "count", "binary", "multiclass")
 
 
-class PooledNetwork(Arm):
+class PooledNetwork(NetworkArm):
     """One network that takes the labels of all tasks for labels of one: each label is a row of its own.
 
     It makes sense where the tasks ask the same of different rows, such as marks in different schools: the tasks must be
@@ -56,8 +58,8 @@ class PooledNetwork(Arm):
             same = max(values.min() for values in labels) < min(values.max() for values in labels)
         return "" if same else "the tasks have different classes or ranges, so that no answer fits all"
 
-    def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
-        """Stack the labels and train."""
+    def trainings(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> list[Asked]:
+        """The network on the stacked labels."""
         options = {key: value for key, value in fold.tasks[0].options().items() if key not in ("name", "target")}
         pooled = task_from_options({**options, "name": _NAME, "weight": 1.0, "source": None})
         labels = {
@@ -66,15 +68,19 @@ class PooledNetwork(Arm):
             if fold.source in sources
         }
         pooled.fit(np.concatenate([values for _, values in labels["train"]]))
-        prepared = self._prepared(fold, pooled, labels)
-        fitted = train(replace(fold, prepared=prepared), fold.plan.alone(), self.name, (settled or {}).get("epochs"))
-        network = fitted.bundle.models[0]
+        stacked = replace(fold, prepared=self._prepared(fold, pooled, labels))
+        return [asked(stacked, fold.plan.alone(), self.name, (settled or {}).get("epochs"))]
+
+    def assemble(self, fold: FoldData, fitted: Sequence[Fitted]) -> FittedArm:
+        """The network as an answer for all tasks."""
+        (one,) = fitted
+        network = one.bundle.models[0]
         assert isinstance(network, Network)
-        curve = curves_of(fitted.history, [_NAME])[_NAME]
         return FittedArm(
-            [Pooled(network, pooled, fold.tasks)],
-            settled={"epochs": best_epochs(fitted)},
-            curves={"all tasks": curve},
+            [Pooled(network, one.bundle.tasks[0], fold.tasks)],
+            settled={"epochs": best_epochs(one)},
+            curves={"all tasks": curves_of(one.history, [_NAME])[_NAME]},
+            notes=one.notes,
         )
 
     def _prepared(

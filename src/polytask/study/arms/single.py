@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from polytask.bundle import BundledModel
-from polytask.study.arm import Arm, FittedArm, FoldData
-from polytask.study.networks import best_epochs, curves_of, train
+from polytask.study.arm import FittedArm, FoldData
+from polytask.study.networks import NetworkArm, asked, best_epochs, curves_of, notes_of
+from polytask.training.run import Fitted
+from polytask.training.stacked import Asked
 
 __all__ = ["Single"]
 
 
-class Single(Arm):
+class Single(NetworkArm):
     """One network a task: the twin that a joint network is judged against.
 
     Each has the joint network's encoder, head, optimiser, batches and largest number of steps, and stops early by its
@@ -30,16 +32,22 @@ class Single(Arm):
         """What the arm is."""
         return "One network a task, with the joint network's architecture and budget."
 
-    def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
-        """Train one network after the other."""
+    def trainings(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> list[Asked]:
+        """One network after the other."""
+        found = []
+        for task in fold.tasks:
+            mine = fold.only([task.name])
+            epochs = (settled or {}).get(f"epochs {task.name}")
+            found.append(asked(mine, fold.plan.alone(), f"{task.name} alone", epochs))
+        return found
+
+    def assemble(self, fold: FoldData, fitted: Sequence[Fitted]) -> FittedArm:
+        """All networks side by side."""
         models: list[BundledModel] = []
         curves: dict[str, Any] = {}
         epochs: dict[str, float] = {}
-        for task in fold.tasks:
-            mine = fold.only([task.name])
-            key = f"epochs {task.name}"
-            fitted = train(mine, fold.plan.alone(), f"{task.name} alone", (settled or {}).get(key))
-            models += fitted.bundle.models
-            curves |= curves_of(fitted.history, [task.name])
-            epochs[key] = best_epochs(fitted)
-        return FittedArm(models, settled=epochs, curves=curves)
+        for task, one in zip(fold.tasks, fitted, strict=True):
+            models += one.bundle.models
+            curves |= curves_of(one.history, [task.name])
+            epochs[f"epochs {task.name}"] = best_epochs(one)
+        return FittedArm(models, settled=epochs, curves=curves, notes=notes_of(fitted))

@@ -1,0 +1,132 @@
+"""Losses of all tasks of all members, those of one function in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from polytask.data.batch import ArraySource
+from polytask.shapes import Bool, Float, Int, Tensor
+from polytask.tasks.task import Task
+from polytask.training.stacked.stackable import loss_signature
+
+__all__ = ["Group", "Labels", "LabelsOfBatch", "gather", "groups_of", "losses_of"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks whose losses are one function.
+
+    Args:
+        positions: Where they are among the tasks.
+        is_common: Whether the function is the same for all members; it is not where it reads what was fitted.
+    """
+
+    positions: tuple[int, ...]
+    is_common: bool
+
+
+def groups_of(tasks: Sequence[Task]) -> list[Group]:
+    """The groups of the tasks, which are the same for all members of a stack."""
+    by_signature: dict[str, list[int]] = {}
+    for i, task in enumerate(tasks):
+        by_signature.setdefault(loss_signature(task) or f"own {i}", []).append(i)
+    return [Group(tuple(at), not signature.startswith("own")) for signature, at in by_signature.items()]
+
+
+@dataclass
+class LabelsOfBatch:
+    """By group: targets and factors ``[M, B, G, ...]``; the factors of missing labels are zero."""
+
+    targets: list[Tensor]
+    factors: list[Tensor]
+    present: Bool[Tensor, "M T"] | None
+
+
+class Labels:
+    r"""A member's labels, ready to be gathered by rows.
+
+    The loss of a task is a weighted sum of those of all labels, with the factors
+    :math:`w_t o_{it} r_i / \max(c_t K_t B, 1)` of :class:`~polytask.training.objective.Objective`.
+
+    Args:
+        source: The rows.
+        tasks: The tasks, in order.
+        shares: Share of each task's labels that are observed.
+        groups: Their groups.
+    """
+
+    def __init__(self, source: ArraySource, tasks: Sequence[Task], shares: Sequence[float], groups: Sequence[Group]):
+        self.targets: list[Tensor] = []
+        self.observed: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.shares: list[Tensor] = []
+        names = [task.name for task in tasks]
+        for group in groups:
+            at = group.positions
+            self.targets.append(torch.stack([source.targets[names[i]] for i in at], dim=1))
+            observed = torch.stack([source.observed[names[i]] for i in at], dim=1)
+            if source.row_weights is None:
+                self.observed.append(observed.to(torch.get_default_dtype()))
+            else:
+                self.observed.append(observed * source.row_weights.view(-1, *[1] * (observed.ndim - 1)))
+            self.weights.append(torch.tensor([tasks[i].weight for i in at], dtype=torch.float64))
+            self.shares.append(torch.tensor([shares[i] for i in at], dtype=torch.float64))
+        seen = [source.observed[name].flatten(1).any(1) if source.observed[name].ndim > 1 else source.observed[name]
+                for name in names]  # fmt: skip
+        self.seen = torch.stack(seen, dim=1)
+
+    def factors(self, group: int, rows: Int[Tensor, " B"], n_members: int) -> Float[Tensor, "B G *K"]:
+        """The factors of the rows' losses."""
+        observed = self.observed[group][rows]
+        extra = observed[0, 0].numel()
+        # A share of 1 is the mean over the batch; otherwise the number of labels that is expected.
+        scale = self.weights[group] / (self.shares[group] * (len(rows) * extra * n_members)).clamp(min=1.0)
+        return observed * scale.to(observed.dtype).view(1, -1, *[1] * (observed.ndim - 2))
+
+
+def gather(labels: Sequence[Labels], rows: Sequence[Tensor], n_members: int, *, complete: bool) -> LabelsOfBatch:
+    """The labels of each member's rows."""
+    n_groups = len(labels[0].targets)
+    pairs = list(zip(labels, rows, strict=True))
+    return LabelsOfBatch(
+        [torch.stack([mine.targets[g][at] for mine, at in pairs]) for g in range(n_groups)],
+        [torch.stack([mine.factors(g, at, n_members) for mine, at in pairs]) for g in range(n_groups)],
+        None if complete else torch.stack([mine.seen[at].any(0) for mine, at in pairs]),
+    )
+
+
+def losses_of(
+    outputs: Sequence[Float[Tensor, "M B *k O"]],
+    labels: LabelsOfBatch,
+    groups: Sequence[Group],
+    tasks: Sequence[Sequence[Task]],
+    n_members: int,
+) -> Float[Tensor, "M T"]:
+    """The loss of each task of each member.
+
+    Args:
+        outputs: Of each task, in order.
+        labels: See :class:`LabelsOfBatch`.
+        groups: The groups.
+        tasks: The tasks of each member.
+        n_members: Members of the ensemble that each network is.
+    """
+    columns: list[Tensor] = [torch.empty(0)] * len(outputs)
+    for group, targets, factors in zip(groups, labels.targets, labels.factors, strict=True):
+        outs = torch.stack([outputs[i] for i in group.positions], dim=-2)  # [M, B, (k), G, O]
+        if n_members > 1:
+            targets, factors = targets.unsqueeze(2), factors.unsqueeze(2)
+            targets = targets.expand(*outs.shape[:-1], *targets.shape[4:])
+        if group.is_common:
+            losses = tasks[0][group.positions[0]].label_losses(outs, targets)
+        else:
+            (i,) = group.positions
+            losses = torch.stack([mine[i].label_losses(outs[m], targets[m]) for m, mine in enumerate(tasks)])
+        axis = outs.ndim - 2  # that of the tasks
+        over = [d for d in range(1, losses.ndim) if d != axis]
+        for i, column in zip(group.positions, (losses * factors).sum(over).unbind(1), strict=True):
+            columns[i] = column
+    return torch.stack(columns, dim=1)

@@ -1,0 +1,105 @@
+"""The forward pass of all members of a stack as one program, on parameters that lie in one tensor each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.func import functional_call, vmap
+
+from polytask.models.dropout import draw_masks, masks_from
+from polytask.models.model import MultiTaskModel
+from polytask.shapes import Inputs, Tensor
+from polytask.training.stacked.member import Member
+
+__all__ = ["Program"]
+
+_Mask = tuple[tuple[int, ...], float]
+"""Shape and probability of one dropout mask."""
+
+
+class Program:
+    """The members' networks, whose parameters are views into the stacked ones.
+
+    Args:
+        members: At least one; their parameters are moved.
+    """
+
+    def __init__(self, members: Sequence[Member]):
+        self.members = list(members)
+        model = members[0].training.model
+        self.template: MultiTaskModel = copy.deepcopy(model).train()
+        # One product for all heads: the losses go back together anyway.
+        self.template.heads.together, self.template.heads.many = True, 2
+        self.source = members[0].source_name
+        self.leaves = self._stack()
+        self._masks: dict[int, list[_Mask]] = {}
+
+    def _stack(self) -> dict[str, Tensor]:
+        """One tensor for each parameter, and the members' own parameters views into it."""
+        each = [dict(member.training.model.named_parameters()) for member in self.members]
+        leaves: dict[str, Tensor] = {}
+        for name in each[0]:
+            stacked = torch.stack([mine[name].detach() for mine in each])
+            for mine, part in zip(each, stacked.unbind(0), strict=True):
+                mine[name].data = part
+            leaves[name] = stacked.requires_grad_()
+        return leaves
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with some of the members; the others take their parameters with them."""
+        for i, member in enumerate(self.members):
+            if i not in positions:
+                for parameter in member.training.model.parameters():
+                    parameter.data = parameter.data.clone()
+        self.members = [self.members[i] for i in positions]
+        if self.members:
+            self.leaves = self._stack()
+
+    def outputs(self, at: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
+        """Each task's outputs ``[M, B, ...]`` of the members at these positions, for as many rows of each.
+
+        Every member's dropout masks come from its own generator, in the order in which its network alone draws them.
+        """
+        members = [self.members[i] for i in at]
+        first = members[0].inputs
+        fields = {
+            name: torch.stack([m.inputs[name][mine] for m, mine in zip(members, rows, strict=True)]) for name in first
+        }
+        inputs: Inputs = fields.get("", fields)
+        masks = [
+            torch.empty(len(members), *shape, dtype=torch.get_default_dtype())
+            for shape, _ in self._masks_of(len(rows[0]), inputs)
+        ]
+        for i, member in enumerate(members):
+            for mask, (_, p) in zip(masks, self._masks[len(rows[0])], strict=True):
+                draw_masks([mask[i]], p, [member.generator])
+        is_all = len(members) == len(self.members)
+        leaves = self.leaves if is_all else {name: leaf[list(at)] for name, leaf in self.leaves.items()}
+        found: dict[str, Tensor] = vmap(self._one)(leaves, inputs, tuple(masks))
+        self.template.sharing.forget_gates()
+        return [found[task] for task in self.template.tasks]
+
+    def _one(self, leaves: Mapping[str, Tensor], inputs: Inputs, masks: Sequence[Tensor]) -> dict[str, Tensor]:
+        given = iter(masks)
+        with masks_from(lambda x, p: next(given)):
+            out: dict[str, Tensor] = functional_call(
+                self.template, dict(leaves), (inputs,), {"tasks": None, "source": self.source}
+            )
+        return out
+
+    def _masks_of(self, n_rows: int, inputs: Inputs) -> list[_Mask]:
+        """The masks that one network draws for this many rows, in order; found by running it once."""
+        if n_rows not in self._masks:
+            found: list[_Mask] = []
+
+            def note(x: Tensor, p: float) -> Tensor:
+                found.append((tuple(x.shape), p))
+                return torch.ones_like(x)
+
+            one = inputs[0] if isinstance(inputs, Tensor) else {name: field[0] for name, field in inputs.items()}
+            with torch.no_grad(), masks_from(note):
+                self.template(one, None, self.source)
+            self._masks[n_rows] = found
+        return self._masks[n_rows]

@@ -1,0 +1,112 @@
+"""A stack: trainings of one shape, advanced in step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from polytask.shapes import Bool, Float, Tensor
+from polytask.training.stacked.losses import gather, losses_of
+from polytask.training.stacked.member import Member
+from polytask.training.stacked.optimisers import Optimisers
+from polytask.training.stacked.program import Program
+
+__all__ = ["Stack"]
+
+
+class Stack:
+    """Trains its members to the end, each as it would be trained alone; who is done leaves.
+
+    Args:
+        members: Members of one shape.
+        tell: Told the number of steps that members took, after each step.
+    """
+
+    def __init__(self, members: Sequence[Member], tell: Callable[[int], None] = lambda _: None):
+        self.program = Program(members)
+        self.optimisers = Optimisers(self.program)
+        self.tell = tell
+        n_tasks = len(members[0].names)
+        self.sums = torch.zeros(3, len(members), n_tasks, dtype=torch.float64)  # losses, steps, weights
+        self.fallbacks = [0] * len(members)
+
+    def run(self) -> None:
+        """Train all members."""
+        while self.program.members:
+            self.step()
+
+    def step(self) -> None:
+        """One step of every member."""
+        began = time.perf_counter()
+        members = self.program.members
+        rows = [member.draw() for member in members]
+        self.optimisers.before_step()
+        present: list[Bool[Tensor, " T"] | None] = [None] * len(members)
+        # Batches of one length run together; lengths differ only at the end of an epoch.
+        by_length: dict[int, list[int]] = {}
+        for i, mine in enumerate(rows):
+            by_length.setdefault(len(mine), []).append(i)
+        for at in by_length.values():
+            self._backward(at, [rows[i] for i in at], present)
+        self.optimisers.step(present)
+        share = (time.perf_counter() - began) / len(members)
+        ended = [i for i, member in enumerate(members) if not member.is_done and member.after_step(share)]
+        self.tell(len(members))
+        for i in ended:
+            self._end_epoch(i)
+        if any(member.is_done for member in members):
+            self._repack()
+
+    def _backward(self, at: list[int], rows: list[Tensor], present: list[Bool[Tensor, " T"] | None]) -> None:
+        """Add the gradients of some members to the stacked parameters'."""
+        members = [self.program.members[i] for i in at]
+        n = members[0].training.model.n_members
+        complete = all(member.is_complete for member in members)
+        labels = gather([member.labels for member in members], rows, n, complete=complete)
+        outputs = self.program.outputs(at, rows)
+        tasks = [member.training.tasks for member in members]
+        losses = losses_of(outputs, labels, members[0].groups, tasks, n)
+        values = losses.detach().double()
+        weights = self._weights(at, values, labels.present)
+        for i, mine, seen in zip(at, values, labels.present if labels.present is not None else [None] * len(at),
+                                 strict=True):  # fmt: skip
+            present[i] = seen
+            if not bool(mine.isfinite().all()):
+                self.program.members[i].fail(mine)
+        (losses * weights.to(losses)).sum().backward()  # type: ignore[no-untyped-call]
+
+    def _weights(
+        self, at: list[int], losses: Float[Tensor, "M T"], present: Bool[Tensor, "M T"] | None
+    ) -> Float[Tensor, "M T"]:
+        """Each member's weights by its own balancer; counts losses and weights into the sums of the epoch."""
+        weights = torch.ones_like(losses)
+        for j, i in enumerate(at):
+            found = self.program.members[i].weigh(losses[j], None if present is None else present[j])
+            if found is not None:
+                weights[j], fallbacks = found
+                self.fallbacks[i] += fallbacks
+        there = torch.ones_like(losses) if present is None else present.double()
+        self.sums[:, at] += torch.stack([losses * there, there, weights])
+        return weights
+
+    def _end_epoch(self, i: int) -> None:
+        member = self.program.members[i]
+        sums = member.training.sums
+        sums.losses, sums.steps, sums.weights = (part.clone() for part in self.sums[:, i])
+        sums.fallbacks = self.fallbacks[i]
+        self.sums[:, i], self.fallbacks[i] = 0.0, 0
+        member.end_epoch()
+
+    def _repack(self) -> None:
+        """Let the members go that are done."""
+        members, before = self.program.members, self.program.leaves
+        stay = [i for i, member in enumerate(members) if not member.is_done]
+        self.program.keep(stay)
+        for member in members:
+            if member.is_done and member.error is None:
+                member.training.keep_best()
+        if stay:
+            self.optimisers.keep(stay, before)
+            self.sums, self.fallbacks = self.sums[:, stay], [self.fallbacks[i] for i in stay]

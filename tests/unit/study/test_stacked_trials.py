@@ -1,0 +1,75 @@
+"""Trials that are trained together: the same as one by one, and the record says so."""
+
+import pandas as pd
+import pytest
+
+from polytask.data.generators import related_regressions
+from polytask.study import Protocol, Study
+from polytask.study.networks import NetworkArm
+from polytask.training.stacked import fit_stacked
+
+SETTINGS = {"training": {"epochs": 3, "batch_size": 32}, "encoder": {"name": "tabm", "k": 2, "width": 8}}
+
+
+def study(frame: pd.DataFrame, out=None, *, resume=False, folds=4) -> Study:
+    return Study(
+        frame, ["y0", "y1"], arms=["single", "joint", "joint+uncertainty", "joint+pcgrad"],
+        protocol=Protocol(folds=folds), out=out, resume=resume, **SETTINGS,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return related_regressions(2, 120, n_inputs=3).frame
+
+
+def test_a_study_stacks_its_networks_and_says_what_it_did_not(frame, monkeypatch):
+    sizes = []
+
+    def noted(asked, **options):
+        found = fit_stacked(asked, **options)
+        sizes.extend(found.sizes)
+        return found
+
+    monkeypatch.setattr("polytask.study.trials.fit_stacked", noted)
+    record = study(frame).run()
+    # The first fold arm by arm; then four networks or more of one shape at once: 3 folds x 2 tasks, and 3 folds.
+    assert sorted(sizes) == [2, 3, 3, 6]
+    assert "Trained in a stack of 6." in record.arms["single"].notes
+    assert "Trained in a stack of 3." in record.arms["joint"].notes
+    (alone,) = record.arms["joint+pcgrad"].notes
+    assert alone == "Trained by itself and in no stack: its balancer PCGrad looks at more than the losses of the step."
+
+
+def test_the_record_is_that_of_trainings_one_by_one(frame, monkeypatch):
+    together = study(frame).run()
+
+    def one_by_one(asked, **options):
+        return fit_stacked(asked, most=1, **options)
+
+    monkeypatch.setattr("polytask.study.trials.fit_stacked", one_by_one)
+    apart = study(frame).run()
+    for task in ("y0", "y1"):
+        for field in ("mean", "low", "high"):
+            ours, theirs = (getattr(r.recommendation.error[task], field) for r in (together, apart))
+            assert ours == pytest.approx(theirs, rel=1e-3)
+    assert together.recommendation.arms == apart.recommendation.arms
+
+
+def test_a_unit_that_was_half_written_is_trained_again_and_the_record_is_the_same(frame, tmp_path):
+    whole = study(frame, tmp_path / "a").run()
+    study(frame, tmp_path / "b").run()
+    for lost in (tmp_path / "b").glob("trials/joint/0-2.*"):
+        lost.unlink()
+    (tmp_path / "b" / "study.json").unlink()
+    again = study(frame, tmp_path / "b", resume=True).run()
+    assert {n: a.notes for n, a in again.arms.items()} == {n: a.notes for n, a in whole.arms.items()}
+    for task in ("y0", "y1"):
+        assert again.recommendation.error[task] == whole.recommendation.error[task]
+
+
+def test_arms_of_networks_name_their_trainings(frame):
+    from polytask.study.naming import make_arm
+
+    assert all(isinstance(make_arm(name), NetworkArm) for name in ("single", "joint:mmoe", "pooled"))
+    assert not isinstance(make_arm("linear"), NetworkArm)
