@@ -217,7 +217,9 @@ class Stages:
         if self.settings.max_seconds is not None:
             # What is left of the time; a stage that has none trains one step, so that each stage leaves a result.
             changed["max_seconds"] = max(self.settings.max_seconds - self.seconds, 1e-9)
-        if self.settings.stop_rule.startswith("task:") and self.settings.stop_rule[5:] not in stage.tasks:
+        # A stage without the task that decides; a name that is no task's at all is for the training to refuse.
+        decides = self.settings.stop_rule.removeprefix("task:")
+        if decides in self.tasks and decides not in stage.tasks:
             changed["stop_rule"] = "mean_rank"
         return replace(self.settings, **changed)
 
