@@ -184,9 +184,7 @@ class Recipe(_Strict):
                 raise ValueError(f"each task needs a name of its own; {', '.join(twice)} comes twice.")
             return {entry.pop("name", f"task {i}"): entry for i, entry in enumerate(named)}
         if isinstance(value, Mapping):
-            return {
-                name: {"kind": entry} if isinstance(entry, str) else dict(entry or {}) for name, entry in value.items()
-            }
+            return {name: _options(name, entry) for name, entry in value.items()}
         return value
 
     @field_validator("encoder", "sharing", "balancer", "sampler", "schedule", "multipliers", mode="before")
@@ -306,6 +304,16 @@ class Recipe(_Strict):
         from polytask.training.running import run
 
         return run(self, data, out=out, resume=resume, compare=compare, module=module, progress=progress)
+
+
+def _options(name: str, given: Any) -> dict[str, Any]:
+    """Options of a task whose name is the key; one among them, as `Task.options()` has it, must be the same."""
+    if isinstance(given, str):
+        return {"kind": given}
+    options = dict(given or {})
+    if (own := options.pop("name", name)) != name:
+        raise ValueError(f"task {name!r} has options with the name {own!r}. Take that out, or make it the key.")
+    return options
 
 
 def _in_words(error: ValidationError) -> str:

@@ -37,7 +37,7 @@ from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
 from polytask.training.settings import Settings
 from polytask.training.skips import Skips
-from polytask.training.stopping import is_better, is_better_within
+from polytask.training.stopping import is_better, is_better_within, is_over
 from polytask.training.task_control import TaskControl
 from polytask.training.variation import Variation
 
@@ -355,7 +355,8 @@ class Training:
             self.optimisation.no_better_for(since, self.settings.patience)
             # While no epoch is feasible, the multipliers still grow: only the last epoch can tell that none will be.
             hopes = bool(at.violations) and at.best is not None and at.violations[at.best] > 0.0
-            if since >= self.settings.patience and not at.is_done and not hopes:
+            waited = is_over(since, at.epoch - 1 - since, self.settings.patience, self.settings.patience_share)
+            if waited and not at.is_done and not hopes:
                 at.is_done, at.why = True, f"nothing better for {since} epochs"
         if self.own.all_stopped([task.name for task in self.tasks]) and not at.is_done:
             at.is_done, at.why = True, "every task stopped"

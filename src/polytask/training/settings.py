@@ -57,6 +57,8 @@ class Settings:
         warmup: Share of all steps over which the learning rate rises from zero.
         clip_norm: Largest norm of the whole gradient, or ``None``.
         patience: Stop after this many epochs without a better one; ``None`` trains all epochs and keeps the last.
+        patience_share: Stop after this share of the epochs up to the best one, where that is more than ``patience``: what
+            has long become better may go on doing so.
         stop_rule: What "better" means on the validation rows: ``mean_rank`` over tasks, ``mean`` (of each task's loss
             over that of its constant prediction), ``worst`` (task, same scale), or ``task:NAME``.
         mode: Mode of the balancing engine.
@@ -80,6 +82,7 @@ class Settings:
     warmup: float = 0.0
     clip_norm: float | None = None
     patience: int | None = 16
+    patience_share: float = 0.0
     stop_rule: str = "mean_rank"
     mode: str = "exact"
     together: bool | None = None
@@ -103,7 +106,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise RecipeError(f"{name} must be a number above 0, got {value!r}.")
-        for name in ("weight_decay", "checkpoint_seconds", "skips"):
+        for name in ("weight_decay", "checkpoint_seconds", "skips", "patience_share"):
             if not getattr(self, name) >= 0:
                 raise RecipeError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         if not 0 <= self.warmup < 1:

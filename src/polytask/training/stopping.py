@@ -8,7 +8,7 @@ import numpy as np
 
 from polytask.errors import RecipeError
 
-__all__ = ["is_better", "is_better_within"]
+__all__ = ["is_better", "is_better_within", "is_over"]
 
 
 def is_better(
@@ -93,6 +93,22 @@ def is_better_within(
         return True
     feasible = [i for i, violation in enumerate(violations) if violation == 0.0]
     return is_better(rule, [epochs[i] for i in feasible], feasible.index(best), constant)
+
+
+def is_over(since: int, best: int, patience: int, share: float = 0.0) -> bool:
+    """Whether a training has waited long enough for an epoch that is better than its best.
+
+    Args:
+        since: Epochs after the best one.
+        best: Index of the best one.
+        patience: Epochs to wait at least.
+        share: Of the epochs up to the best one, to wait where that is more.
+
+    Example:
+        >>> is_over(16, 53, patience=16), is_over(16, 53, patience=16, share=0.5), is_over(27, 53, 16, 0.5)
+        (True, False, True)
+    """
+    return since >= max(patience, share * (best + 1))
 
 
 def _mean_rank(losses: np.ndarray, row: np.ndarray) -> float:
