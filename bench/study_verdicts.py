@@ -6,9 +6,11 @@ Every data set goes through the whole protocol: real trainings of the joint and 
   counts as wrong, also if sharing the network truly costs a little.
 - ``nothing shared``: the same with a joint network that shares no parameter (ratio 0), so that the truth is zero up
   to chance in the trainings.
-- ``planted``: 2, 4 or 8 targets that are the same function of the inputs under heavy noise of their own: the joint
-  network sees so many times the labels. The more tasks, the larger the gain; the share of "helped" is the power. These
-  trainings are longer, until the validation loss stops falling: short ones have nothing to gain.
+- ``planted``: four targets that are the same function of 40 inputs under heavy noise of their own, on 150, 300 or 600
+  rows: the joint network sees four times the labels. The share of "helped" is the power. These trainings are longer,
+  until the validation loss stops falling: short ones have nothing to gain.
+- ``truth``: whether the gain is there: the same networks, learned from as many rows as a fold of ``planted`` has,
+  judged by 20,000 further rows.
 - ``fixed``: ``unrelated`` and ``nothing shared`` on one fixed split (30 % of the rows held out, three seeds), where the
   verdict comes from a bootstrap over test rows and seeds.
 - ``scores``: made-up scores with the correlation of overlapping training sets, for many more repetitions.
@@ -27,13 +29,18 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pandas as pd
 
+FAMILIES = ("scores", "folds", "unrelated", "nothing shared", "planted", "truth", "fixed")
 ROWS, INPUTS, FOLDS, HOLDOUT = 160, 6, 5, 0.3
 TRAINING = {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3, "patience": 4}
 NETWORK = {"encoder": {"name": "mlp", "widths": [16]}, "training": TRAINING}
-LONG = {"epochs": 60, "batch_size": 64, "learning_rate": 5e-3, "patience": 10}
-"""Trainings to where the validation loss stops falling, after 15 to 45 epochs, so that what is planted is learned."""
-PLANTED = (600, 40)
-"""Rows and inputs of the planted gain."""
+LONG = {
+    "encoder": {"name": "mlp", "widths": [8]},
+    "training": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-2, "patience": 5},
+}
+"""Trainings to where the validation loss stops falling, so that what is planted is learned."""
+PLANTED_INPUTS, PLANTED_TASKS, PLANTED_ROWS = 40, 4, (150, 300, 600)
+TRUE_ROWS = 20_000
+"""Rows that the true gain is measured on."""
 
 
 def unrelated(seed: int) -> tuple[pd.DataFrame, dict]:
@@ -47,12 +54,12 @@ def nothing_shared(seed: int) -> tuple[pd.DataFrame, dict]:
     return unrelated(seed)[0], {"sharing": {"name": "hard", "ratio": 0.0}}
 
 
-def planted(seed: int, tasks: int) -> tuple[pd.DataFrame, dict]:
+def planted(seed: int, n_rows: int) -> tuple[pd.DataFrame, dict]:
     rng = np.random.default_rng([2, seed])
-    n_rows, n_inputs = PLANTED
-    X = rng.normal(size=(n_rows, n_inputs))
-    signal = X @ rng.normal(size=n_inputs)
-    return frame(X, (signal / signal.std())[:, None] + rng.normal(size=(n_rows, tasks))), {"training": LONG}
+    X = rng.normal(size=(n_rows, PLANTED_INPUTS))
+    signal = X @ rng.normal(size=PLANTED_INPUTS)
+    noise = rng.normal(size=(n_rows, PLANTED_TASKS))
+    return frame(X, (signal / np.sqrt(PLANTED_INPUTS))[:, None] + noise), LONG
 
 
 def frame(X: np.ndarray, Y: np.ndarray) -> pd.DataFrame:
@@ -67,11 +74,11 @@ def run(job: tuple[str, int, int, float | None]) -> list[tuple[str, float, float
     torch.set_num_threads(1)
     from polytask.study import Protocol, Study
 
-    what, seed, tasks, holdout = job
+    what, seed, n_rows, holdout = job
     made, options = (
         {"unrelated": unrelated, "nothing shared": nothing_shared}[what](seed)
         if what != "planted"
-        else planted(seed, tasks)
+        else planted(seed, n_rows)
     )
     targets = [name for name in made if name.startswith("y")]
     protocol = Protocol(folds=FOLDS, seed=seed, holdout=holdout)
@@ -136,26 +143,30 @@ def scores(sets: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=["scores", "folds", "planted", "fixed"], nargs="*", default=None)
+    parser.add_argument("--family", choices=FAMILIES, nargs="*", default=None)
     parser.add_argument("--sets", type=int, default=100)
     parser.add_argument("--power-sets", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1)
     asked = parser.parse_args()
-    families = asked.family or ["scores", "folds", "planted", "fixed"]
+    families = asked.family or ["scores", "folds", "planted", "truth", "fixed"]
     if "scores" in families:
         scores(1000)
     runs = []
     for what in ("unrelated", "nothing shared"):
-        runs += [(what, what, 2, None, asked.sets)] if "folds" in families else []
-        runs += [(f"{what}, fixed split", what, 2, HOLDOUT, asked.sets)] if "fixed" in families else []
-    if "planted" in families:
-        runs += [(f"planted, {tasks} tasks", "planted", tasks, None, asked.power_sets) for tasks in (2, 4, 8)]
+        runs += [(what, what, ROWS, None, asked.sets)] if {"folds", what} & {*families} else []
+        runs += [(f"{what}, fixed split", what, ROWS, HOLDOUT, asked.sets)] if "fixed" in families else []
+    for rows in PLANTED_ROWS:
+        runs += [(f"planted, {rows} rows", "planted", rows, None, asked.power_sets)] if "planted" in families else []
+    for rows in PLANTED_ROWS if "truth" in families else ():
+        learned = round(rows * (1 - 1 / FOLDS))
+        share = TRUE_ROWS / (TRUE_ROWS + learned)
+        runs += [(f"truth, {rows} rows", "planted", TRUE_ROWS + learned, share, asked.power_sets)]
     if "fixed" in families:
-        runs += [("planted, 8 tasks, fixed split", "planted", 8, HOLDOUT, asked.power_sets)]
+        runs += [("planted, 600 rows, fixed split", "planted", 600, HOLDOUT, asked.power_sets)]
     with ProcessPoolExecutor(asked.jobs) as pool:
-        for title, what, tasks, holdout, sets in runs:
+        for title, what, rows, holdout, sets in runs:
             began = time.perf_counter()
-            found = list(pool.map(run, [(what, seed, tasks, holdout) for seed in range(sets)]))
+            found = list(pool.map(run, [(what, seed, rows, holdout) for seed in range(sets)]))
             if found:
                 report(title, found, time.perf_counter() - began)
 

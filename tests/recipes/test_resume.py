@@ -106,6 +106,7 @@ def test_resumed_equals_uninterrupted_with_every_kind_of_state(tmp_path, balance
         {"optimiser": "adam", "schedule": "plateau", "patience": 2},
         {"patience": None},
         {"patience": 1, "stop_rule": "worst"},
+        {"patience": 1, "patience_share": 0.6},
         {"regularisers": [{"penalty": "l1", "strength": 0.01}, {"penalty": "l2", "strength": 0.1, "on": "private"}]},
     ],
 )

@@ -11,6 +11,7 @@ import torch
 
 from polytask import Recipe
 from polytask.errors import DataError, InputError, RecipeError, TargetError
+from polytask.tasks import registry
 from polytask.training.data_sets import ArrayData, TableData
 from polytask.training.preparation import prepare
 from polytask.training.running import make_tasks, open_data, plan_of, prepare_recipe, splitter_of
@@ -312,3 +313,14 @@ def test_one_model_a_task_beside(tmp_path):
 def test_a_list_of_tasks_names_none_twice():
     with pytest.raises(RecipeError, match="price comes twice"):
         Recipe(tasks=["price", "price"])
+
+
+def test_the_options_of_a_task_may_have_its_name_and_no_other():
+    made = registry.create("count", name="price", weight=2.0)
+    assert Recipe(tasks={"price": made.options()}).tasks["price"]["weight"] == 2.0
+    recipe = Recipe(
+        tasks={"price": registry.create("regression", name="price").options()}, encoder=SMALL, training=QUICK
+    )
+    assert recipe.run(table()).record.tasks["price"].kind == "regression"
+    with pytest.raises(RecipeError, match=r"task 'cost' has options with the name 'price'\. Take that out"):
+        Recipe(tasks={"cost": made.options()})

@@ -25,6 +25,7 @@ from polytask.training.running import plan_of
 
 __all__ = [
     "MOST_ATTEMPTS",
+    "MOST_ROWS",
     "Bench",
     "Engine",
     "Material",
@@ -39,6 +40,10 @@ __all__ = [
 
 MOST_ATTEMPTS = 3
 """A unit whose worker died this often is not tried again."""
+MOST_ROWS = 50_000
+"""With more rows, several folds are too much to lie in memory at once, and there is little to win."""
+_READY = 8
+"""Folds that lie ready."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ Result = tuple[Trial, Answers]
 
 
 class Bench:
-    """Where units are carried out; the fold that was used last lies ready.
+    """Where units are carried out; the folds that were used last lie ready.
 
     Args:
         material: The data and what is asked of them.
@@ -116,7 +121,7 @@ class Bench:
 
     def __init__(self, material: Material, tell: Callable[[str], None] | None = None):
         self.material, self.tell = material, tell
-        self._made: tuple[tuple[int, int], JudgedFold, KeptFold] | None = None
+        self._made: dict[tuple[int, int], tuple[JudgedFold, KeptFold]] = {}
 
     def carry_out(self, unit: Unit) -> list[Result]:
         """Train and test the unit's trials, networks of one shape at once."""
@@ -132,13 +137,17 @@ class Bench:
     def fold(self, place: Place) -> tuple[JudgedFold, KeptFold]:
         """A fold with its rows, and what scoring needs of it."""
         where = (place.repeat, place.fold)
-        if self._made is None or self._made[0] != where:
+        if where not in self._made:
             material = self.material
+            # They are asked for again arm by arm.
+            most = _READY if len(material.data) <= MOST_ROWS else 1
+            while len(self._made) >= most:
+                del self._made[next(iter(self._made))]
             seed, group = material.protocol.seed_of(*where), material.protocol.group
             judged = make_fold(material.data, material.tasks, self.plan, where, seed, place.split, group)
             judged.data = replace(judged.data, terms=self._terms(place), where=f"{place.repeat}-{place.fold}")
-            self._made = (where, judged, keep_fold(Store(None), judged))
-        return self._made[1], self._made[2]
+            self._made[where] = judged, keep_fold(Store(None), judged)
+        return self._made[where]
 
     def _terms(self, place: Place) -> Terms:
         protocol, rows = self.material.protocol, place.split.train

@@ -9,7 +9,7 @@ from typing import Any
 from polytask.errors import RecipeError
 from polytask.study.budget import Budget
 from polytask.study.choice import FoldScores
-from polytask.study.engine import Bench, Engine, Place, PlannedTrial, Unit
+from polytask.study.engine import MOST_ROWS, Bench, Engine, Place, PlannedTrial, Unit
 from polytask.study.naming import make_arm
 from polytask.study.networks import NetworkArm
 from polytask.study.outcome import Outcome
@@ -19,8 +19,6 @@ __all__ = ["Listener", "Trainings"]
 
 _TOGETHER = 8
 """Networks that are trained at once; more fall out of the processor's caches and win nothing."""
-_MOST_ROWS = 50_000
-"""With more rows, several folds are too much to lie in memory at once, and there is little to win."""
 
 Listener = Callable[[str, int, int], None]
 """Told what is being trained, how many trials are done, and how many there will be."""
@@ -164,7 +162,7 @@ class Trainings:
         for name in arms:
             arm = make_arm(name)
             each = len(material.tasks) if arm.is_per_task else 1
-            is_stacked = isinstance(arm, NetworkArm) and len(material.data) <= _MOST_ROWS
+            is_stacked = isinstance(arm, NetworkArm) and len(material.data) <= MOST_ROWS
             sizes[name] = max(_TOGETHER // each, 1) if is_stacked else 1
         for i, _ in enumerate(places):
             for name in arms:

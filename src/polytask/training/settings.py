@@ -57,8 +57,8 @@ class Settings:
         warmup: Share of all steps over which the learning rate rises from zero.
         clip_norm: Largest norm of the whole gradient, or ``None``.
         patience: Stop after this many epochs without a better one; ``None`` trains all epochs and keeps the last.
-        patience_share: Stop after this share of the epochs up to the best one, where that is more than ``patience``: what
-            has long become better may go on doing so.
+        patience_share: Stop after this share of the epochs up to the best one, where that is more than ``patience``: a
+            training that was long in getting better may take long again.
         stop_rule: What "better" means on the validation rows: ``mean_rank`` over tasks, ``mean`` (of each task's loss
             over that of its constant prediction), ``worst`` (task, same scale), or ``task:NAME``.
         mode: Mode of the balancing engine.

@@ -157,11 +157,12 @@ def test_draws_of_settings_have_their_own_rates():
         {"clip_norm": 0.1},
         {"optimiser": "sgd"},
         {"schedule": "plateau", "patience": 4},
+        {"patience": 1, "patience_share": 0.5},
         {"stop_rule": "worst", "patience": None},
     ]
     data = prepared(seed=1)
     found = check_equal([Asked(data, plan(seed=i, **settings)) for i, settings in enumerate(drawn)])
-    assert found.sizes == [6]
+    assert found.sizes == [7]
 
 
 BALANCERS = ("uncertainty", "dwa", "rlw", "gls", "stch", "fixed", "igb", "imtl_l", "scale_invariant")

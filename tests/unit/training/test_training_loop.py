@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -342,6 +343,24 @@ def test_early_stopping_keeps_the_best_epoch():
     from polytask.training.evaluation import mean_losses
 
     assert mean_losses(ours.model, ours.tasks, {"main": held}) == history[best]["validation"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_patience_grows_with_the_best_epoch_so_far(share):
+    """A better epoch that comes after that long, and no later one, is still found."""
+    data, held = source(n=40, missing=0.3), source(n=32, seed=9)
+    ours = training(
+        [data], regressions("a", "b"), validation=[held], epochs=300, patience=2, patience_share=share,
+        learning_rate=0.01, stop_rule="mean",
+    )  # fmt: skip
+    lines = ours.run()
+    bests = [line["epoch"] for line in lines if line["is_best"]]
+    waits = [later - earlier for earlier, later in itertools.pairwise(bests)]
+    allowed = [max(2, math.ceil(share * (best + 1))) for best in bests]
+    assert len(bests) > 2
+    assert len(lines) < 300
+    assert all(wait <= most for wait, most in zip(waits, allowed[:-1], strict=True))
+    assert len(lines) - 1 - bests[-1] == allowed[-1], "it stops when it has waited that long after the last one"
 
 
 def test_without_patience_the_last_epoch_is_kept():
