@@ -33,7 +33,7 @@ RULES = "16/0/100,16/0/300,40/0/300,16/0.25/300,16/0.5/300,16/1/300"
 
 
 @dataclass(frozen=True)
-class Path300:
+class Course:
     """One training to its last epoch: per epoch, the score that the stop rule looks at, and the error on test rows."""
 
     validation: np.ndarray
@@ -51,7 +51,7 @@ class Path300:
         return float(self.test[best]), min(epochs, len(self.validation))
 
 
-def trained(case: Case, seed: int, epochs: int) -> Path300:
+def trained(case: Case, seed: int, epochs: int) -> Course:
     """The path of one training of the default joint network."""
     recipe = recipe_of(case, seed)
     prepared = prepared_for(case, seed, recipe)
@@ -77,10 +77,10 @@ def trained(case: Case, seed: int, epochs: int) -> Path300:
         fit(prepared, replace(plan, settings=replace(plan.settings, epochs=epochs, patience=epochs)))
     finally:
         Training.end_epoch = end_epoch  # type: ignore[method-assign]
-    return Path300(np.array(scores), np.array(test), time.process_time() - began - spent)
+    return Course(np.array(scores), np.array(test), time.process_time() - began - spent)
 
 
-def report(name: str, paths: Sequence[Path300], rules: Mapping[str, tuple[int, float, int]]) -> None:
+def report(name: str, paths: Sequence[Course], rules: Mapping[str, tuple[int, float, int]]) -> None:
     """A row: per rule the mean error, and the mean number of epochs."""
     cells = []
     for rule in rules.values():
