@@ -219,7 +219,7 @@ def _repeated(data: TableData, tasks: Sequence[Task], group: str | None, split: 
     share, where = n_same / len(table), "may be on both sides"
     if split is not None:
         n_both = int(np.isin(inputs[split.test], inputs[split.train]).sum())
-        share = n_both / len(split.test)
+        share = n_both / max(len(split.test), 1)
         where = f"{n_both:,} of the {len(split.test):,} test rows of the first fold have one among the training rows"
     what = "molecule" if any(data.transform.kinds.get(name) == "molecule" for name in names) else "inputs"
     words = (

@@ -84,9 +84,10 @@ class _Search:
         self.name, self.fold, self.space, self.terms = name, fold, space, fold.terms
         self.inner = inner_folds(fold)[0]
         self.by_task = self.terms.objective == "tasks"
-        observed = self.inner.prepared.validation[fold.source].observed
-        self.tasks = [task.name for task in fold.tasks if bool(observed[task.name].any())]
-        self.constant = constant_losses(self.inner.tasks, self.inner.prepared.validation)
+        constant = constant_losses(self.inner.tasks, self.inner.prepared.validation)
+        # An error is relative to the constant's: without labels, or where the constant makes none, there is none.
+        self.constant = {task: loss for task, loss in constant.items() if loss > 0}
+        self.tasks = list(self.constant)
 
     def run(self) -> Record:
         """Try until the trials or the time are used up."""
@@ -143,7 +144,7 @@ class _Search:
             trial.set_user_attr("why", str(error))
             errors = None
         trial.set_user_attr("seconds", round(time.perf_counter() - began, 3))
-        if errors is None or (self.by_task and len(errors) < len(self.tasks)):
+        if errors is None:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             trial.set_user_attr("errors", errors)
@@ -161,13 +162,14 @@ class _Search:
                 return
             reported.add(epoch)
             losses = training.at.validation[epoch]
-            trial.report(float(np.mean([losses[task] / self.constant[task] for task in losses])), epoch)
+            trial.report(float(np.mean([losses[task] / self.constant[task] for task in self.tasks])), epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
         reported: set[int] = set()
         fitted = fit(self.inner.prepared, plan, title=self.name, watch=watch)
-        return inner_errors(self.inner, list(fitted.bundle.models))
+        errors = inner_errors(self.inner, list(fitted.bundle.models))
+        return {task: errors[task] for task in self.tasks}
 
     def _tell(self, done: Sequence[Any]) -> None:
         if self.terms.tell is not None:
@@ -193,8 +195,8 @@ class _Search:
             }
             for trial in whole
         ]
-        table = np.array([[trial["errors"].get(task, np.nan) for task in self.tasks] for trial in kept])
-        for trial, is_behind in zip(kept, dominated(np.nan_to_num(table)), strict=True):
+        table = np.array([[trial["errors"][task] for task in self.tasks] for trial in kept])
+        for trial, is_behind in zip(kept, dominated(table), strict=True):
             trial["is_on_front"] = not is_behind
         best = min(kept, key=lambda trial: trial["score"])
         return {

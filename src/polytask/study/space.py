@@ -75,9 +75,9 @@ class Space:
         balancing: Names to try.
 
     Note:
-        The plan's own sharing and balancer are always in it. A way of sharing that cannot be built for these tasks and
-        this encoder is left out; so are balancers that need a gradient of each task where there are more than 16 of
-        them. Beyond 16 tasks, the weights are one power of the numbers of labels. Samplers are tried where there are
+        The plan's own sharing and balancer are always in it, with their options that are not searched. Another way of
+        sharing that cannot be built for these tasks and this encoder is left out; so are other balancers that need a
+        gradient of each task where there are more than 16 of them. Beyond 16 tasks, the weights are one power of the numbers of labels. Samplers are tried where there are
         several sources.
     """
 
@@ -85,8 +85,9 @@ class Space:
         self.fold, self.plan = fold, fold.plan
         self.tasks = [task.name for task in fold.tasks]
         self.left_out: dict[str, str] = {}
-        self.sharing = self._built(dict.fromkeys([fold.plan.sharing, *sharing]))
-        self.balancers = [n for n in dict.fromkeys([fold.plan.balancer, *balancing]) if self._is_cheap(n)]
+        own = fold.plan
+        self.sharing = [own.sharing, *self._built(name for name in sharing if name != own.sharing)]
+        self.balancers = [own.balancer, *(n for n in balancing if n != own.balancer and self._is_cheap(n))]
         self.samplers = searched_names(samplers) if len(fold.prepared.train) > 1 else []
         train = fold.prepared.train[fold.source]
         self.counts = {name: max(int(train.observed[name].sum()), 1) for name in self.tasks}
@@ -181,5 +182,7 @@ def plan_with(plan: Plan, configuration: Configuration) -> Plan:
     for role in ("sharing", "balancer", "sampler"):
         if role in configuration:
             options = dict(configuration[role])
-            changed |= {role: options.pop("name"), f"{role}_options": options}
+            name = options.pop("name")
+            kept = getattr(plan, f"{role}_options") if name == getattr(plan, role) else {}
+            changed |= {role: name, f"{role}_options": {**kept, **options}}
     return replace(plan, **changed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.bundle import Bundle, load
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, UnknownNameError
 from polytask.recipe import Recipe
 from polytask.records import StudyRecord, Verdict, without_nan
 from polytask.storage import write_json
@@ -109,6 +109,9 @@ class Study:
     ):
         self.protocol = protocol or Protocol()
         self.seconds = seconds_of(budget)
+        for name in search or ():
+            if name not in ("trials", "objective"):
+                raise UnknownNameError("setting of a search", name, ("trials", "objective"))
         self.terms = Terms(**(search or {}))
         asked = arms if arms is not None else DEFAULT_ARMS
         self.arm_names = tuple(dict.fromkeys(asked if search is None else with_search(asked)))

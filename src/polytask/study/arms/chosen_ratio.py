@@ -12,7 +12,7 @@ import numpy as np
 from polytask.errors import RecipeError
 from polytask.models.sharing import registry as sharings
 from polytask.study.arm import Arm, FittedArm, FoldData
-from polytask.study.inner import inner_errors, inner_folds
+from polytask.study.inner import inner_errors, inner_folds, why_not_divide
 from polytask.study.networks import best_epochs, curves_of, train
 from polytask.training.building import network_of
 from polytask.training.run import Plan
@@ -52,8 +52,9 @@ class ChosenRatio(Arm):
         return f"One network for all tasks, {self.kind} sharing, its ratio cross-validated inside the fold."
 
     def why_not(self, fold: FoldData) -> str:
-        """There must be something to share."""
-        return "" if len(fold.tasks) > 1 else "there is one task only, so nothing is learned jointly"
+        """There must be something to share, and rows to choose by."""
+        one = "there is one task only, so nothing is learned jointly"
+        return one if len(fold.tasks) < 2 else why_not_divide(fold, _FOLDS)
 
     def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
         """Choose the ratio, and train with it."""

@@ -58,9 +58,11 @@ class Helpers(Arm):
         found = affinity_of(fold, self.measure)
         chosen = helpers_of(gains_of(found), names, self.most)
         served = Served(fold, settled)
+        # A task without a validation label cannot stop a training; its network stops by all of its tasks.
+        judged = {n for part in fold.prepared.validation.values() for n in names if bool(part.observed[n].any())}
         groups = [[task for task in names if task == main or task in helpers] for main, helpers in chosen.items()]
         for main, group in zip(chosen, groups, strict=True):
-            served.train(group, [main], f"task:{main}" if fold.has_validation else None)
+            served.train(group, [main], f"task:{main}" if main in judged else None)
         return FittedArm(
             served.models,
             settled=served.settled,

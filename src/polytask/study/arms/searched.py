@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from polytask.balancing import registry as balancers
 from polytask.models.sharing import registry as sharings
 from polytask.study.arm import Arm, FittedArm, FoldData
+from polytask.study.inner import why_not_divide
 from polytask.study.search import fit_searched, need_optuna
 from polytask.study.space import Space, searched_names
 
@@ -42,8 +43,8 @@ class Searched(Arm):
         return "One network for all tasks, found by a search over sharing, balancer and optimiser inside the fold."
 
     def why_not(self, fold: FoldData) -> str:
-        """There must be something to share."""
-        return "" if len(fold.tasks) > 1 else "there is one task only, so nothing is learned jointly"
+        """There must be something to share, and rows to judge by."""
+        return "there is one task only, so nothing is learned jointly" if len(fold.tasks) < 2 else why_not_divide(fold)
 
     def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
         """Search, and train what was found."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from polytask.study.arm import Arm, FittedArm, FoldData
+from polytask.study.inner import why_not_divide
 from polytask.study.search import fit_searched, need_optuna
 from polytask.study.space import Space
 
@@ -41,8 +42,8 @@ class TunedWeights(Arm):
         return "One network for all tasks, its fixed task weights found by a search inside the fold."
 
     def why_not(self, fold: FoldData) -> str:
-        """There must be something to weigh."""
-        return "" if len(fold.tasks) > 1 else "there is one task only, so there is nothing to weigh"
+        """There must be something to weigh, and rows to judge by."""
+        return "there is one task only, so there is nothing to weigh" if len(fold.tasks) < 2 else why_not_divide(fold)
 
     def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
         """Search, and train what was found."""
