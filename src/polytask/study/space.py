@@ -77,8 +77,8 @@ class Space:
     Note:
         The plan's own sharing and balancer are always in it, with their options that are not searched. Another way of
         sharing that cannot be built for these tasks and this encoder is left out; so are other balancers that need a
-        gradient of each task where there are more than 16 of them. Beyond 16 tasks, the weights are one power of the numbers of labels. Samplers are tried where there are
-        several sources.
+        gradient of each task where there are more than 16 of them. Beyond 16 tasks, the weights are one power of the
+        numbers of labels. Samplers are tried where there are several sources.
     """
 
     def __init__(self, fold: FoldData, sharing: Iterable[str], balancing: Iterable[str]):

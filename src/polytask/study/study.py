@@ -88,7 +88,8 @@ class Study:
     Note:
         Every trial is written when it is done. A study that was interrupted goes on with ``resume=True`` without
         training anything twice, and ends with the same record but for times. The engine and its number of workers
-        change times only; the number of threads of a trial is part of the question, because sums depend on it.
+        change times only, and so with a budget what there is time for; the number of threads of a trial is part of the
+        question, because sums depend on it.
     """
 
     def __init__(
@@ -219,7 +220,9 @@ class Study:
         """The terms of searches: the two of them together have half of the budget's time on the clock."""
         share = 0.25 * min(self.engine.workers, 2)
         seconds = None if self.seconds is None else share * self.seconds
-        return replace(self.terms, seconds=seconds, folder=self.folder.path / "search" if self.folder else None)
+        return replace(
+            self.terms, seconds=seconds, folder=self.folder.path.resolve() / "search" if self.folder else None
+        )
 
     def _asked(self) -> dict[str, Any]:
         return {
@@ -234,9 +237,8 @@ class Study:
 
     def _finish(self, bench: Bench, outcome: Outcome, chosen: Mapping[str, Any]) -> None:
         record = self.record
-        if self.folder is not None and (self.folder.bundle_path / "bundle.json").exists():
-            self._bundle = load(self.folder.bundle_path)
-        else:
+        self._bundle = self._kept_bundle(record)
+        if self._bundle is None:
             provenance = {
                 "study": record.settings,
                 "recommendation": record.recommendation.arms,
@@ -257,6 +259,16 @@ class Study:
         if self.folder is not None:
             write_json(self.folder.path / "study.json", record.to_json())
 
+    def _kept_bundle(self, record: StudyRecord) -> Bundle | None:
+        """The bundle that the folder holds; one of another recommendation, made in other time, is taken away."""
+        if self.folder is None or not (file := self.folder.bundle_path / "bundle.json").exists():
+            return None
+        kept = load(self.folder.bundle_path)
+        if kept.provenance.get("recommendation") == record.recommendation.arms:
+            return kept
+        file.unlink()
+        return None
+
 
 _OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights")
 
@@ -270,9 +282,7 @@ def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Seque
         }
         return Recipe(**known)
     known = dict(settings)
-    source: dict[str, Any] = {
-        key: known.pop(key) for key in ("inputs", "drop", "kinds", "scaling", "row_weights") if key in known
-    }
+    source: dict[str, Any] = {key: known.pop(key) for key in _OF_SOURCES if key in known}
     names = {"data": None}
     if isinstance(data, str | Path):
         names, source["path"] = {Path(data).stem: None}, str(data)

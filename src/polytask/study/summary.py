@@ -235,7 +235,7 @@ def _notes(outcome: Outcome, arm: str) -> tuple[str, ...]:
     notes = dict.fromkeys(note for trial in outcome.trials[arm] for note in trial.notes)
     for fold, trial in zip(outcome.folds, outcome.trials[arm], strict=True):
         if trial.why_not:
-            notes[f"Repetition {fold.repeat}, fold {fold.fold}: not trained; {trial.why_not}."] = None
+            notes[f"Repetition {fold.repeat + 1}, fold {fold.fold + 1}: not trained; {trial.why_not}."] = None
     trained = [(f, trial) for f, trial in zip(outcome.folds, outcome.trials[arm], strict=True) if not trial.why_not]
     unserved = [
         task

@@ -66,3 +66,11 @@ def test_names_are_checked_before_anything_is_trained():
         make_arm("grouped+pcgrad")
     assert "at most 3 groups" in make_arm("grouped:lookahead@3").words
     assert "at most 2 helpers" in make_arm("helpers@2").words
+
+
+def test_a_helped_task_without_a_validation_label_stops_by_all_tasks_of_its_network():
+    made = clustered_tasks((3,), 120, n_inputs=4)
+    frame = made.frame.assign(part=["train"] * 70 + ["validation"] * 20 + ["test"] * 30)
+    frame.loc[70:89, "y2"] = np.nan
+    done = Study(frame, list(made.targets), arms=["helpers@1", "single"], protocol=Protocol(split="part"), **NETWORK)
+    assert done.run().arms["helpers@1"].error["y2"].mean is not None

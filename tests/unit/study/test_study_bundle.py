@@ -15,6 +15,7 @@ from polytask.bundle.columns import Column
 from polytask.bundle.model import Reading, written
 from polytask.errors import BundleError
 from polytask.study import Protocol, Study
+from polytask.study.choice import choose_all
 from polytask.tasks import Regression
 
 
@@ -106,3 +107,30 @@ def test_no_pickle_is_in_a_bundle_and_the_mean_of_two_models_is_the_mean(tmp_pat
     np.testing.assert_allclose(read.predict(frame, ["price"])["price"].values, np.mean(parts, axis=0), rtol=1e-5)
     content = json.loads((tmp_path / "both" / "bundle.json").read_text())["content"]
     assert {model["kind"] for model in content["models"]} <= {"lines", "estimators"}
+
+
+def test_a_folder_gone_on_with_has_the_bundle_that_its_record_recommends(tmp_path, monkeypatch):
+    def study():
+        arms = ["linear", "boosting"]
+        return Study(mixed_table(), ["price"], arms=arms, protocol=Protocol(folds=3), out=tmp_path, resume=True)
+
+    first = study()
+    before = first.run().recommendation.arms["price"]
+    other = "linear" if before != "linear" else "boosting"
+
+    def decided_otherwise(*args):
+        chosen = choose_all(*args)
+        chosen.final["price"] = (other,)
+        return chosen
+
+    stamp = (tmp_path / "bundle" / "bundle.json").stat().st_mtime_ns
+    study().run()
+    assert (tmp_path / "bundle" / "bundle.json").stat().st_mtime_ns == stamp, "not made anew without need"
+    monkeypatch.setattr("polytask.study.study.choose_all", decided_otherwise)
+    again = study()
+    assert again.run().recommendation.arms["price"] == other
+    kept = load(tmp_path / "bundle")
+    assert kept.provenance["recommendation"] == {"price": other}
+    rows = mixed_table()[:9]
+    np.testing.assert_array_equal(kept.predict(rows)["price"].values, again.bundle.predict(rows)["price"].values)
+    assert (kept.predict(rows)["price"].values != first.bundle.predict(rows)["price"].values).any()

@@ -132,3 +132,10 @@ def test_things_with_several_rows_ask_for_a_group(name):
 def test_arrays_are_not_looked_at():
     data = ArrayData("images", np.zeros((4, 1, 2, 2)), {"y": np.arange(4.0)})
     assert leak_warnings(data, [Regression(name="y")]) == []
+
+
+def test_a_source_without_test_rows_has_copies_all_the_same():
+    nothing = np.zeros(0, dtype=np.int64)
+    frame = pd.concat([clean(), clean()[:30]], ignore_index=True)
+    (warning,) = found(frame, split=Split(np.arange(len(frame)), nothing, nothing))
+    assert "0 of the 0 test rows" in warning["words"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from polytask.errors import MissingExtraError, RecipeError
+from polytask.errors import MissingExtraError, NonFiniteError, RecipeError, UnknownNameError
 from polytask.models.sharing import registry as sharings
 from polytask.ranges import Range
 from polytask.records import StudyRecord
@@ -18,7 +18,7 @@ from polytask.study import search as search_module
 from polytask.study.budget import Budget
 from polytask.study.engine import Bench, Material, Place
 from polytask.study.final import settle
-from polytask.study.inner import inner_folds
+from polytask.study.inner import inner_errors, inner_folds
 from polytask.study.naming import make_arm
 from polytask.study.space import Space, plan_with, ranges_of, searched_names
 from polytask.study.terms import Terms
@@ -211,6 +211,46 @@ def test_the_ratio_is_cross_validated_on_training_rows_and_shown(tmp_path, monke
         make_arm("chosen_ratio:residual_adapters")
 
 
+def test_what_a_recipe_says_of_its_own_methods_stays_in_every_trial():
+    fold, _ = fold_of(table())
+    own = replace(fold.plan, sharing="mmoe", sharing_options={"n_experts": 3, "expert_widths": (8,), "ratio": 0.0})
+    space = Space(replace(fold, plan=own), ["hard"], [])
+    point = space.choose(Fixed())
+    assert plan_with(own, point).sharing_options == {"ratio": 1.0}, "hard: nothing of another method's options"
+    again = plan_with(own, {**point, "sharing": {"name": "mmoe", "n_experts": 8}})
+    assert again.sharing_options == {"n_experts": 8, "expert_widths": (8,), "ratio": 0.0}
+
+
+def test_the_plans_own_balancer_is_tried_however_many_tasks_there_are():
+    many, _ = fold_of(table(200, 18), 18)
+    space = Space(replace(many, plan=replace(many.plan, balancer="pcgrad")), [], ["equal", "cagrad"])
+    assert space.balancers == ["pcgrad", "equal"]
+    assert space.start()["balancer"] in space.balancers
+    assert "pcgrad" not in space.left_out
+
+
+@pytest.mark.parametrize("arm", ["searched", "tuned_weights", "chosen_ratio"])
+def test_too_few_groups_to_divide_again_leave_the_arm_out_and_not_the_study(arm):
+    frame = table()
+    frame["who"] = np.arange(len(frame)) % 3
+    fold, _ = fold_of(frame, group="who", validation=0.5)
+    assert len(np.unique(fold.terms.groups)) == 1
+    why = make_arm(arm).why_not(fold)
+    assert "divides the training rows of a fold once more" in why
+    assert "1 groups" in why
+
+
+def test_an_infinite_error_is_not_left_out_of_a_mean(monkeypatch):
+    fold, _ = fold_of(table())
+    inner = inner_folds(fold)[0]
+    task = inner.tasks[1]
+    models = make_arm("single").fit(inner).models
+    assert set(inner_errors(inner, list(models))) == {"y0", "y1"}
+    monkeypatch.setattr(type(task), "evaluate", lambda self, *_: {"relative_error": float(self.name == "y0") or np.inf})
+    with pytest.raises(NonFiniteError, match="'y1' is infinite"):
+        inner_errors(inner, list(models))
+
+
 def test_a_search_stops_when_its_time_is_over():
     fold, _ = fold_of(table(), terms=Terms(50, seconds=1e-9))
     assert make_arm("tuned_weights").fit(fold).search["done"] == 1
@@ -221,6 +261,8 @@ def test_terms_that_make_no_sense():
         Terms(objective="best")
     with pytest.raises(RecipeError, match="at least one trial"):
         Terms(trials=0)
+    with pytest.raises(UnknownNameError, match="Did you mean 'trials'"):
+        Study(table(), ["y0", "y1"], search={"n_trials": 5})
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):
