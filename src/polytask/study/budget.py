@@ -25,15 +25,16 @@ DEFAULT_ARMS = (
 )
 """Tried in this order, for as long as the budget lasts: what is cheap and strong, what a verdict takes, the rest."""
 
-NEEDED = ("single", "joint")
-"""Without these there is no verdict; they run whatever the budget is."""
+NEEDED = ("single", "joint", "boosting")
+"""Without the first two there is no verdict, and without the outsider that is strong on most tables no recommendation
+worth having; they run whatever the budget is."""
 
 _MOST_REPEATS = 4
 _FEWEST_FOLDS = 3
 
 
 def with_search(arms: Sequence[str]) -> list[str]:
-    """The arms with those that search, which come after what a verdict takes.
+    """The arms with those that search, which come after what is run in any case.
 
     Example:
         >>> with_search(["joint", "single", "forest"])

@@ -1,0 +1,62 @@
+"""``polytask study`` of a recipe that names two files, each a source with rows, inputs and tasks of its own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polytask import Recipe
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Mines and farms: both measured at places, the farms at fewer and with a column of their own."""
+    rng = np.random.default_rng(3)
+    mines = pd.DataFrame(rng.normal(size=(80, 2)), columns=["depth", "wet"]).assign(place=np.arange(80) // 2)
+    farms = pd.DataFrame(rng.normal(size=(60, 2)), columns=["wet", "sun"]).assign(place=np.arange(60) // 2)
+    mines["zinc"] = mines["depth"] + mines["wet"] + 0.2 * rng.normal(size=80)
+    farms["yield"] = farms["sun"] - farms["wet"] + 0.2 * rng.normal(size=60)
+    mines.to_csv(tmp_path / "mines.csv", index=False)
+    farms.to_csv(tmp_path / "farms.csv", index=False)
+    Recipe(
+        tasks={"zinc": {"source": "mines"}, "yield": {"source": "farms"}},
+        data={name: {"path": str(tmp_path / f"{name}.csv")} for name in ("mines", "farms")},
+        split={"method": "grouped", "column": "place"},
+        encoder={"name": "tabular", "width": 8, "n_blocks": 1},
+        training={"epochs": 2, "batch_size": 32},
+    ).save(tmp_path / "recipe.yaml")
+    return tmp_path / "recipe.yaml"
+
+
+def test_two_sources_of_a_recipe(polytask, recipe, tmp_path):
+    more = ("--arms", "single,joint,linear", "--folds", 2, "--budget", "none", "--workers", 1)
+    out = tmp_path / "run"
+    done = polytask("study", recipe, *more, "--set", "training.epochs=3", "--out", out)
+    assert done.code == 0, done.err
+    assert "zinc" in done.out
+    assert "yield" in done.out
+    assert f"Record: {out / 'study.json'}" in done.out
+    assert (out / "page.html").exists()
+    record = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert set(record["verdicts"]) == {"zinc", "yield"}
+    assert {task: described["n_labels"] for task, described in record["tasks"].items()} == {"zinc": 80, "yield": 60}
+    assert record["data"]["sources"]["farms"]["inputs"] == ["wet", "sun"], "the column of groups is no input"
+    assert record["settings"]["group"] == "place", "as the recipe says"
+    assert record["settings"]["recipe"]["training"]["epochs"] == 3, "--set changes the recipe"
+    assert record["arms"]["linear"]["error"]["zinc"]["mean"] < 0.3
+
+    answers = tmp_path / "answers.csv"
+    asked = polytask("predict", out, tmp_path / "farms.csv", "--source", "farms", "--out", answers)
+    assert asked.code == 0, asked.err
+    told = pd.read_csv(answers)["yield"]
+    assert np.corrcoef(told, pd.read_csv(tmp_path / "farms.csv")["yield"])[0, 1] > 0.8
+
+
+def test_a_recipe_names_its_own_tasks(polytask, recipe, tmp_path):
+    refused = polytask("study", recipe, "--targets", "zinc", "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert "give either a recipe or --targets" in refused.err
+    assert not (tmp_path / "run").exists()
