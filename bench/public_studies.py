@@ -28,38 +28,48 @@ def numbered(n: int, kind: str = "") -> str:
     return ",".join(f"target-{i + 1}{kind}" for i in range(n))
 
 
+ARMS = "--arms linear,boosting,joint,single"
+FORESTS = f"{ARMS},joint_forest"
 STUDIES = {
-    "jura": f"{{tables}}/jura.csv --targets {numbered(3)} --budget 4m",
-    "sf2": f"{{tables}}/sf2.csv --targets {numbered(3, ':regression')} --budget 4m",
-    "enb": f"{{tables}}/enb.csv --targets {numbered(2)} --budget 4m",
+    "enb": f"{{tables}}/enb.csv --targets {numbered(2)} {FORESTS}",
+    "jura": f"{{tables}}/jura.csv --targets {numbered(3)} {FORESTS}",
+    "sf2": f"{{tables}}/sf2.csv --targets {numbered(3, ':regression')} {FORESTS}",
+    "oes10": f"{{tables}}/oes10.csv --targets {numbered(16)} {ARMS} --folds 3 --set training.epochs=40",
     "parkinsons": (
-        "{data}/parkinsons/parkinsons_updrs.csv --targets motor_UPDRS,total_UPDRS --group subject# --budget 5m"
+        "{data}/parkinsons/parkinsons_updrs.csv --targets motor_UPDRS,total_UPDRS --group 'subject#' "
+        f"{ARMS} --set training.epochs=10"
     ),
-    "oes10": f"{{tables}}/oes10.csv --targets {numbered(16)} --budget 5m",
     "adult": (
         "{tables}/adult_10k.csv --targets income,never-married,education-num:regression "
-        "--drop fnlwgt,education,marital-status,relationship --holdout 0.2 --budget 5m"
+        "--drop fnlwgt,education,marital-status,relationship --holdout 0.2 --repeats 2 "
+        f"{ARMS} --set training.epochs=10"
     ),
-    "school": "{tables}/school_long.csv --targets score --by school --holdout 0.2 --budget 6m",
+    "school": (
+        "{tables}/school_long.csv --targets score --by school --holdout 0.2 --repeats 2 "
+        f"{ARMS},pooled,joint_linear:mean_regularised --set training.epochs=10"
+    ),
     "tox21": (
         f"{{data}}/tox21/tox21.csv.gz --targets {ASSAYS} --set kinds.smiles=molecule --drop mol_id --holdout 0.2 "
-        "--budget 6m"
+        f"--repeats 1 {ARMS} --set training.epochs=5"
     ),
 }
-SHOWN = ("joint", "single", "boosting", "forest", "linear", "joint_forest", "joint_linear")
+"""Arms are named, without a budget: that is time on the clock, and a machine with other work would drop some."""
+SHOWN = ("joint", "single", "boosting", "linear")
 
 
 def run(name: str, asked: argparse.Namespace) -> None:
     out = asked.out / name
     if (out / "study.json").exists():
         return
-    given = shlex.split(STUDIES[name].format(tables=asked.tables, data=asked.data), comments=False)
+    given = shlex.split(STUDIES[name].format(tables=asked.tables, data=asked.data))
     command = [
         sys.executable,
         "-m",
         "polytask.cli",
         "study",
         *given,
+        "--budget",
+        "none",
         "--out",
         str(out),
         "--workers",
@@ -76,20 +86,19 @@ def row(name: str, record: StudyRecord) -> tuple[str, float | None, float | None
     chosen = mean(record.recommendation.error, record)
     outsider = record.recommendation.best_outsider
     known = [value for value in [*means.values(), chosen] if value is not None]
-    shown = [bold(means.get(arm), min(known)) for arm in SHOWN]
+    others = [f"{arm} {bold(value, min(known))}" for arm, value in means.items() if arm not in SHOWN]
     counts = Counter(verdict.verdict for verdict in record.verdicts.values())
-    verdicts = " / ".join(str(counts[what]) for what in ("helped", "hurt", "no evidence")) if counts else "-"
-    arms = Counter(record.recommendation.arms.values()).most_common(2)
-    used = ", ".join(f"{arm} ({count})" for arm, count in arms)
+    used = Counter(record.recommendation.arms.values()).most_common(2)
     cells = [
         name,
         str(len(record.tasks)),
-        str(len(record.folds)),
-        *shown,
+        f"{len(record.folds)} {'seeds' if record.settings.get('holdout') else 'folds'}",
+        *(bold(means.get(arm), min(known)) for arm in SHOWN),
+        ", ".join(others) or "-",
         bold(chosen, min(known)),
+        ", ".join(f"{arm} ({count})" for arm, count in used),
         outsider or "-",
-        used,
-        verdicts,
+        " / ".join(str(counts[what]) for what in ("helped", "hurt", "no evidence")) if counts else "-",
     ]
     return "| " + " | ".join(cells) + " |", chosen, means.get(outsider or ""), means.get("joint")
 
@@ -118,8 +127,9 @@ def main() -> None:
             parser.error("the studies need --data and --tables")
         for name in asked.only:
             run(name, asked)
-    print("| table | tasks | folds | " + " | ".join(SHOWN) + " | recommended | best outsider | used for | verdicts |")
-    print("|---" * (len(SHOWN) + 7) + "|")
+    heads = ["table", "tasks", "tests", *SHOWN, "other arms", "recommended", "used for", "best outsider", "verdicts"]
+    print("| " + " | ".join(heads) + " |")
+    print("|---" * len(heads) + "|")
     numbers = []
     for name in asked.only:
         if (asked.out / name / "study.json").exists():
@@ -130,8 +140,12 @@ def main() -> None:
         table = np.array(numbers, dtype=float)
         for what, column in (("recommended", table[:, 0]), ("joint", table[:, 2])):
             both = ~np.isnan(column) & ~np.isnan(table[:, 1])
-            ours, theirs = column[both].mean(), table[both, 1].mean()
-            print(f"\nmean of {both.sum()} tables: {what} {ours:.4f}, best outsider {theirs:.4f}")
+            ours, theirs = column[both], table[both, 1]
+            ratio = np.exp(np.log(ours / theirs).mean())
+            print(
+                f"\n{what}: mean of {len(ours)} tables {ours.mean():.4f}, best outsider {theirs.mean():.4f}; "
+                f"geometric mean of the ratios {ratio:.3f}; better on {(ours < theirs).sum()}"
+            )
 
 
 if __name__ == "__main__":
