@@ -60,3 +60,53 @@ def test_what_is_wrong_is_one_line(table, arguments, message):
     assert done.exit_code == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_nothing_is_overwritten_and_a_finished_run_is_shown_again(table, tmp_path):
+    out = tmp_path / "run"
+    asked = (table, "--targets", "y0,y1", "--measures", "label_correlation", "--groups", 0, "--out", out, *NETWORK)
+    assert run(*asked).exit_code == 0
+    kept = (out / "affinity.json").read_bytes()
+    again = run(*asked)
+    assert again.exit_code == 2
+    assert "nothing is overwritten. Choose another --out, or go on with it by --resume." in again.stderr
+    assert run(*asked, "--resume").exit_code == 0
+    assert (out / "affinity.json").read_bytes() == kept
+    other = run(*asked, "--resume", "--seed", 1)
+    assert other.exit_code == 2
+    assert "the run of another recipe" in other.stderr
+
+
+def test_an_interrupted_run_goes_on(table, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    asked = (table, "--targets", "y0,y1,y2,y3", "--groups", 2, "--out", out, *NETWORK)
+    monkeypatch.setattr("polytask.affinity.finding.make_grouping", interrupted)
+    stopped = run(*asked)
+    assert stopped.exit_code == 130
+    assert stopped.stderr == f"polytask: Interrupted. What is finished is in {out}; go on by --resume.\n"
+    assert len(list((out / "done").iterdir())) == 4  # two measures, two seeds
+    monkeypatch.undo()
+    monkeypatch.setattr("polytask.affinity.measures.gradient_cosine.GradientCosine.read", interrupted)
+    assert run(*asked, "--resume").exit_code == 0
+    assert AffinityRecord.load(out).grouping.chosen.verified is not None
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_several_sources_by_a_recipe(tmp_path):
+    paths = []
+    for name in ("y", "z"):
+        frame = clustered_tasks((2,), 80, n_inputs=4).frame
+        paths.append(tmp_path / f"{name}.csv")
+        frame.rename(columns={"y0": f"{name}0", "y1": f"{name}1"}).to_csv(paths[-1], index=False)
+    recipe = tmp_path / "recipe.json"
+    data = {path.stem: {"path": str(path)} for path in paths}
+    recipe.write_text(json.dumps({"tasks": ["y0", "y1", "z0", "z1"], "data": data, "training": {"epochs": 2}}))
+    done = run(recipe, "--measures", "gradient_cosine", "--groups", 0, "--seeds", 1, *NETWORK[:2], "--json")
+    assert done.exit_code == 0, done.output
+    record = AffinityRecord.from_json(json.loads(done.stdout))
+    assert set(record.data) == {"y", "z"}
+    assert record.measures["gradient_cosine"].values[0][2] is not None
+    assert "give either a recipe or --targets" in run(recipe, "--targets", "y0").stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from polytask.affinity.grouping import GroupBudget
 from polytask.affinity.groups import gains_of, make_grouping
+from polytask.affinity.keeping import Kept
 from polytask.affinity.measure import Measure
 from polytask.affinity.measures import registry
 from polytask.affinity.opening import open_prepared
@@ -19,6 +21,7 @@ from polytask.affinity.readings import grounds, read_all
 from polytask.affinity.record import AffinityRecord, Arrangement, Found
 from polytask.affinity.verification import verified
 from polytask.errors import RecipeError
+from polytask.records import without_nan
 from polytask.storage import write_json
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
@@ -29,11 +32,12 @@ __all__ = ["DEFAULT_MEASURES", "find_affinity"]
 
 DEFAULT_MEASURES = ("gradient_cosine", "label_correlation")
 _MOST_HARM = 50
+_RECORD = "affinity.json"
 
 
 def find_affinity(
     data: Any,
-    targets: Any,
+    targets: Any = None,
     *,
     measures: Sequence[str] = DEFAULT_MEASURES,
     budget: GroupBudget | Callable[[int], GroupBudget | None] | None = None,
@@ -43,15 +47,16 @@ def find_affinity(
     seed: int = 0,
     seconds: float | None = None,
     out: str | Path | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
     by: str | None = None,
-    **settings: Any,
+    **options: Any,
 ) -> AffinityRecord:
     """Which tasks belong together: measures, pairs that hurt each other, groups.
 
     Args:
-        data: A table (a path, a data frame), or data sets by name.
-        targets: Target columns; or options by task name, as in :class:`polytask.Recipe`.
+        data: A table (a path, a data frame), data sets by name, or a :class:`polytask.Recipe` that names its data.
+        targets: Target columns; or options by task name, as in :class:`polytask.Recipe`, which has its own.
         measures: Names of measures.
         budget: What may be spent on groups, or a function that says so from the number of tasks; none are made if
             ``None``.
@@ -61,12 +66,14 @@ def find_affinity(
         seed: The first of them, and that of the split.
         seconds: Time that a measure may take in one reading, for those that can do with less.
         out: Folder for the record; nothing is written if ``None``.
+        resume: Go on in a folder that exists. Each reading of a measure and each group's training is kept when it is
+            done, and is not done again.
         progress: Told about the trainings.
         by: Column of a long table: each value of it is a task with rows of its own.
-        **settings: Settings of :class:`polytask.Recipe`; ``inputs``, ``drop`` and the like of the one table.
+        **options: Settings of :class:`polytask.Recipe`; ``inputs``, ``drop`` and the like of the one table.
 
     Raises:
-        PolytaskError: If data or settings cannot be used.
+        PolytaskError: If data or settings cannot be used, or the folder is in use.
 
     Example:
         >>> from polytask.data.generators import clustered_tasks
@@ -84,45 +91,56 @@ def find_affinity(
     chosen = group_by or measures[0]
     made: dict[str, Measure] = {name: registry.create(name) for name in dict.fromkeys([*measures, chosen])}
     folder = RunFolder(out) if out is not None else None
-    recipe, prepared = open_prepared(data, targets, seed, settings, by)
+    if folder is not None:
+        folder.check(resume=resume)  # before data are read
+    recipe, prepared = open_prepared(data, targets, seed, options, by)
     plan = plan_of(recipe, prepared)
     names = [task.name for task in prepared.tasks]
     spend = budget(len(names)) if callable(budget) else budget
+    settings = {
+        "recipe": recipe.plain(),
+        "measures": list(measures),
+        "group_by": chosen,
+        "seeds": seeds,
+        "seed": seed,
+        "verify": verify,
+    }
+    kept = Kept()
+    if folder is not None:
+        asked = {**settings, "budget": None if spend is None else asdict(spend), "seconds": seconds, "tasks": names}
+        folder.open(without_nan({**asked, "data": prepared.data}), resume=resume)
+        if (folder.path / _RECORD).exists():
+            return AffinityRecord.load(folder.path)
+        kept = Kept(folder.path / "done")
     found: dict[str, Found] = {}
     for halves in (True, False):
         same = {name: one for name, one in made.items() if one.halves == halves}
         if same:
             on = grounds(prepared, plan, seeds, seed, halves, seconds=seconds, progress=progress)
-            found |= read_all(same, on, seed)
+            found |= read_all(same, on, seed, kept)
+    found = {name: found[name] for name in made}
+
+    def check(arrangements: Mapping[str, Arrangement]) -> dict[str, Arrangement]:
+        return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress, kept)
+
     grouping = None
     if spend is not None:
-
-        def check(arrangements: Mapping[str, Arrangement]) -> dict[str, Arrangement]:
-            return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress)
-
-        can_verify = verify and bool(prepared.test)
-        grouping = make_grouping(chosen, found[chosen], names, spend, verify=check if can_verify else None, seed=seed)
+        trained = check if verify and prepared.test else None
+        grouping = make_grouping(chosen, found[chosen], names, spend, verify=trained, seed=seed, progress=progress)
     record = AffinityRecord(
         tasks=_described(prepared),
-        measures={name: found[name] for name in made},
-        harm=tuple(harm_of({name: found[name] for name in made}, names)),
+        measures=found,
+        harm=tuple(harm_of(found, names)),
         grouping=grouping,
         data=prepared.data,
-        settings={
-            "recipe": recipe.plain(),
-            "measures": list(measures),
-            "group_by": chosen,
-            "seeds": seeds,
-            "seed": seed,
-            "verify": verify,
-        },
+        settings=settings,
         environment=environment(),
         seconds=round(time.perf_counter() - began, 3),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=tuple(prepared.notes),
     )
     if folder is not None:
-        write_json(folder.path / "affinity.json", record.to_json())
+        write_json(folder.path / _RECORD, record.to_json())
     return record
 
 

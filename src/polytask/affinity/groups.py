@@ -9,6 +9,7 @@ import numpy as np
 from polytask.affinity.grouping import EXACT_UP_TO, GroupBudget, arrangement, group_tasks, random_groups
 from polytask.affinity.grouping.score import Group
 from polytask.affinity.record import Arrangement, Found, Grouping
+from polytask.training.progress import Progress
 
 __all__ = ["gains_of", "make_grouping"]
 
@@ -29,6 +30,7 @@ def make_grouping(
     verify: Verify | None = None,
     n_random: int = 3,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Grouping:
     """Groups within a budget by one measure, with controls: all together, all alone, groups at random.
 
@@ -40,9 +42,10 @@ def make_grouping(
         verify: Trains and tests arrangements; they are only predicted if ``None``.
         n_random: Number of arrangements at random, of groups of the chosen sizes.
         seed: Of the random groups.
+        progress: Told how far the search for the groups is.
     """
     gains = gains_of(found)
-    chosen = group_tasks(gains, names, budget, seed=seed)
+    chosen = group_tasks(gains, names, budget, seed=seed, progress=progress)
     place = {name: i for i, name in enumerate(names)}
     groups = [
         Group(frozenset(place[t] for t in tasks), frozenset(place[t] for t in serves))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.data.long import LongTable
-from polytask.errors import DataError
+from polytask.errors import DataError, RecipeError
 from polytask.recipe import Recipe, SourceSpec
 from polytask.tasks.infer import explain_kind
 from polytask.training.data_sets import DataSet, TableData
@@ -26,8 +26,8 @@ def open_prepared(
     """The recipe of the networks, and the data divided, encoded and ready.
 
     Args:
-        data: A table (a path, a data frame), or data sets by name.
-        targets: Target columns; or options by task name.
+        data: A table (a path, a data frame), data sets by name, or a recipe that names its data.
+        targets: Target columns; or options by task name; a recipe has its own.
         seed: Of the split and of the networks.
         settings: Settings of a recipe; ``inputs``, ``drop`` and the like of the one table.
         by: Column of a long table: each value of it is a task with rows of its own.
@@ -35,6 +35,10 @@ def open_prepared(
     Raises:
         PolytaskError: If data or settings cannot be used.
     """
+    if isinstance(data, Recipe):
+        return _of_recipe(data, seed, settings, by)
+    if targets is None:
+        raise RecipeError("Which columns are the targets? Name them, or give a recipe.")
     known = dict(settings)
     source: dict[str, Any] = {key: known.pop(key) for key in list(known) if key in SourceSpec.model_fields}
     name = Path(data).stem if isinstance(data, str | Path) else "data"
@@ -48,6 +52,19 @@ def open_prepared(
     if isinstance(data, Mapping) and any(isinstance(value, DataSet) for value in data.values()):
         raise DataError(f"A column {by!r} that says whose a row is belongs to one table, not to several data sets.")
     return _by_value(recipe, data, name, by, known)
+
+
+def _of_recipe(given: Recipe, seed: int, settings: Mapping[str, Any], by: str | None) -> tuple[Recipe, Prepared]:
+    """A recipe names its tasks and its data; several sources too."""
+    recipe = Recipe(**{**given.plain(), **settings, "seed": seed})
+    if by is None:
+        return recipe, prepare_recipe(recipe)
+    paths = {name: spec.path for name, spec in recipe.data.items()}
+    if len(paths) != 1 or None in paths.values():
+        raise RecipeError(f"Tasks by {by!r} are made of the rows of one table; the recipe names {len(paths)}.")
+    ((name, path),) = paths.items()
+    known = {key: value for key, value in recipe.plain().items() if key not in ("tasks", "data", "seed")}
+    return _by_value(recipe, path, name, by, known)
 
 
 def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str, Any]) -> tuple[Recipe, Prepared]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from polytask.affinity.ground import Cost, Ground, half
+from polytask.affinity.keeping import Kept
 from polytask.affinity.measure import Measure
 from polytask.affinity.measures import registry
 from polytask.affinity.record import Found, Matrix
@@ -64,25 +66,45 @@ def grounds(
     return made
 
 
-def read_all(measures: Mapping[str, Measure], on: Sequence[Ground], seed: int = 0) -> dict[str, Found]:
-    """What each measure finds on the given grounds, on which measures share their trainings."""
+def read_all(
+    measures: Mapping[str, Measure], on: Sequence[Ground], seed: int = 0, kept: Kept | None = None
+) -> dict[str, Found]:
+    """What each measure finds on the given grounds, on which measures share their trainings.
+
+    A reading that is kept already is not made again.
+    """
+    store = kept or Kept()
     found = {}
     for name, one in measures.items():
         total, values, notes = Cost(), [], dict[str, None]()
         for ground in on:
-            ground.cost = Cost()
-            began = time.perf_counter()
-            reading = one.read(ground)
-            total.add(ground.cost)
-            # What was made before for another measure is charged with the seconds that it took.
-            total.seconds += time.perf_counter() - began
-            values.append(reading.values)
-            notes |= dict.fromkeys(reading.notes)
-        found[name] = _found(one, values, total, tuple(notes), seed)
+            reading = store.once({"reading": name, "seed": ground.seed}, partial(_reading, one, ground))
+            total.add(Cost(**reading["cost"]))
+            values.append(np.array(reading["values"], dtype=np.float64))  # None is NaN
+            notes |= dict.fromkeys(reading["notes"])
+        found[name] = _found(one, values, total, tuple(notes), seed, on[0].progress)
     return found
 
 
-def _found(one: Measure, values: Sequence[np.ndarray], cost: Cost, notes: tuple[str, ...], seed: int) -> Found:
+def _reading(one: Measure, ground: Ground) -> dict[str, Any]:
+    """Values, notes and cost of one seed as plain data, exact to the last bit."""
+    ground.cost = Cost()
+    began = time.perf_counter()
+    reading = one.read(ground)
+    # What was made before for another measure is charged with the seconds that it took.
+    ground.cost.seconds += time.perf_counter() - began
+    values = [[float(v) if np.isfinite(v) else None for v in row] for row in reading.values]
+    return {"values": values, "notes": list(reading.notes), "cost": asdict(ground.cost)}
+
+
+def _found(
+    one: Measure,
+    values: Sequence[np.ndarray],
+    cost: Cost,
+    notes: tuple[str, ...],
+    seed: int,
+    progress: Progress | None,
+) -> Found:
     each = np.stack(values)
     mean = mean_over(each)
     count = np.isfinite(each).sum(0)
@@ -97,7 +119,7 @@ def _found(one: Measure, values: Sequence[np.ndarray], cost: Cost, notes: tuple[
         gains=as_matrix(one.gains(mean)),
         seeds=len(values),
         cost={key: round(value, 4) for key, value in asdict(cost).items()},
-        structure=structure_of(values, halves=one.halves, seed=seed),
+        structure=structure_of(values, halves=one.halves, seed=seed, progress=progress),
         notes=notes,
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from polytask.affinity.record import Structure
+from polytask.training.progress import Progress, counted
 
 __all__ = ["agreement", "structure_of"]
 
@@ -16,7 +17,9 @@ _LEVEL = 0.05
 _PERMUTATIONS = 999
 
 
-def structure_of(readings: Sequence[np.ndarray], *, halves: bool, seed: int = 0) -> Structure:
+def structure_of(
+    readings: Sequence[np.ndarray], *, halves: bool, seed: int = 0, progress: Progress | None = None
+) -> Structure:
     """Mantel's permutation test between readings.
 
     If pairs of tasks differ, two readings agree about which are the close ones. If not, renaming the tasks of one
@@ -28,6 +31,7 @@ def structure_of(readings: Sequence[np.ndarray], *, halves: bool, seed: int = 0)
             all readings come from the same rows, chance in the rows is the same in all and cannot be told from
             structure.
         seed: Of the permutations.
+        progress: Told about each permutation.
 
     References:
         Mantel, "The detection of disease clustering and a generalized regression approach", 1967.
@@ -48,7 +52,7 @@ def structure_of(readings: Sequence[np.ndarray], *, halves: bool, seed: int = 0)
         return Structure(False, None, round(observed, 4), words)
     rng = np.random.default_rng(seed)
     as_good = 0
-    for _ in range(_PERMUTATIONS):
+    for _ in counted(range(_PERMUTATIONS), "test for structure", _PERMUTATIONS, progress):
         drawn = []
         for a, b in pairs:
             order = rng.permutation(n_tasks)

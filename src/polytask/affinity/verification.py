@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from polytask.affinity.ground import Ground
+from polytask.affinity.keeping import Kept
 from polytask.affinity.record import Arrangement
 from polytask.training.evaluation import constant_losses, mean_losses
 from polytask.training.preparation import Prepared
@@ -23,6 +25,7 @@ def verified(
     plan: Plan,
     seeds: Sequence[int],
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, Arrangement]:
     """The arrangements with their skill on the test rows; a group that comes twice is trained once.
 
@@ -32,11 +35,13 @@ def verified(
         plan: Architecture and settings of each network.
         seeds: A training of every group for each.
         progress: Told about the trainings.
+        kept: Skills that are known already, and where new ones are kept.
 
     Note:
         The skill of a task is the share of the constant prediction's test loss that its network takes away: 1 is
         perfect, 0 is no skill. Tasks without a test label have none.
     """
+    store = kept or Kept()
     constant = constant_losses(prepared.tasks, prepared.test)
     skills: dict[str, list[dict[str, float]]] = {name: [] for name in arrangements}
     for seed in seeds:
@@ -46,7 +51,8 @@ def verified(
             found: dict[str, float] = {}
             for group, serves in zip(arrangement.groups, arrangement.serves, strict=True):
                 if group not in known:
-                    known[group] = _skills(ground, prepared, group, constant)
+                    what = {"skills": list(group), "seed": seed}
+                    known[group] = store.once(what, partial(_skills, ground, prepared, group, constant))
                 found |= {task: known[group][task] for task in serves if task in known[group]}
             skills[name].append(found)
     names = [task.name for task in prepared.tasks]

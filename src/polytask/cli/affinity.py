@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytask.cli.options import method_options, separated, task_options
+from polytask.cli.options import data_and_tasks, separated
 
 if TYPE_CHECKING:
     from polytask.affinity.record import AffinityRecord, Grouping
@@ -16,10 +16,10 @@ __all__ = ["affinity"]
 
 
 def affinity(
-    data: Annotated[Path, typer.Argument(help="A table: CSV, Parquet, Arrow.")],
+    data: Annotated[Path, typer.Argument(help="A table (CSV, Parquet, Arrow), or a recipe (.yaml, .yml, .json).")],
     targets: Annotated[
         str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
-    ],
+    ] = "",
     by: Annotated[
         str, typer.Option(help="Long table: each value of this column (school, site) is a task with rows of its own.")
     ] = "",
@@ -48,11 +48,18 @@ def affinity(
         list[str] | None,
         typer.Option("--set", help="Any setting of a recipe: --set training.epochs=20 --set split.method=stratified."),
     ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on in a folder that exists.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
 ) -> None:
     """Measure what tasks do for each other, point out those that hurt, and put the others into groups.
 
     Example: polytask affinity patients.csv --targets motor,total,tremor --measures lookahead --groups 2 --out runs/a
+
+    A task for each school: polytask affinity pupils.csv --targets score --by school --groups 10 --no-verify
+
+    Molecules: polytask affinity assays.csv --targets toxic,soluble --set kinds.smiles=molecule
+
+    Several sources: polytask affinity recipe.yaml, as for polytask study
     """
     import json
 
@@ -66,24 +73,27 @@ def affinity(
         def stop(self, message: str) -> None:
             super().stop("")
 
-    options = method_options({"tasks": task_options(targets)}, settings or [])
-    tasks = options.pop("tasks")
-    options |= {key: separated(text) for key, text in (("inputs", inputs), ("drop", drop)) if text}
-    record = find_affinity(
-        data,
-        tasks,
-        measures=separated(measures),
-        budget=lambda n_tasks: _budget(n_tasks, groups, cost, head_cost),
-        group_by=group_by or None,
-        verify=verify,
-        seeds=seeds,
-        seed=seed,
-        seconds=_seconds(budget),
-        out=out,
-        progress=OneBar(),
-        by=by or None,
-        **options,
-    )
+    what, tasks, options = data_and_tasks(data, targets, inputs, drop, settings or [])
+    try:
+        record = find_affinity(
+            what,
+            tasks,
+            measures=separated(measures),
+            budget=lambda n_tasks: _budget(n_tasks, groups, cost, head_cost),
+            group_by=group_by or None,
+            verify=verify,
+            seeds=seeds,
+            seed=seed,
+            seconds=_seconds(budget),
+            out=out,
+            resume=resume,
+            progress=OneBar(),
+            by=by or None,
+            **options,
+        )
+    except KeyboardInterrupt:
+        where = "Nothing is kept without --out." if out is None else f"What is finished is in {out}; go on by --resume."
+        raise KeyboardInterrupt(f"Interrupted. {where}") from None
     if json_output:
         say(json.dumps(record.to_json(), ensure_ascii=False))
         return

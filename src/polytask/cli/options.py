@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from polytask.errors import RecipeError
 
-__all__ = ["method_options", "separated", "task_options"]
+__all__ = ["data_and_tasks", "method_options", "separated", "task_options"]
 
 
 def separated(text: str) -> list[str]:
@@ -73,3 +74,25 @@ def method_options(settings: dict[str, Any], overrides: Iterable[str]) -> dict[s
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {override}: the value is no YAML: {error}") from error
     return changed
+
+
+def data_and_tasks(
+    data: Path, targets: str, inputs: str, drop: str, settings: list[str]
+) -> tuple[Any, dict[str, Any] | None, dict[str, Any]]:
+    """The data, the tasks and other options; or a recipe and nothing else.
+
+    Raises:
+        RecipeError: If there are no tasks, or a recipe and an option both name them.
+    """
+    from polytask.recipe import Recipe
+
+    if data.suffix in (".yaml", ".yml", ".json"):
+        if given := [name for name, text in (("targets", targets), ("inputs", inputs), ("drop", drop)) if text]:
+            raise RecipeError(f"The recipe names its tasks and inputs: give either a recipe or --{given[0]}.")
+        return Recipe(**method_options(Recipe.load(data).plain(), settings)), None, {}
+    if not targets:
+        raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
+    options = method_options({"tasks": task_options(targets)}, settings)
+    tasks = options.pop("tasks")
+    options |= {name: separated(text) for name, text in (("inputs", inputs), ("drop", drop)) if text}
+    return data, tasks, options

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytask.cli.options import method_options, separated, task_options
-from polytask.errors import RecipeError
+from polytask.cli.options import data_and_tasks, separated
 
 if TYPE_CHECKING:
     from polytask.records import StudyRecord
@@ -82,7 +81,7 @@ def study(
     from polytask.cli.verdicts import print_study
     from polytask.study import Protocol, Study
 
-    what, tasks, options = _asked(data, targets, inputs, drop, settings or [])
+    what, tasks, options = data_and_tasks(data, targets, inputs, drop, settings or [])
     if tasks is None:  # a recipe, which may say how its rows are divided
         group = group or (what.split.column or "" if what.split.method == "grouped" else "")
         time = time or (what.split.column or "" if what.split.method == "time" else "")
@@ -120,24 +119,6 @@ def study(
     page = _write_page(record, out)
     if not json_output:
         _say_where(out, page)
-
-
-def _asked(
-    data: Path, targets: str, inputs: str, drop: str, settings: list[str]
-) -> tuple[Any, dict[str, Any] | None, dict[str, Any]]:
-    """The data, the tasks and other options; or a recipe and nothing else."""
-    from polytask.recipe import Recipe
-
-    if data.suffix in (".yaml", ".yml", ".json"):
-        if given := [name for name, text in (("targets", targets), ("inputs", inputs), ("drop", drop)) if text]:
-            raise RecipeError(f"The recipe names its tasks and inputs: give either a recipe or --{given[0]}.")
-        return Recipe(**method_options(Recipe.load(data).plain(), settings)), None, {}
-    if not targets:
-        raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
-    options = method_options({"tasks": task_options(targets)}, settings)
-    tasks = options.pop("tasks")
-    options |= {name: separated(text) for name, text in (("inputs", inputs), ("drop", drop)) if text}
-    return data, tasks, options
 
 
 _SECONDS = 10.0

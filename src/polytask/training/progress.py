@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-__all__ = ["Bar", "Progress", "Silent"]
+__all__ = ["Bar", "Progress", "Silent", "counted"]
+
+_T = TypeVar("_T")
 
 
 class Progress(Protocol):
@@ -36,6 +38,25 @@ class Silent:
 
     def stop(self, message: str) -> None:
         """Nothing."""
+
+
+def counted(items: Iterable[_T], title: str, n_items: int, progress: Progress | None) -> Iterator[_T]:
+    """The items, each counted as a step of something long that is no training.
+
+    Example:
+        >>> list(counted("ab", "letters", 2, Silent()))
+        ['a', 'b']
+    """
+    if progress is None:
+        yield from items
+        return
+    progress.start(title, n_items, 0)
+    try:
+        for item in items:
+            yield item
+            progress.step(dict, 0)
+    finally:
+        progress.stop("")
 
 
 class Bar:
@@ -73,7 +94,8 @@ class Bar:
         named = [f"{name} {value:.3f}" for name, value in list(found.items())[:6]]
         text = "  ".join([*named, "..."] if len(found) > 6 else named)
         if not self._is_terminal:
-            line = f"{self._title}: step {self._done} of {self._total}, epoch {epoch + 1}  {text}"
+            line = f"{self._title}: step {self._done} of {self._total}"
+            line += f", epoch {epoch + 1}  {text}" if text else ""  # without losses, it is no training
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
         if self._bar is None:

@@ -10,7 +10,8 @@ from polytask.affinity.grouping import GroupBudget
 from polytask.affinity.readings import as_matrix
 from polytask.affinity.record import Found, Structure
 from polytask.data.generators import clustered_tasks
-from polytask.errors import RecipeError, TargetError
+from polytask.errors import RecipeError, RunFolderError, TargetError
+from polytask.training.progress import Silent
 
 NETWORK = {"encoder": {"name": "mlp", "widths": [8]}, "training": {"epochs": 2, "batch_size": 32}}
 
@@ -94,3 +95,45 @@ def test_wrong_arguments(options, error, message):
     frame = clustered_tasks((2,), 60, n_inputs=4).frame
     with pytest.raises(error, match=message):
         find_affinity(frame, ["y0", "y1"], **options)
+
+
+class Stops(Silent):
+    """Interrupts the n-th training."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def start(self, title, n_steps, done):
+        self.left -= title.startswith(("joint", "y"))
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_resumed_is_equal_to_uninterrupted_and_trains_nothing_twice(tmp_path, at):
+    made = clustered_tasks((2, 1), 90, n_inputs=5)
+    asked = {"measures": ["gradient_cosine"], "budget": GroupBudget(models=2), **NETWORK}
+    whole = find_affinity(made.frame, list(made.targets), **asked)
+    with pytest.raises(KeyboardInterrupt):
+        find_affinity(made.frame, list(made.targets), out=tmp_path, progress=Stops(at), **asked)
+    rest = Stops(100)
+    resumed = find_affinity(made.frame, list(made.targets), out=tmp_path, resume=True, progress=rest, **asked)
+    timeless = {"seconds": 0.0, "made": ""}
+    plain, again = ({**record.to_json(), **timeless} for record in (whole, resumed))
+    for one in (plain, again):
+        one["measures"]["gradient_cosine"]["cost"].pop("seconds")
+    assert again == plain
+    counted = Stops(100)
+    find_affinity(made.frame, list(made.targets), progress=counted, **asked)
+    assert 100 - rest.left == 100 - counted.left - (at - 1)
+
+
+def test_a_damaged_result_is_named_and_not_taken(tmp_path):
+    made = clustered_tasks((2,), 60, n_inputs=4)
+    asked = {"measures": ["label_correlation"], **NETWORK}
+    find_affinity(made.frame, list(made.targets), out=tmp_path, **asked)
+    (tmp_path / "affinity.json").unlink()
+    (damaged, *_) = (tmp_path / "done").iterdir()
+    damaged.write_text("{")
+    with pytest.raises(RunFolderError, match=f"{damaged.name} cannot be read.*Remove it"):
+        find_affinity(made.frame, list(made.targets), out=tmp_path, resume=True, **asked)

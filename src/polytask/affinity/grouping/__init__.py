@@ -11,6 +11,7 @@ from polytask.affinity.grouping.exact import best_groups
 from polytask.affinity.grouping.heuristic import good_groups
 from polytask.affinity.grouping.score import Group, total_gain
 from polytask.affinity.record import Arrangement
+from polytask.training.progress import Progress
 
 __all__ = ["EXACT_UP_TO", "GroupBudget", "arrangement", "group_tasks", "random_groups"]
 
@@ -19,7 +20,13 @@ EXACT_UP_TO = 12
 
 
 def group_tasks(
-    gains: np.ndarray, names: Sequence[str], budget: GroupBudget, *, exact: bool | None = None, seed: int = 0
+    gains: np.ndarray,
+    names: Sequence[str],
+    budget: GroupBudget,
+    *,
+    exact: bool | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Arrangement:
     r"""The arrangement of the largest predicted gain within a budget.
 
@@ -34,6 +41,7 @@ def group_tasks(
         budget: How many models, or how much in all.
         exact: Whether to search exactly; up to 12 tasks if ``None``.
         seed: Of the heuristic's starts.
+        progress: Told how far the search is.
 
     Raises:
         RecipeError: If the matrix does not fit the names, or the budget has no room for any arrangement.
@@ -46,8 +54,8 @@ def group_tasks(
 
     Note:
         That a group's effect is the mean of its pairs' effects is an assumption, checked by training (see the verified
-        score). Exact means: of the predicted score. At 12 tasks the exact search takes a fraction of a second for a
-        number of models, and some seconds where every task of a group costs; time grows as 3^T.
+        score). Exact means: of the predicted score. At 12 tasks the exact search takes about a second; time
+        grows as 3^T.
 
     References:
         Standley et al., "Which tasks should be learned together in multi-task learning?", ICML 2020, section 5 (search
@@ -57,7 +65,7 @@ def group_tasks(
     known = np.nan_to_num(np.asarray(gains, dtype=np.float64))
     budget.check(known, names)
     is_exact = len(names) <= EXACT_UP_TO if exact is None else exact
-    groups = best_groups(known, budget) if is_exact else good_groups(known, budget, seed)
+    groups = best_groups(known, budget, progress) if is_exact else good_groups(known, budget, seed, progress)
     return arrangement(groups, known, names, budget)
 
 

@@ -6,11 +6,14 @@ import numpy as np
 
 from polytask.affinity.grouping.budget import GroupBudget
 from polytask.affinity.grouping.score import Group
+from polytask.training.progress import Progress, counted
 
 __all__ = ["best_groups"]
 
+_PRICES = 6
 
-def best_groups(gains: np.ndarray, budget: GroupBudget) -> list[Group]:
+
+def best_groups(gains: np.ndarray, budget: GroupBudget, progress: Progress | None = None) -> list[Group]:
     """The arrangement of the largest total gain; of equal ones, that of the fewest models.
 
     Each task is served once, so the served sets are a partition; a set s is served best by the group ``g >= s`` of
@@ -23,11 +26,13 @@ def best_groups(gains: np.ndarray, budget: GroupBudget) -> list[Group]:
     Args:
         gains: ``[T, T]`` without NaN.
         budget: What may be spent.
+        progress: Told how far the tables are; the search after them is short.
     """
-    tables = _Tables(gains)
+    tables = _Tables(gains, progress)
     most = budget.most_models(len(gains))
-    bounds = _bounds(tables.best.max(1), most, tables.n)
-    search = _Search(tables, bounds, _priced(tables, budget), budget)
+    parts = _parts(tables.n)
+    bounds = _bounds(tables.best.max(1), most, parts, progress)
+    search = _Search(tables, bounds, _priced(tables, budget, parts, progress), budget)
     full = (1 << tables.n) - 1
     # With fewer models first, so that of equal gains the smaller arrangement is kept.
     for k in range(1, most + 1):
@@ -39,7 +44,7 @@ def best_groups(gains: np.ndarray, budget: GroupBudget) -> list[Group]:
 class _Tables:
     """For every set of tasks that is served, and every size of the group that serves it, the best gain and group."""
 
-    def __init__(self, gains: np.ndarray):
+    def __init__(self, gains: np.ndarray, progress: Progress | None = None):
         n = self.n = len(gains)
         masks = np.arange(1 << n)
         member = (masks[:, None] >> np.arange(n)) & 1
@@ -49,7 +54,7 @@ class _Tables:
         scores = (member @ off) / np.maximum(self.size - 1, 1)[:, None]
         self.best = np.full((1 << n, n + 1), -np.inf)
         self.group = np.zeros((1 << n, n + 1), dtype=np.int64)
-        for served in range(1, 1 << n):
+        for served in counted(range(1, 1 << n), "groups: what each set gains", (1 << n) - 1, progress):
             above = served | _subsets(((1 << n) - 1) ^ served)
             found = scores[above][:, member[served].astype(bool)].sum(1)
             # The last write of a size is that of its largest gain, because they come in rising order.
@@ -70,23 +75,38 @@ def _subsets(mask: int) -> np.ndarray:
     return found
 
 
-def _bounds(best: np.ndarray, most: int, n: int) -> list[np.ndarray]:
+def _parts(n: int) -> dict[int, np.ndarray]:
+    """For every set of tasks, in rising order, its subsets with its first task."""
+    firsts = {left: left & -left for left in range(1, 1 << n)}
+    return {left: first | _subsets(left ^ first) for left, first in firsts.items()}
+
+
+def _bounds(
+    best: np.ndarray, most: int, parts: dict[int, np.ndarray], progress: Progress | None = None
+) -> list[np.ndarray]:
     """Entry k, set S: the largest gain of S in at most k groups, whatever they cost."""
-    bounds = [np.full(1 << n, -np.inf), best.copy()]
+    bounds = [np.full(len(best), -np.inf), best.copy()]
     bounds[0][0] = bounds[1][0] = 0.0
-    parts = {}
-    for left in range(1, 1 << n):
-        first = left & -left
-        parts[left] = first | _subsets(left ^ first)
     for k in range(2, most + 1):
         now = bounds[k - 1].copy()
-        for left, served in parts.items():
+        for left, served in counted(parts.items(), f"groups: at most {k}", len(parts), progress):
             now[left] = max(now[left], (best[served] + bounds[k - 1][left ^ served]).max())
         bounds.append(now)
     return bounds
 
 
-def _priced(tables: _Tables, budget: GroupBudget) -> list[tuple[float, np.ndarray]]:
+def _best_partition(worth: np.ndarray, parts: dict[int, np.ndarray]) -> np.ndarray:
+    """For every set the largest worth of a partition into any number of groups."""
+    best = worth.copy()
+    best[0] = 0.0
+    for left, served in parts.items():  # what is left after the first group comes before, being a smaller number
+        best[left] = (worth[served] + best[left ^ served]).max()
+    return best
+
+
+def _priced(
+    tables: _Tables, budget: GroupBudget, parts: dict[int, np.ndarray], progress: Progress | None
+) -> list[tuple[float, np.ndarray]]:
     """Prices of cost, and for each the largest gain less price times cost of every set of tasks."""
     if budget.cost is None:
         return []
@@ -96,14 +116,13 @@ def _priced(tables: _Tables, budget: GroupBudget) -> list[tuple[float, np.ndarra
 
     def bound_at(price: float) -> float:
         worth = (tables.best - price * costs).max(1)
-        worth[0] = 0.0
-        bound = _bounds(worth, tables.n, tables.n)[-1]
+        bound = _best_partition(worth, parts)
         found.append((price, bound))
         return float(bound[full] + price * budget.cost) if budget.cost is not None else np.inf
 
     # The bound is convex in the price: golden section finds the price that tells most.
     low, high = 0.0, float(np.abs(tables.best[np.isfinite(tables.best)]).max()) + 1e-9
-    for _ in range(6):
+    for _ in counted(range(_PRICES), "groups: prices of the cost", _PRICES, progress):
         a, b = low + 0.382 * (high - low), low + 0.618 * (high - low)
         low, high = (low, b) if bound_at(a) <= bound_at(b) else (a, high)
     return sorted(found, key=lambda pair: pair[1][full] + pair[0] * (budget.cost or 0.0))[:4]

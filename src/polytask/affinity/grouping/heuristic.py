@@ -10,6 +10,7 @@ from scipy.spatial.distance import squareform
 
 from polytask.affinity.grouping.budget import GroupBudget
 from polytask.affinity.grouping.score import Group, total_gain
+from polytask.training.progress import Progress, counted
 
 __all__ = ["good_groups"]
 
@@ -18,7 +19,7 @@ _FEW = 40
 _SWEEPS = 30
 
 
-def good_groups(gains: np.ndarray, budget: GroupBudget, seed: int = 0) -> list[Group]:
+def good_groups(gains: np.ndarray, budget: GroupBudget, seed: int = 0, progress: Progress | None = None) -> list[Group]:
     """Groups of a large total gain within the budget.
 
     From average-link clusters of every number of groups that there is room for (of ten of them, evenly spread), and
@@ -30,6 +31,7 @@ def good_groups(gains: np.ndarray, budget: GroupBudget, seed: int = 0) -> list[G
         gains: ``[T, T]`` without NaN.
         budget: What may be spent.
         seed: Of the random starts.
+        progress: Told how far the search is.
 
     Note:
         On matrices of pure noise, the hardest case, it reached 0.93 to 1 of the exact optimum at 8 to 12 tasks, and
@@ -38,9 +40,11 @@ def good_groups(gains: np.ndarray, budget: GroupBudget, seed: int = 0) -> list[G
     n_tasks = len(gains)
     off = gains - np.diag(np.diag(gains))
     most = budget.most_models(n_tasks)
-    partitions = [(_moved(labels, off, k), k) for labels, k in _starts(off, most, seed)]
+    starts = _starts(off, most, seed)
+    partitions = [(_moved(labels, off, k), k) for labels, k in counted(starts, "groups", len(starts), progress)]
     found: list[list[Group]] = []
-    for price in _prices(off, budget):
+    prices = _prices(off, budget)
+    for price in counted(prices, "groups with helpers", len(prices), progress):
         worth = _Worth(off, budget, price)
         best_first = sorted(partitions, key=lambda pair: -worth.of(pair[0]))[: None if n_tasks <= _FEW else 1]
         for labels, k in best_first:
