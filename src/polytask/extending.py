@@ -57,6 +57,7 @@ def extend(
     targets: Any = (),
     *,
     out: str | Path | None = None,
+    adapters: bool | Mapping[str, Any] = False,
     unfreeze: bool = False,
     remedies: Sequence[Any] = (),
     old_data: Any = None,
@@ -80,6 +81,8 @@ def extend(
             :class:`~polytask.training.data_sets.DataSet` of arrays); not needed with ``like``.
         targets: The new tasks: names, or options by name, as in a recipe.
         out: Run folder to make; nothing is written if ``None``.
+        adapters: For a hard-shared network that stays frozen: whether the new tasks have residual adapters of their
+            own in it, beside their heads; or the adapters' options, ``{"bottleneck": 8}``.
         unfreeze: Train the old network too.
         remedies: Against forgetting, if it is: names or ``{name: ..., options}``; those that can be made afterwards are
             ``learning_without_forgetting``, ``ewc`` and ``online_ewc`` (the last two from the old data).
@@ -103,17 +106,22 @@ def extend(
         raise UnknownNameError("start", start, STARTS)
     if remedies and not unfreeze:
         raise RecipeError("With the network frozen nothing is forgotten: take the remedies out, or unfreeze.")
+    given = adapters if isinstance(adapters, Mapping) else {} if adapters else None
+    if given is not None and (unfreeze or like is not None):
+        what = "an unfrozen network learns in its own layers" if unfreeze else "a task without labels learns nothing"
+        raise RecipeError(f"Adapters are for new tasks on a frozen network, and {what}: take the adapters out.")
     bundle = run if isinstance(run, Bundle) else load(run)
     recipe = Recipe(tasks=targets, split=dict(split or {}), training=dict(training or {}), seed=seed)
     asked = {
         "extends": str(run) if not isinstance(run, Bundle) else "bundle",
         "recipe": recipe.plain(),
-        "options": {"unfreeze": unfreeze, "remedies": list(remedies), "start": start, "like": like, "source": source},
-    }
+        "options": {"unfreeze": unfreeze, "remedies": list(remedies), "start": start, "like": like, "source": source,
+                    "adapters": given if given is None else dict(given)},
+    }  # fmt: skip
     folder = RunFolder(out) if out is not None else None
     if folder is not None:
         folder.check(resume=resume)
-    work = _Extension(bundle, recipe, asked, _source(bundle, source), folder, progress)
+    work = _Extension(bundle, recipe, asked, _source(bundle, source), folder, progress, given)
     if like is not None:
         return work.copied(like)
     if data is None:
@@ -131,6 +139,7 @@ class _Extension:
     source: str
     folder: RunFolder | None
     progress: Progress | None
+    adapters: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if len(self.bundle.models) != 1 or not isinstance(self.bundle.models[0], Network):
@@ -225,7 +234,7 @@ class _Extension:
         wanted = ["closest", "fresh"] if any(lines.values()) else ["fresh"]
         for kind in wanted:
             torch.manual_seed(self.recipe.seed)
-            spec, model = grown(self.network.spec, self.network.model, tasks)
+            spec, model = grown(self.network.spec, self.network.model, tasks, adapters=self.adapters)
             model.heads.start_at({task.name: task.initial_bias() for task in tasks})
             if kind == "closest":
                 for name, found in lines.items():
@@ -240,8 +249,12 @@ class _Extension:
         losses = {kind: mean_losses(arm[1], tasks, prepared.validation) for kind, arm in arms.items()}
         best = min(arms, key=lambda kind: sum(losses[kind].values()))
         spec, model, stages, _ = arms[best]
-        if best != wanted[0]:
-            prepared.notes.append(f"The {best} start was better; the folder's history is that of the other one.")
+        if best != wanted[0] and self.folder is not None:
+            # The folder has the first start's history, and a checkpoint that counts its lines; the other one is kept.
+            self.folder.drop_checkpoint()
+            self.folder.truncate_history(0)
+            for line in stages.history:
+                self.folder.append_history(line)
         if not unfreeze:
             answers.check_equal(model)
             _check_parameters(old, model)

@@ -16,6 +16,8 @@ MORE = [
     ("curriculum", {"order": "hard_first", "keeps": False}),
     ("curriculum", {"order": "progress"}),
     ("curriculum", {"order": ["b", "c", "a"]}),
+    ("curriculum", {"order": ["b", "c", "a"], "epochs": [1, 1, 1]}),
+    ("curriculum", {"epochs": [1, 1, 1], "keeps": False}),
 ]
 SHARING = {"adapters": {"name": "residual_adapters", "bottleneck": 4}}
 

@@ -31,6 +31,7 @@ VARIANTS = [
     ("dselect_k", {"n_experts": 3, "ratio": 0.5, "per_row": False}),
     ("branched", {"n_branches": 2, "ratio": 0.5}),
     ("residual_adapters", {"bottleneck": 0, "freeze": True}),
+    ("residual_adapters", {"bottleneck": 4, "adapted": ["keys"]}),
     ("lora", {"rank": 2, "freeze": True}),
     ("lora", {"rank": 0}),
     ("esmm", {"chain": ["keys", "first"], "tower_widths": ()}),

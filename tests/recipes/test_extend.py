@@ -18,6 +18,7 @@ from polytask import Recipe
 from polytask.errors import BundleError, DataError, InputError, PolytaskError, RecipeError
 from polytask.training.data_sets import ArrayData
 from polytask.training.loop import Interrupted
+from polytask.training.run_folder import RunFolder
 
 QUICK = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01}
 
@@ -63,6 +64,67 @@ def test_old_tasks_are_bit_equal_with_every_sharing_that_takes_a_further_task(sh
     assert set(made.record.tasks) == {"cost", "group"}
     assert list(made.predict(new_table())) == ["price", "ill", "cost", "group"]
     assert polytask.records.RunRecord.load(tmp_path / "run" / "record.json") == made.record
+
+
+@pytest.mark.parametrize("encoder", ["tabular", {"name": "tabm", "k": 2, "width": 8}])
+def test_adapters_are_learned_in_a_hard_shared_network_that_stays_as_it_is(encoder, tmp_path):
+    run = Recipe(
+        tasks={"price": "regression", "ill": "binary"}, encoder=encoder, training={**QUICK, "epochs": 1},
+        data={"data": {"drop": ["size"]}},
+    ).run(table(60))  # fmt: skip
+    rows = new_table()
+    before = run.bundle.predict(rows)
+    made = polytask.extend(
+        run.bundle, rows, ["cost"], adapters={"bottleneck": 3}, out=tmp_path / "run", training={**QUICK, "epochs": 2}
+    )
+    assert set(made.record.extension.change.values()) == {0.0}
+    network = polytask.load(tmp_path / "run").models[0]
+    assert network.spec.sharing == "residual_adapters"
+    assert list(network.model.sharing.adapters) == ["cost"]
+    assert any(bool(adapter.up.any()) for adapter in network.model.sharing.adapters["cost"]), "nothing was learned"
+    # A further task without adapters, and one with: the trunk alone, and adapters of the width that there is.
+    plain = polytask.extend(tmp_path / "run", rows, ["group"], training={**QUICK, "epochs": 1})
+    both = polytask.extend(tmp_path / "run", rows, ["group"], adapters=True, training={**QUICK, "epochs": 1})
+    assert list(plain.bundle.models[0].model.sharing.adapters) == ["cost"]
+    assert list(both.bundle.models[0].model.sharing.adapters) == ["cost", "group"]
+    for bundle in (polytask.load(tmp_path / "run"), plain.bundle, both.bundle):
+        answers = bundle.predict(rows)
+        assert all((answers[name].values == before[name].values).all() for name in before)
+        alone = bundle.predict(rows, ["ill"])["ill"]
+        np.testing.assert_array_equal(alone.probabilities, before["ill"].probabilities)
+    for options, words in (
+        ({"adapters": {"bottleneck": 8}}, "have the bottleneck 3"),
+        ({"adapters": {"width": 8}}, "No option of adapters named 'width'"),
+        ({"adapters": True, "unfreeze": True}, "take the adapters out"),
+        ({"adapters": True, "like": "ill"}, "take the adapters out"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            polytask.extend(tmp_path / "run", rows, ["group"], **options)
+
+
+def test_adapters_need_a_trunk_that_all_tasks_share():
+    asked = Recipe(tasks=["price"], sharing={"name": "hard", "ratio": 0.5}, encoder="tabular", training={"epochs": 1})
+    run = asked.run(table(60).drop(columns=["ill", "size"]))
+    with pytest.raises(RecipeError, match="has parameters of its own there"):
+        polytask.extend(run.bundle, new_table(), ["cost"], adapters=True, training=QUICK)
+
+
+def test_the_history_is_that_of_the_start_that_is_kept(old, tmp_path, monkeypatch):
+    def spoiled(model, new, line):
+        with torch.no_grad():
+            model.heads.by_task[new].weight.fill_(50.0)
+        return True
+
+    monkeypatch.setattr("polytask.extending.start_from", spoiled)
+    options = {"split": {"validation": 0.3, "test": 0}, "training": QUICK}
+    made = polytask.extend(old / "run", new_table(), ["cost"], out=tmp_path / "run", **options)
+    assert made.record.extension.start == {"cost": "fresh"}
+    assert set(made.record.extension.starts) == {"closest", "fresh"}
+    fresh = polytask.extend(old / "run", new_table(), ["cost"], start="fresh", **options)
+    lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in run.history] for run in (made, fresh)]
+    assert lines[0] == lines[1]
+    assert made.history == RunFolder(tmp_path / "run").history()
+    assert not list((tmp_path / "run").glob("*checkpoint*"))
 
 
 def test_a_new_task_that_is_an_old_one_in_other_units_starts_from_it_and_beats_a_fresh_head(old, tmp_path):

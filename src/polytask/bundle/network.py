@@ -55,6 +55,11 @@ class Network(BundledModel):
         """All its parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    def passes(self, tasks: Sequence[str]) -> list[list[str]]:
+        """The tasks as they are run together: whoever calls the network itself keeps to this."""
+        by_pass = [[task for task in group if task in tasks] for group in self.groups or (tuple(tasks),)]
+        return [together for together in by_pass if together]
+
     @torch.inference_mode()
     def outputs(self, inputs: ArraySource, tasks: Sequence[str], piece: int = 1024) -> dict[str, Tensor]:
         """Outputs of the heads for all rows, the shared part run once for all the tasks asked.
@@ -70,9 +75,8 @@ class Network(BundledModel):
         parts: dict[str, list[Tensor]] = {task: [] for task in tasks}
         for start in range(0, max(len(inputs), 1), piece):
             batch = inputs.batch(torch.arange(start, min(start + piece, len(inputs)))).to(device)
-            for group in self.groups or (tuple(tasks),):
-                asked = [task for task in group if task in parts]
-                for task, out in self.model(batch.inputs, asked, batch.source).items() if asked else ():
+            for together in self.passes(tasks):
+                for task, out in self.model(batch.inputs, together, batch.source).items():
                     parts[task].append(out.cpu())
         return {task: torch.cat(part) for task, part in parts.items()}
 

@@ -19,6 +19,9 @@ def extend(
     data: Annotated[
         Path | None, typer.Option(help="A table with the model's input columns and the new targets.")
     ] = None,
+    adapters: Annotated[
+        bool, typer.Option(help="New layers for the new tasks in the frozen network too; --set adapters.bottleneck=8.")
+    ] = False,
     unfreeze: Annotated[
         bool, typer.Option(help="Train the old network too; what changes for its tasks is measured.")
     ] = False,
@@ -51,14 +54,15 @@ def extend(
     from polytask.training.progress import Bar
 
     given = method_options({}, settings or [])
-    if unknown := sorted(set(given) - {"training", "split"}):
-        raise RecipeError(f"--set {unknown[0]}: an extension has settings of training and split only.")
+    if unknown := sorted(set(given) - {"training", "split", "adapters"}):
+        raise RecipeError(f"--set {unknown[0]}: an extension has settings of training, split and adapters only.")
     training = {**given.get("training", {}), **({} if epochs is None else {"epochs": epochs})}
     made = add(
         run,
         data,
         task_options(targets),
         out=out,
+        adapters=given.get("adapters") or adapters,
         unfreeze=unfreeze,
         remedies=separated(remedies),
         old_data=old_data,

@@ -65,10 +65,21 @@ def which_is_better(result: TaskResult) -> str:
 def _headline(record: RunRecord) -> str:
     n = len(record.tasks)
     compared = [task for task, result in record.tasks.items() if result.single is not None]
+    if not compared and record.extension is not None:
+        return f"{listed(list(record.tasks))} {'was' if n == 1 else 'were'} added to a trained model."
+    if not compared and record.sequence is not None:
+        stages = len(record.sequence.stages)
+        return f"{n} task{'s' if n > 1 else ''} learned in {stages} stage{'s' if stages > 1 else ''}."
     if not compared:
         return f"One model for {n} tasks." if n > 1 else f"A model for {next(iter(record.tasks), 'no task')}."
     ahead = [task for task in compared if which_is_better(record.tasks[task]) == "joint"]
     names = f" ({listed(ahead)})" if ahead else ""
     return (
-        f"The joint model was ahead of one model a task on {len(ahead)} of {len(compared)} tasks{names}, on one split."
+        f"The {_model(record)} was ahead of one model a task on {len(ahead)} of {len(compared)} tasks{names}, "
+        "on one split."
     )
+
+
+def _model(record: RunRecord) -> str:
+    """What the run's model is called: joint only if its tasks were learned at once."""
+    return "joint model" if record.sequence is None else f"model learned in stages, {record.sequence.schedule},"

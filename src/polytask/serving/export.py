@@ -69,11 +69,14 @@ class _Graph(nn.Module):
     def __init__(self, network: Network, source: str, tasks: Sequence[str]):
         super().__init__()
         self.model, self.source, self.tasks = network.model, source, tuple(tasks)
+        self.passes = network.passes(tasks)
         self.names = tuple(network.spec.inputs[source].fields)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs: Inputs = tensors[0] if self.names == (SINGLE,) else dict(zip(self.names, tensors, strict=True))
-        outputs = self.model(inputs, self.tasks, self.source)
+        outputs: dict[str, Tensor] = {}
+        for together in self.passes:
+            outputs |= self.model(inputs, together, self.source)
         return tuple(outputs[task] for task in self.tasks)
 
 

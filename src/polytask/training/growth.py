@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from polytask.data.batch import Source
-from polytask.errors import RecipeError, TrainingError
+from polytask.errors import RecipeError, TrainingError, UnknownNameError
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.evaluation import outputs_of
 
-__all__ = ["Answers", "grown", "own_parameters"]
+__all__ = ["Answers", "grown", "own_parameters", "with_adapters"]
 
 
 def grown(
-    spec: ModelSpec, model: MultiTaskModel, tasks: Sequence[Task], module: nn.Module | None = None
+    spec: ModelSpec,
+    model: MultiTaskModel,
+    tasks: Sequence[Task],
+    module: nn.Module | None = None,
+    adapters: Mapping[str, Any] | None = None,
 ) -> tuple[ModelSpec, MultiTaskModel]:
     """The network with heads (and whatever else a task has of its own) for further tasks, drawn anew.
 
@@ -28,6 +33,7 @@ def grown(
         model: The network.
         tasks: The further tasks, fitted.
         module: The user's network, if the encoder was one.
+        adapters: Options of adapters of the further tasks' own in the trunk; none if ``None``.
 
     Raises:
         RecipeError: If a task has the name of one that there is, or the sharing's parameters depend on the number of
@@ -39,8 +45,9 @@ def grown(
                 f"The model has a task {task.name!r} already; give the new one another name: a task of its own, whose "
                 "target is the column."
             )
+    changed = spec if adapters is None else with_adapters(spec, [task.name for task in tasks], adapters)
     larger = replace(
-        spec,
+        changed,
         n_outputs={**spec.n_outputs, **{task.name: task.n_outputs for task in tasks}},
         links={**spec.links, **{task.name: task.link for task in tasks}},
         element_tasks=(*spec.element_tasks, *(task.name for task in tasks if task.of_elements)),
@@ -56,6 +63,39 @@ def grown(
         )
     made.load_state_dict({**held, **known})
     return larger, made
+
+
+def with_adapters(spec: ModelSpec, tasks: Sequence[str], options: Mapping[str, Any]) -> ModelSpec:
+    """The specification by which these further tasks have residual adapters in the trunk, and the old ones do not.
+
+    Args:
+        spec: How the network was built: with hard sharing below the heads, or grown with adapters before.
+        tasks: The further tasks.
+        options: Of the adapters: ``bottleneck``.
+
+    Raises:
+        RecipeError: If the sharing is another one, or the adapters that are there already are of another width.
+        UnknownNameError: If there is no such option.
+    """
+    if unknown := sorted(set(options) - {"bottleneck"}):
+        raise UnknownNameError("option of adapters", unknown[0], ["bottleneck"])
+    held = dict(spec.sharing_options)
+    if spec.sharing == "residual_adapters":
+        if held.get("bottleneck", options.get("bottleneck")) != options.get("bottleneck", held.get("bottleneck")):
+            raise RecipeError(
+                f"The adapters of this model have the bottleneck {held['bottleneck']}, and so have further ones; "
+                f"take the bottleneck {options['bottleneck']} out."
+            )
+        # Where all tasks have adapters, a further one has them too.
+        adapted = [*held["adapted"], *tasks] if held.get("adapted") else []
+        return replace(spec, sharing_options={**held, **({"adapted": adapted} if adapted else {})})
+    if spec.sharing != "hard" or held.get("ratio", 1.0) != 1.0:
+        raise RecipeError(
+            f"Adapters are for a network whose tasks share everything below the heads; with the sharing "
+            f"{spec.sharing!r} of this one, options {held}, a further task has parameters of its own there. "
+            "Leave the adapters out."
+        )
+    return replace(spec, sharing="residual_adapters", sharing_options={**options, "adapted": list(tasks)})
 
 
 def own_parameters(model: MultiTaskModel, before: Mapping[str, Tensor]) -> list[nn.Parameter]:

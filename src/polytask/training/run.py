@@ -191,6 +191,11 @@ def fit(
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
         notes.append(f"The schedule trains no stage of {', '.join(untrained)}: its answers are worth nothing.")
+    notes += [
+        f"The last stage does not train {bound.task.name!r}, so that nothing kept {bound.name} in it."
+        for bound in constraints.bounds
+        if bound.task.name not in stages.done[-1].stage.tasks
+    ]
     for task, epoch in stages.last.own.best.items():
         if task in answers:
             notes.append(f"Task {task!r} is answered by the network of its own best epoch, {epoch + 1}.")

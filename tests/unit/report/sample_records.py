@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from polytask.records import Interval, Recommendation, RunRecord, StudyRecord, TaskResult
+from polytask.records import (
+    Interval,
+    Recommendation,
+    RunRecord,
+    SequenceResult,
+    StageRecord,
+    StudyRecord,
+    TaskResult,
+)
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "study_record.json"
 
@@ -91,3 +99,26 @@ def run_record() -> RunRecord:
         notes=("Column 'id' left out.",),
         environment={"python": "3.11.9"},
     )
+
+
+def staged_record(n_tasks: int = 2, rounds: int = 1) -> RunRecord:
+    """A run in stages, each task in turn, with single models and the joint model beside it."""
+    names = ["relapse", "stay_days", *(f"score_{i}" for i in range(2, n_tasks))][:n_tasks]
+    stages, metrics = [], {}
+    for turn in range(rounds * n_tasks):
+        for i, name in enumerate(names):
+            metrics[name] = {"r2": round(0.9 - 0.07 * ((turn - i) % n_tasks), 3)}
+        task = names[turn % n_tasks]
+        stages.append(StageRecord(f"{task} (round {turn // n_tasks + 1})", (task,), dict(metrics), 5, 4, 0.5))
+    lost = {name: 0.9 - metrics[name]["r2"] for name in names[:-1]} | {names[-1]: None}
+    sequence = SequenceResult(
+        "alternating", ("ewc",), {name: {"r2": -0.01} for name in names}, tuple(stages),
+        backward={name: None if value is None else -value for name, value in lost.items()},
+        forward=dict.fromkeys(names[1:], 0.02) | {names[0]: None}, forgetting=lost,
+        intransigence=dict.fromkeys(names, -0.004), means={"forgetting": 0.07},
+    )  # fmt: skip
+    tasks = {
+        name: TaskResult("regression", "r2", True, metrics[name], {"r2": 0.8}, 900, 300, joint={"r2": 0.85})
+        for name in names
+    }
+    return dataclasses.replace(run_record(), tasks=tasks, sequence=sequence)

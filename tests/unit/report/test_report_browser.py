@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import Browser, found
-from sample_records import NASTY, renamed, run_record, sample
+from sample_records import NASTY, renamed, run_record, sample, staged_record
 
 from polytask.report import write_page
 
@@ -21,6 +21,7 @@ PAGES = {
     "nasty": lambda: renamed(NASTY),
     "many": lambda: renamed(TASKS),
     "run": lambda: run_record(),
+    "stages": lambda: staged_record(6, 2),
     "comparison": lambda: [sample(), renamed(TASKS[:12]), run_record()],
 }
 

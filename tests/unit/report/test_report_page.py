@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from polytask.errors import DataError, MissingExtraError, StorageError
-from polytask.records import ConstraintResult, Interval
+from polytask.records import ConstraintResult, ExtensionRecord, Interval, TaskResult
 from polytask.report import load_record, write_page
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sample_records import NASTY, bare, renamed, run_record, sample
+from sample_records import NASTY, bare, renamed, run_record, sample, staged_record
 
 VOID = {"wbr", "meta", "link", "br", "hr", "img", "input", "line", "circle", "path"}
 LOADS = {"src", "srcset", "href", "data", "action", "poster", "background", "formaction", "xlink:href"}
@@ -272,6 +272,28 @@ def test_a_run_has_a_page(tmp_path):
     assert "One split is no proof" in page.words
     for said in ("auroc ↑", "mae ↓", "0.810", "0.790", "Column 'id' left out.", "abcdef012345", "31"):
         assert said in page.words
+
+
+def test_a_run_in_stages_is_not_called_joint(tmp_path):
+    page = drawn(tmp_path, staged_record())
+    headline = "The model learned in stages, alternating, was ahead of one model a task on 2 of 2 tasks"
+    assert headline in page.words
+    assert "joint model" not in page.words
+    results = page.words[page.words.index("Results on test rows") : page.words.index("Every task after every stage")]
+    assert "Alternating At once Single" in results
+    assert "0.900 0.850 0.800 alternating" in results
+    record = staged_record()
+    alone = {name: dataclasses.replace(task, single=None, joint=None) for name, task in record.tasks.items()}
+    page = drawn(tmp_path, dataclasses.replace(record, tasks=alone))
+    assert "2 tasks learned in 2 stages." in page.words
+
+
+def test_an_extension_s_page_says_what_was_added(tmp_path):
+    tasks = {"cost": TaskResult("regression", "mae", False, {"mae": 2.5}, None, 60, 20)}
+    added = ExtensionRecord("runs/first", True, 80, {"relapse": 0.0}, start={"cost": "from relapse"})
+    page = drawn(tmp_path, dataclasses.replace(run_record(), tasks=tasks, extension=added))
+    assert "cost was added to a trained model." in page.words
+    assert "bit-equal outputs on 80 rows" in page.words
 
 
 def test_a_run_s_page_says_which_constraints_are_kept(tmp_path):

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from polytask.errors import UnknownNameError
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.sharing._frozen import set_frozen, train_but_frozen
 from polytask.models.sharing.sharing import Features, Sharing
@@ -31,9 +32,13 @@ class ResidualAdapters(Sharing):
         tasks: Names of the tasks.
         bottleneck: Width of the adapters' inner layer; 0 for full matrices.
         freeze: Whether the trunk stays as it is, for an encoder that is trained already.
+        adapted: Tasks that have adapters; the others have the trunk as it is, as with hard sharing. All if empty.
 
     Shape:
         inputs of the encoder -> per task ``[B, D]``
+
+    Raises:
+        UnknownNameError: If a task that is to have adapters is none of the tasks.
 
     Example:
         >>> from polytask.models.encoders import registry
@@ -56,25 +61,44 @@ class ResidualAdapters(Sharing):
 
     interleaved: ClassVar[bool] = True
 
-    def __init__(self, encoder: Encoder, tasks: Sequence[str], bottleneck: int = 16, freeze: bool = False):
+    def __init__(
+        self,
+        encoder: Encoder,
+        tasks: Sequence[str],
+        bottleneck: int = 16,
+        freeze: bool = False,
+        adapted: Sequence[str] = (),
+    ):
         super().__init__(encoder, tasks)
+        for name in adapted:
+            if name not in self.tasks:
+                raise UnknownNameError("task, for residual adapters,", name, self.tasks)
         self.trunk = nn.ModuleList(encoder.stages)
         source, shape = next(iter(encoder.inputs.items()))
         shapes = shapes_after(self.trunk, shape, source)
         self.is_image = [len(s) == 3 for s in shapes]
         channels = [s[0] if len(s) == 3 else s[-1] for s in shapes]
-        self.adapters = ByName({task: nn.ModuleList(_Adapter(c, bottleneck) for c in channels) for task in self.tasks})
+        self.adapters = ByName(
+            {task: nn.ModuleList(_Adapter(c, bottleneck) for c in channels) for task in adapted or self.tasks}
+        )
         self.freeze = freeze
         set_frozen(self.trunk, freeze)
 
     def shared(self, inputs: Inputs, tasks: Sequence[str], source: str | None = None) -> Features:
-        """The first stage once, the others on a batch that holds each row once for each task."""
+        """The first stage once, the others on a batch that holds each row once for each task with adapters."""
+        adapted = [task for task in tasks if task in self.adapters]
         first, *others = self.trunk
         u = run_stages((first,), inputs, source)
-        x = self._adapt(0, u.expand(len(tasks), *u.shape), tasks)
-        for index, stage in enumerate(others, start=1):
-            x = self._adapt(index, stage(x.flatten(0, 1)).unflatten(0, (len(tasks), -1)), tasks)
-        return dict(zip(tasks, x.unbind(0), strict=True))
+        found: dict[str, Tensor] = {}
+        if len(adapted) < len(tasks):
+            # Apart from the adapted tasks, so that no bit depends on whether these run as well.
+            found = dict.fromkeys(tasks, run_stages(others, u, source))
+        if adapted:
+            x = self._adapt(0, u.expand(len(adapted), *u.shape), adapted)
+            for index, stage in enumerate(others, start=1):
+                x = self._adapt(index, stage(x.flatten(0, 1)).unflatten(0, (len(adapted), -1)), adapted)
+            found |= dict(zip(adapted, x.unbind(0), strict=True))
+        return {task: found[task] for task in tasks}
 
     def _adapt(self, index: int, u: Float[Tensor, "T B ..."], tasks: Sequence[str]) -> Float[Tensor, "T B ..."]:
         adapters = [self.adapters[task][index] for task in tasks]  # type: ignore[index]
@@ -91,8 +115,9 @@ class ResidualAdapters(Sharing):
         return self
 
     def reached_by(self, task: str) -> list[nn.Parameter]:
-        """The trunk and the task's own adapters."""
-        return [*self.trunk.parameters(), *self.adapters[task].parameters()]
+        """The trunk and the task's own adapters, if it has them."""
+        own = self.adapters[task].parameters() if task in self.adapters else ()
+        return [*self.trunk.parameters(), *own]
 
 
 class _Adapter(nn.Module):

@@ -1,4 +1,4 @@
-"""A curriculum: an order of the tasks, given or learned."""
+"""A curriculum: order and timing of the tasks, given or learned."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ class Curriculum(Schedule):
     - ``progress``: the stages are turns of one task. After a first turn for each, the next is that of the task whose
       loss fell most by its own last turn, per epoch: :math:`(v_{i-1,t} - v_{i,t}) / E_i`.
 
-    The timing is learned too: a stage ends when nothing got better for ``training.patience`` epochs.
+    The timing is given by ``epochs``. Without it each stage has the settings' number, and the timing is learned: a
+    stage ends when nothing got better for ``training.patience`` epochs. Both hold together: with a patience the given
+    epochs are the most that a stage has, with ``training.patience: null`` it has exactly these.
 
     Args:
         order: Names of the tasks, or ``easy_first``, ``hard_first``, ``progress``.
         keeps: Whether tasks that came in earlier are trained on with the later ones; not used by ``progress``.
         probe: Epochs of the first stage, for an order by loss.
         turns: For ``progress``: turns for each task, a mean; each has that part of the epochs.
+        epochs: Epochs of each stage, in the order of the stages and the probe left out: as many numbers as the order
+            has tasks. Not for ``progress``, whose turns are of one length.
 
     Raises:
-        RecipeError: If a number is below 1, the order is not one of these, or there are no validation losses.
+        RecipeError: If a number is below 1, the order is not one of these, there are no validation losses, or the
+            epochs are not those of the stages.
         UnknownNameError: If the order names no task of the recipe.
 
     Example:
@@ -44,6 +49,11 @@ class Curriculum(Schedule):
         >>> stage = schedule.next_stage(["a", "b"], 10, 2, done)
         >>> stage.tasks, schedule.next_stage(["a", "b"], 10, 2, [*done, StageResult(stage)]).tasks
         (('b',), ('b', 'a'))
+        >>> timed, done = Curriculum(["b", "a"], epochs=[2, 6]), []
+        >>> while (stage := timed.next_stage(["a", "b"], 10, 2, done)) is not None:
+        ...     done.append(StageResult(stage))
+        >>> [(result.stage.tasks, result.stage.epochs) for result in done]
+        [(('b',), 2), (('b', 'a'), 6)]
 
     Note:
         ``progress`` is the greedy choice by the gain in validation loss, where the paper samples from a bandit's policy
@@ -59,6 +69,7 @@ class Curriculum(Schedule):
     keeps: bool = True
     probe: int = 1
     turns: int = 4
+    epochs: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         for name in ("probe", "turns"):
@@ -68,6 +79,11 @@ class Curriculum(Schedule):
             raise RecipeError(
                 f"Schedule 'curriculum' needs an order: a list of tasks, or {', '.join(LEARNED)}; got {self.order!r}."
             )
+        if self.order == "progress" and self.epochs:
+            raise RecipeError(
+                "Schedule 'curriculum' with the order 'progress' divides the epochs among its turns: set `turns`, and "
+                "take `epochs` out."
+            )
 
     def next_stage(self, tasks: Sequence[str], epochs: int, n_layers: int, done: Sequence[StageResult]) -> Stage | None:
         """The next of the order, or the task that learns fastest."""
@@ -75,6 +91,7 @@ class Curriculum(Schedule):
             return self._turn(tasks, epochs, done)
         if isinstance(self.order, str):
             if not done:
+                self._check_epochs(tasks, epochs)
                 return Stage("probe", tuple(tasks), epochs=self.probe)
             losses = _losses(done[0], tasks)
             sign = 1 if self.order == "easy_first" else -1
@@ -82,10 +99,24 @@ class Curriculum(Schedule):
             place = len(done) - 1
         else:
             order, place = check_names("the order of schedule 'curriculum'", self.order, tasks), len(done)
+        self._check_epochs(order, epochs)
         if place == len(order):
             return None
         brought = order[: place + 1] if self.keeps else (order[place],)
-        return Stage(("with " if self.keeps and place else "") + order[place], brought)
+        name = ("with " if self.keeps and place else "") + order[place]
+        return Stage(name, brought, epochs=self.epochs[place] if self.epochs else None)
+
+    def _check_epochs(self, order: Sequence[str], most: int) -> None:
+        if self.epochs and len(self.epochs) != len(order):
+            raise RecipeError(
+                f"Schedule 'curriculum' has a stage for each of {', '.join(order)}, and so needs {len(order)} numbers "
+                f"of epochs, got {list(self.epochs)}."
+            )
+        if not all(isinstance(number, int) and 1 <= number <= most for number in self.epochs):
+            raise RecipeError(
+                f"Schedule 'curriculum' needs epochs from 1 to the {most} of training.epochs, got {list(self.epochs)}; "
+                "change one of the two."
+            )
 
     def _turn(self, tasks: Sequence[str], epochs: int, done: Sequence[StageResult]) -> Stage | None:
         if len(done) == self.turns * len(tasks):
