@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from test_resume import StopAfter, table
 
 import polytask
 from polytask import Recipe
+from polytask.cli import main
 from polytask.errors import BundleError, DataError, InputError, PolytaskError, RecipeError
 from polytask.training.data_sets import ArrayData
 from polytask.training.loop import Interrupted
@@ -244,14 +243,21 @@ def test_arrays_are_extended_too():
         polytask.extend(run.bundle, ArrayData("images", images[:, :4], {"dark": bright > 0}), {"dark": "binary"})
 
 
-def test_the_command_line(old, tmp_path):
+def test_the_command_line(old, tmp_path, monkeypatch, capsys):
     new_table().to_csv(tmp_path / "new.csv", index=False)
-    command = [sys.executable, "-m", "polytask.cli", "extend", str(old / "run"), "--data", str(tmp_path / "new.csv")]
-    command += ["--targets", "cost", "--out", str(tmp_path / "run"), "--epochs", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "bit-equal outputs on" in done.stdout
+
+    def call(*options: str) -> tuple[int | str | None, str, str]:
+        command = ["polytask", "extend", str(old / "run"), "--data", str(tmp_path / "new.csv"), "--targets", "cost"]
+        monkeypatch.setattr("sys.argv", [*command, "--epochs", "2", *options])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    code, out, err = call("--out", str(tmp_path / "run"), "--adapters", "--set", "adapters.bottleneck=2")
+    assert code == 0, err
+    assert "bit-equal outputs on" in out
     assert json.loads((tmp_path / "run" / "record.json").read_text())["extension"]["is_frozen"]
-    done = subprocess.run([*command, "--remedies", "ewc"], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert polytask.load(tmp_path / "run").models[0].spec.sharing_options == {"bottleneck": 2, "adapted": ["cost"]}
+    for options in (["--remedies", "ewc"], ["--adapters", "--unfreeze"], ["--set", "balancer.name=equal"]):
+        code, _, err = call("--out", str(tmp_path / "other"), *options)
+        assert (code, err.count("\n")) == (2, 1), err

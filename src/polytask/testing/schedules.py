@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def check_remedy(make: Callable[..., Remedy], sharing: str | Mapping[str, Any] =
     """
     assert isinstance(make(), Remedy), f"{make()!r} is no Remedy"
     prepared = _prepared()
-    plain, none = _trained(prepared, sharing, []), _trained(prepared, sharing, [make(strength=0.0)])
+    plain, none = _plain(json.dumps(sharing)), _trained(prepared, sharing, [make(strength=0.0)])
     for name, value in plain.model.state_dict().items():
         assert torch.equal(value, none.model.state_dict()[name]), f"at a strength of 0, {name} is not that without it"
     remedy = make()
@@ -146,6 +148,12 @@ def _recipe(sharing: str | Mapping[str, Any]) -> Recipe:
         sharing=sharing,
         training={"epochs": 16, "batch_size": 16, "learning_rate": 0.003, "patience": None},
     )
+
+
+@lru_cache(maxsize=4)
+def _plain(sharing: str) -> Stages:
+    """Without a remedy; the same for all remedies, so that it is trained once."""
+    return _trained(_prepared(), json.loads(sharing), [])
 
 
 def _trained(prepared: Prepared, sharing: str | Mapping[str, Any], remedies: Sequence[Remedy]) -> Stages:

@@ -7,6 +7,16 @@ new one: its resemblance is the share of the squared error that it takes away, e
 .. math:: 1 - \frac{\sum_i (y_i - \hat y_{-i})^2}{\sum_i (y_i - \bar y_{-i})^2}.
 
 Where both heads are linear, :math:`A_t W_t` and :math:`A_t b_t + b` are the head that gives these answers.
+
+Note:
+    The measures of the room ``affinity`` are not asked. Those that train networks need more rows than a new task has;
+    ``label_correlation`` needs old labels on the new rows; the frozen representation, whose CKA one could take, is one
+    for all old tasks under hard sharing. With the old network's answers in place of labels and features both can be
+    read, and for one column each linear CKA is :math:`r^2`, the share above without leaving rows out and without the
+    penalty. ``bench/resemblance.py`` compares them on two tables by what the chosen start is worth on other rows. With
+    40 labels the ridge measure misses least on both (oes10: 0.005 of the squared error, against 0.008 by CKA and 0.013
+    by label correlation; breast cancer: 0.061, 0.085, 0.136). With 10 labels it does not (0.030, 0.029, 0.021; 0.064,
+    0.039, 0.098): there the fresh start beside the closest one is what guards against a wrong choice.
 """
 
 from __future__ import annotations
