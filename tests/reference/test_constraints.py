@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from polytask.balancing import Constrained, Equal, balanced_backward, registry
+from polytask.balancing.balancer import Signals
 from polytask.balancing.multipliers import AugmentedLagrangian, Lagrangian, NuPI, QuadraticPenalty
 from polytask.errors import RecipeError
 from polytask.testing.multipliers import solve
@@ -270,3 +271,12 @@ def test_errors_say_what_to_do():
     both = Constrained(registry.create("mgda"), NuPI(), ["c"])
     with pytest.raises(RecipeError, match="cannot run in the mode 'matrix_free'"):
         balanced_backward({"a": x.sum(), "c": x.sum()}, [x], balancer=both, mode="matrix_free")
+
+
+@pytest.mark.parametrize(("multipliers", "pull"), [(QuadraticPenalty(penalty=3.0), 0.0), (NuPI(start=2.0), 2.0)])
+def test_where_a_number_is_not_finite_constraints_pull_as_hard_as_their_method_says(multipliers, pull):
+    both = Constrained(Equal(), multipliers, ["c"])
+    both.bind(["a", "c"])
+    before = {name: value.clone() for name, value in both.state_dict().items()}
+    assert both(Signals.of([float("nan"), 0.5])).tolist() == [1.0, pull]
+    assert all(torch.equal(value, before[name]) for name, value in both.state_dict().items())

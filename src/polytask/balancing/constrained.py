@@ -90,7 +90,7 @@ class Constrained(Balancer):
         weights = super().forward(signals)
         if not signals.is_finite:
             pulls, at = self._mask(signals), self.local.to(signals.index.device)[signals.index]
-            weights[pulls] = self.multipliers.values[at[pulls]].to(weights)
+            weights[pulls] = self.multipliers.held(at[pulls].to(self.multipliers.values.device)).to(weights)
         return weights
 
     def needs_in(self, signals: Signals) -> frozenset[str]:

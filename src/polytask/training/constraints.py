@@ -94,7 +94,7 @@ class Constraints:
             if proxy is None:
                 found[bound.name] = None
                 continue
-            if counts:
+            if counts and math.isfinite(truth):
                 self.sums[i] = [self.sums[i][0] + truth, self.sums[i][1] + 1.0]
             wanted = truth + self.margins[i] + self.shifts[i]
             found[bound.name] = proxy + (wanted - proxy.detach())
@@ -133,7 +133,7 @@ class Constraints:
     def _rows(self, bound: Bound, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         name = bound.task.name
         outs = outputs[name]
-        if outs.ndim > 2:  # members of an ensemble, side by side in training
+        if outs.ndim > 2 and not bound.task.of_elements:  # members of an ensemble, side by side in training
             outs = mean_answer(outs, self.links.get(name, "identity"))
         return outs, batch.targets[name], batch.observed[name]
 

@@ -295,9 +295,10 @@ class Training:
 
     def _forget_absent(self, losses: Mapping[str, Tensor | None]) -> None:
         """Zeros that a layer of all heads gave to tasks without a label here are no gradients, and move nothing."""
-        for task, loss in losses.items():
-            if loss is None:
-                for parameter in self.model.heads.reached_by(task):
+        pulled = {bound.task.name for bound in self.constraints.bounds if losses.get(bound.name) is not None}
+        for task in self.tasks:
+            if task.name in losses and losses[task.name] is None and task.name not in pulled:
+                for parameter in self.model.heads.reached_by(task.name):
                     parameter.grad = None
 
     @torch.no_grad()
@@ -306,8 +307,10 @@ class Training:
         if outcome.signals is None:
             return
         _, losses = self._losses(batches, counts=False)
-        present = [loss.double() for name in self.balancer.tasks if (loss := losses.get(name)) is not None]
-        self.balancer.after_step(replace(outcome.signals, losses=torch.stack(present)))
+        # Those of the step and no others: what was left out of it has no loss before the step to compare with.
+        present = [losses[self.balancer.tasks[i]] for i in outcome.signals.index.tolist()]
+        after = torch.stack([loss.double() for loss in present if loss is not None])
+        self.balancer.after_step(replace(outcome.signals, losses=after))
 
     def _account(self, outcome: Outcome) -> None:
         self.sums.add(outcome)

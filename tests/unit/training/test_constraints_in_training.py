@@ -13,10 +13,14 @@ from polytask import Recipe
 from polytask.data.batch import Batch
 from polytask.errors import DataError, PolytaskError, RecipeError
 from polytask.records import RunRecord
-from polytask.tasks import Binary, Regression
+from polytask.tasks import Binary, Regression, Tagging
 from polytask.training.bounds import bounds_of
+from polytask.training.building import network_of
 from polytask.training.constraint_spec import ConstraintSpec, WeightRule, read_constraint
 from polytask.training.constraints import Constraints
+from polytask.training.loop import Training
+from polytask.training.run import training_of
+from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.stopping import is_better_within
 
 
@@ -155,6 +159,28 @@ def test_a_batch_without_the_labels_measures_nothing_and_counts_for_nothing():
     assert constraints.sums == [[0.0, 0.0]]
 
 
+def test_a_violation_that_is_no_number_spoils_no_later_step():
+    constraints = Constraints(bounds_of([read_constraint("y.loss<=0")], [binary()], {}, {}))
+    z = Z.clone()
+    z[0] = math.nan
+    assert math.isnan(constraints.violations([({"y": z[:, None]}, batch(ALL))])["y.loss<=0"].item())
+    (next_one,) = constraints.violations([({"y": Z[:, None]}, batch(ALL))]).values()
+    assert constraints.sums == [[pytest.approx(next_one.item(), rel=1e-6), 1.0]]
+
+
+def test_a_constraint_on_elements_counts_each_element():
+    """Outputs of three dimensions are elements here, and no members of an ensemble."""
+    task = Tagging(name="y")
+    task.fit(np.array([["a", "b"], ["b"]], dtype=object))
+    constraints = Constraints(bounds_of([read_constraint("y.loss<=0")], [task], {}, {}))
+    outputs = torch.tensor([[[3.0, 0.0], [0.0, 1.0]], [[0.0, 2.0], [0.0, 0.0]]])
+    targets, observed = torch.tensor([[0, 1], [1, 0]]), torch.tensor([[True, True], [True, False]])
+    seen = Batch(torch.zeros(2, 1), {"y": targets}, {"y": observed}, "t")
+    (violation,) = constraints.violations([({"y": outputs}, seen)]).values()
+    logs = outputs.log_softmax(-1)
+    assert violation.item() == pytest.approx(-(logs[0, 0, 0] + logs[0, 1, 1] + logs[1, 0, 1]).item() / 3, rel=1e-6)
+
+
 def test_batches_of_several_sources_are_one_sample():
     """A mean over the labels of both, not a mean of means or a sum."""
     task = Regression(name="y")
@@ -223,6 +249,32 @@ def test_an_active_bound_is_kept_and_its_price_is_seen():
     assert set(best["weights"]) == {"b"}
     again = RunRecord.from_json(run.record.to_json())
     assert again.constraints == run.record.constraints
+
+
+def training_for(asked: Recipe, data: pd.DataFrame) -> Training:
+    prepared = prepare_recipe(asked, data)
+    plan = plan_of(asked, prepared)
+    torch.manual_seed(0)
+    _, model = network_of(prepared, plan)
+    return training_of(model, plan, None, None, prepared, plan.settings, None, (), {})
+
+
+def test_a_task_of_weight_0_learns_its_head_from_its_constraint():
+    tasks = {"a": {"kind": "regression", "weight": 0.0}, "b": "regression"}
+    training = training_for(recipe(tasks=tasks, constraints=["a.loss<=0.01"], training={"epochs": 1}), table())
+    before = [p.detach().clone() for p in training.model.heads.reached_by("a")]
+    training.run()
+    moved = [not torch.equal(p, old) for p, old in zip(training.model.heads.reached_by("a"), before, strict=True)]
+    assert all(moved)
+
+
+@pytest.mark.parametrize("balancer", ["equal", "famo", "nash_mtl"])
+def test_a_constraint_may_be_absent_from_batches(balancer):
+    data = table()
+    data.loc[data.index[::2], "a"] = np.nan
+    data.loc[data.index[:200], "a"] = np.nan
+    run = recipe(balancer=balancer, constraints=["a.loss<=0.5"], training={"epochs": 2, "batch_size": 5}).run(data)
+    assert math.isfinite(run.record.constraints["a.loss<=0.5"].value)
 
 
 def test_a_bound_that_cannot_be_kept_is_said_with_its_distance():

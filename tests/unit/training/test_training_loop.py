@@ -506,3 +506,17 @@ def test_binary_and_regression_in_one_network_start_at_their_constants():
 def test_history_frame_has_a_row_an_epoch():
     history = training([source()], regressions("a", "b"), validation=[source()]).run()
     assert pd.json_normalize(history)["train.a"].notna().all()
+
+
+def test_a_task_left_out_of_a_step_has_no_loss_after_it():
+    """The method that learns from the losses after a step is told of the tasks that it weighed, and of no other."""
+    data = source()
+    data.targets["a"][5] = math.inf
+    ours = training([data], regressions("a", "b"), balancer="famo")
+    told = []
+    after_step = ours.balancer.after_step
+    ours.balancer.after_step = lambda signals: (told.append(signals), after_step(signals))
+    ours.run()
+    assert ours.skips.total == {"a": 3}
+    assert sum(len(signals.index) == 1 for signals in told) == 3
+    assert all(len(signals.index) == len(signals.losses) and signals.losses.isfinite().all() for signals in told)

@@ -56,7 +56,11 @@ class Multipliers(Balancer):
         if signals.is_finite:
             return super().forward(signals)
         self.note_fallback("a violation is not finite: multipliers unchanged")
-        return self.values[signals.index.to(self.values.device)].to(signals.losses)
+        return self.held(signals.index.to(self.values.device)).to(signals.losses)
+
+    def held(self, index: Int[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """How hard the constraints pull in a step whose violations cannot be used."""
+        return self.values[index]
 
     @abstractmethod
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:

@@ -84,7 +84,6 @@ class QuadraticPenalty(Multipliers):
             sums[at] = torch.where(is_new, torch.zeros_like(sums[at]), sums[at])
         self.epoch[at] = epoch
 
-    def forward(self, signals: Signals) -> Float[Tensor, " T"]:
-        """As of all multipliers, but there is no multiplier to keep: a violation that is no number does not pull."""
-        weights = super().forward(signals)
-        return weights if signals.is_finite else torch.zeros_like(weights)
+    def held(self, index: Int[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """There is no multiplier to keep: a violation that cannot be used does not pull."""
+        return torch.zeros_like(self.values[index])
