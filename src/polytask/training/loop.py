@@ -322,7 +322,7 @@ class Training:
         at = self.at
         self._check_parameters()
         at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
-        tracks_best = bool(self.validation) and self.settings.patience is not None
+        tracks_best = bool(self.validation) and (self.settings.patience is not None or self._each_is_patient)
         found: dict[str, Any] = {}
         if self.constraints.bounds:
             measured, violated = self.constraints.end_epoch(self.model, self.train_sources, self.validation)
@@ -359,7 +359,7 @@ class Training:
             # While no epoch is feasible, the multipliers still grow: only the last epoch can tell that none will be.
             hopes = bool(at.violations) and at.best is not None and at.violations[at.best] > 0.0
             waited = is_over(since, at.epoch - 1 - since, self.settings.patience, self.settings.patience_share)
-            if waited and not at.is_done and not hopes:
+            if waited and not (at.is_done or hopes or self._each_is_patient):
                 at.is_done, at.why = True, f"nothing better for {since} epochs"
         if self.own.all_stopped([task.name for task in self.tasks]) and not at.is_done:
             at.is_done, at.why = True, "every task stopped"
@@ -370,12 +370,20 @@ class Training:
             at.history_lines += 1
         return line
 
+    @property
+    def _each_is_patient(self) -> bool:
+        """Whether every task has a patience of its own, so that these alone end the training."""
+        return {task.name for task in self.tasks} <= {*self.own.patient}
+
     def _is_best(self, tracks_best: bool) -> bool:
         """Whether the newest epoch is to be kept for now."""
         at, rule = self.at, self.settings.stop_rule
         # A task of weight 0 is no objective: it may be as bad as its constraints allow.
-        # One with a patience of its own has its own best epoch.
-        wanted = {task.name for task in self.tasks if task.weight > 0.0} - {*self.own.patient}
+        wanted = {task.name for task in self.tasks if task.weight > 0.0}
+        if rule.startswith("task:"):
+            wanted = {rule.removeprefix("task:")}
+        elif not self._each_is_patient:  # one with a patience of its own has its own best epoch
+            wanted -= {*self.own.patient}
         losses = [{name: loss for name, loss in epoch.items() if name in wanted} for epoch in at.validation]
         if not self.constraints.bounds:
             return tracks_best and is_better(rule, losses, at.best, self.constant)

@@ -74,11 +74,13 @@ class OwnWays:
         return losses
 
     def end_epoch(self, epoch: int, losses: Mapping[str, float]) -> None:
-        """Keep the network where a task was best, and stop tasks that were not for too long."""
+        """Keep the network where a task was best, and stop tasks that were not for too long; NaN counts as worst."""
         for name, control in self.controls.items():
             if name in self.stopped or (control.patience is None and control.schedule != "plateau"):
                 continue
-            loss = losses.get(name, math.nan)
+            if name not in losses:  # no validation labels: nothing to go by, which a note of the run says
+                continue
+            loss = math.inf if math.isnan(losses[name]) else losses[name]
             if name not in self.lowest or loss < self.lowest[name]:
                 self.lowest[name], self.best[name] = loss, epoch
                 if control.patience is not None:

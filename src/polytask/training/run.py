@@ -187,7 +187,7 @@ def fit(
     bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers, prepared.texts)
     fallbacks = sum(line["fallbacks"] for line in history)
     notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
-    notes += stages.last.skips.notes()
+    notes += stages.skips.notes()
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
         notes.append(f"The schedule trains no stage of {', '.join(untrained)}: its answers are worth nothing.")

@@ -60,6 +60,7 @@ class StageResult:
         epochs: Epochs trained.
         best: The epoch that was kept.
         seconds: Time of the training.
+        skipped: Per task, the batches that it was left out of because its loss was no number.
     """
 
     stage: Stage
@@ -68,6 +69,7 @@ class StageResult:
     epochs: int = 0
     best: int | None = None
     seconds: float = 0.0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 class Schedule(ABC):

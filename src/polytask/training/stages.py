@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -21,6 +22,7 @@ from polytask.training.remedy import Remedy, Scene
 from polytask.training.run_folder import RunFolder
 from polytask.training.schedule import Schedule, Stage, StageResult, check_names
 from polytask.training.settings import Settings
+from polytask.training.skips import Skips
 
 __all__ = ["StageFolder", "Stages"]
 
@@ -138,6 +140,14 @@ class Stages:
         """Time of all trainings."""
         return sum(result.seconds for result in self.done)
 
+    @property
+    def skips(self) -> Skips:
+        """Batches that tasks were left out of, in all stages."""
+        total: Counter[str] = Counter()
+        for result in self.done:
+            total.update(result.skipped)
+        return Skips(dict(total))
+
     def _next(self) -> Stage | None:
         stage = self.schedule.next_stage(self.tasks, self.settings.epochs, len(self.layers), self.done)
         if stage is not None:
@@ -169,7 +179,7 @@ class Stages:
         self.model.train_only(None)
         at = training.at
         losses, metrics = (self._losses(), self._metrics()) if stage.name else ({}, {})
-        self.done.append(StageResult(stage, losses, metrics, at.epoch, at.best, at.seconds))
+        self.done.append(StageResult(stage, losses, metrics, at.epoch, at.best, at.seconds, dict(training.skips.total)))
 
     def _scene(self, stage: Stage, number: int) -> Scene:
         earlier = dict.fromkeys(task.name for task in self.known)

@@ -10,11 +10,15 @@ import torch
 from polytask import Recipe, load
 from polytask.data.batch import ArraySource
 from polytask.errors import DataError, PolytaskError, RecipeError, TargetError
+from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Regression
 from polytask.training.data_sets import ArrayData
 from polytask.training.objective import Objective
 from polytask.training.optimisation import Optimisation
+from polytask.training.own_ways import OwnWays
 from polytask.training.running import prepare_recipe
+from polytask.training.settings import Settings
+from polytask.training.task_control import TaskControl
 
 
 def table(n: int = 200, seed: int = 0) -> pd.DataFrame:
@@ -265,3 +269,50 @@ def test_tasks_of_several_sources_go_their_own_way():
     if stopped < len(run.history):
         assert "other noise" not in run.history[stopped]["train"]
         assert set(run.history[stopped]["train"]) == {"stay", "ill"}
+
+
+def test_without_validation_labels_a_patience_stops_nothing():
+    data = table()
+    data["part"] = ["train"] * 120 + ["validation"] * 40 + ["test"] * 40
+    data.loc[120:159, "noise"] = np.nan
+    asked = recipe(
+        {"stay": "regression", "noise": {"kind": "regression", "patience": 1}},
+        split={"method": "given", "column": "part"},
+        training={"epochs": 4, "batch_size": 25},
+    )
+    run = asked.run(data)
+    assert "stopped" not in run.history[-1]
+    assert all("noise" in line["train"] for line in run.history)
+    assert run.bundle.answers == {}
+    assert any("No validation row has a label of noise" in note for note in run.record.notes)
+
+
+def test_a_loss_that_is_no_number_is_the_worst_of_a_task():
+    prepared = prepare_recipe(recipe({"stay": {"kind": "regression", "patience": 2}, "noise": "regression"}), table())
+    spec = ModelSpec(prepared.shapes, {"stay": 1, "noise": 1}, encoder="mlp")
+    own = OwnWays({"stay": TaskControl(patience=2)}, build_model(spec), Settings(), 10)
+    for epoch, loss in enumerate([float("nan"), 2.0, 1.0, float("nan"), 1.5]):
+        own.end_epoch(epoch, {"stay": loss})
+    assert own.best == {"stay": 2}
+    assert own.stopped == {"stay": 5}
+
+
+@pytest.mark.parametrize("patience", [None, 16])
+def test_a_stage_ends_with_the_best_epoch_of_its_patient_task(patience):
+    asked = recipe(
+        {"noise": {"kind": "regression", "patience": 2}, "stay": "regression"},
+        schedule="sequential",
+        training={"epochs": 9, "batch_size": 25, "learning_rate": 0.05, "patience": patience},
+    )
+    run = asked.run(table())
+    losses = [line["validation"]["noise"] for line in run.history if line["stage"] == "noise"]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 9
+    assert run.record.sequence.stages[0].best_epoch == best
+
+
+def test_a_patient_task_may_decide_for_all():
+    tasks = {"stay": "regression", "noise": {"kind": "regression", "patience": 2}}
+    training = {"epochs": 5, "batch_size": 25, "stop_rule": "task:noise"}
+    run = recipe(tasks, training=training).run(table())
+    assert run.record.best_epoch == int(np.argmin([line["validation"]["noise"] for line in run.history]))
