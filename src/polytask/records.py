@@ -123,6 +123,8 @@ class ConstraintResult:
         multiplier: How hard the constraint pulled in the kept epoch, a mean over its steps; 0 if it was not active.
         is_kept: Whether it is kept on the rows that the epoch was chosen by, and not clearly broken on the test rows.
         words: The same in words.
+        values: The value after each epoch, on the rows that the epoch was chosen by.
+        multipliers: How hard the constraint pulled in each epoch.
     """
 
     task: str
@@ -136,6 +138,14 @@ class ConstraintResult:
     multiplier: float | None
     is_kept: bool
     words: str
+    values: tuple[float | None, ...] = ()
+    multipliers: tuple[float | None, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ConstraintResult:
+        """From the parsed JSON of :meth:`RunRecord.to_json`."""
+        curves = {name: tuple(data.get(name, ())) for name in ("values", "multipliers")}
+        return cls(**{**data, **curves})
 
 
 @dataclass(frozen=True)
@@ -239,7 +249,9 @@ class RunRecord:
             "tasks": tasks,
             "notes": tuple(data["notes"]),
             "sequence": sequence,
-            "constraints": {name: ConstraintResult(**result) for name, result in data.get("constraints", {}).items()},
+            "constraints": {
+                name: ConstraintResult.from_json(result) for name, result in data.get("constraints", {}).items()
+            },
             "extension": None if added is None else ExtensionRecord(**added),
         }
         return cls(**{**data, **read})

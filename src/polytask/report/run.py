@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from polytask.records import RunRecord, TaskResult
+from polytask.report import training_figures
+from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
 from polytask.report.sequence import sequence_view
 from polytask.report.words import finite, listed
@@ -35,8 +37,13 @@ def run_view(record: RunRecord) -> dict[str, Any]:
         }
         for task, result in record.tasks.items()
     ]
+    gallery = Gallery()
+    gallery.add("constraints", training_figures.multipliers(record.constraints))
+    for name, constraint in record.constraints.items():
+        gallery.add("constraints", training_figures.constraint(name, constraint))
     return {
         "record": record,
+        "gallery": gallery,
         "headline": _headline(record),
         "rows": rows,
         "compared": any(result.single is not None for result in record.tasks.values()),

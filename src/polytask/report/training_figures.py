@@ -1,4 +1,4 @@
-"""Charts of the training: learning curves, weights of the losses, conflict of the gradients."""
+"""Charts of the training: learning curves, weights of the losses, constraints, conflict of the gradients."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from polytask.records import ConstraintResult
 from polytask.report.figures import COLOURS, Figure, axis, heat_height, label, line, ticks
 from polytask.report.words import finite, number
 
-__all__ = ["cosines", "curve", "matrix", "over_time", "weights"]
+__all__ = ["constraint", "cosines", "curve", "matrix", "multipliers", "over_time", "weights"]
 
 _LINES = 8
 """At most this many lines can be told apart; more become a heat map or a band."""
@@ -58,17 +59,45 @@ def weights(arm: str, found: Mapping[str, Any]) -> Figure | None:
     tasks = {task: values for task, values in tasks.items() if any(v is not None for v in values)}
     if not tasks:
         return None
-    last = {task: next(v for v in reversed(values) if v is not None) for task, values in tasks.items()}
+    title, what = f"Weights of the losses, {arm}", f"Weights of {len(tasks)} losses"
+    return _by_epoch(title, what, "weight", list(found["epoch"]), tasks)
+
+
+def constraint(name: str, found: ConstraintResult) -> Figure | None:
+    """What a constraint bounds by epoch, and the bound."""
+    values = [finite(v) for v in found.values]
+    if all(v is None for v in values):
+        return None
+    epochs = list(range(len(values)))
+    bound: list[float | None] = [found.bound] * len(values)
+    data = [line(epochs, values, found.rows, 0), line(epochs, bound, "bound", 1)]
+    side = "at most" if found.is_upper else "at least"
+    alt = f"{_told(name, found.rows, epochs, values)} It is to be {side} {number(found.bound)}."
+    return Figure(name, alt, data, _legend(axis("epoch"), axis(found.metric)), 280)
+
+
+def multipliers(constraints: Mapping[str, ConstraintResult]) -> Figure | None:
+    """How hard each constraint pulled by epoch: lines, or a heat map for many constraints."""
+    rows = {name: [finite(v) for v in found.multipliers] for name, found in constraints.items()}
+    rows = {name: values for name, values in rows.items() if any(v is not None for v in values)}
+    if not rows:
+        return None
+    n_epochs = max(map(len, rows.values()))
+    what = f"Multipliers of {len(rows)} constraint{'s' if len(rows) > 1 else ''}"
+    return _by_epoch("Multipliers", what, "multiplier", list(range(n_epochs)), rows)
+
+
+def _by_epoch(title: str, what: str, of: str, epochs: list[Any], rows: Mapping[str, Sequence[float | None]]) -> Figure:
+    last = {name: next(v for v in reversed(values) if v is not None) for name, values in rows.items()}
     low, high = min(last, key=lambda t: last[t]), max(last, key=lambda t: last[t])
     alt = (
-        f"Weights of {len(tasks)} losses by epoch. At the end the largest is that of {high}, {number(last[high])}, "
+        f"{what} by epoch. At the end the largest is that of {high}, {number(last[high])}, "
         f"the smallest that of {low}, {number(last[low])}."
     )
-    title = f"Weights of the losses, {arm}"
-    if len(tasks) <= _LINES:
-        data = [line(found["epoch"], values, task, i) for i, (task, values) in enumerate(tasks.items())]
-        return Figure(title, alt, data, _legend(axis("epoch"), axis("weight")), 320)
-    return _heat(title, alt, list(found["epoch"]), tasks, axis("epoch"), {"meta": "sequential"})
+    if len(rows) <= _LINES:
+        data = [line(epochs, values, name, i) for i, (name, values) in enumerate(rows.items())]
+        return Figure(title, alt, data, _legend(axis("epoch"), axis(of)), 320)
+    return _heat(title, alt, epochs, rows, axis("epoch"), {"meta": "sequential"})
 
 
 def cosines(found: Mapping[str, Any], tasks: Sequence[str]) -> dict[tuple[str, str], list[float | None]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from polytask.models.model import MultiTaskModel
@@ -18,7 +19,11 @@ _INTERVAL = 1.96
 
 
 def results_of(
-    constraints: Constraints, model: MultiTaskModel, prepared: Prepared, last: Mapping[str, Any]
+    constraints: Constraints,
+    model: MultiTaskModel,
+    prepared: Prepared,
+    last: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
 ) -> dict[str, ConstraintResult]:
     """Each constraint's values and whether it is kept.
 
@@ -30,16 +35,26 @@ def results_of(
         model: The network that was kept.
         prepared: The data.
         last: The kept epoch's line of the history, for the multipliers.
+        history: The lines of all epochs, for the curves.
     """
     rows = "validation" if prepared.validation else "training"
     seen = constraints.measure(model, prepared.validation or prepared.train)
     nothing = [Measured(math.nan, math.nan, math.nan)] * len(seen)
     held = constraints.measure(model, prepared.test, sure=True) if prepared.test else nothing
-    lines = last.get("constraints", {})
     return {
-        bound.name: _result(bound, one, other, rows, lines.get(bound.name, {}).get("multiplier"))
+        bound.name: replace(
+            _result(bound, one, other, rows, _at(last, bound, "multiplier")),
+            values=tuple(_at(line, bound, "value") for line in history),
+            multipliers=tuple(_at(line, bound, "multiplier") for line in history),
+        )
         for bound, one, other in zip(constraints.bounds, seen, held, strict=True)
     }
+
+
+def _at(line: Mapping[str, Any], bound: Bound, name: str) -> float | None:
+    """A number of a line of the history; ``None`` where the epoch's stage did not have the constraint."""
+    found: float | None = line.get("constraints", {}).get(bound.name, {}).get(name)
+    return found
 
 
 def _result(bound: Bound, seen: Measured, held: Measured, rows: str, multiplier: float | None) -> ConstraintResult:

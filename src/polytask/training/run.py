@@ -214,7 +214,7 @@ def fit(
         notes=notes,
         sequence=sequence_of(plan.schedule, stages) if stages.done[0].stage.name else None,
         validation=dict(last.get("validation", {})),
-        constraints=results_of(constraints, model, prepared, last) if constraints.bounds else {},
+        constraints=results_of(constraints, model, prepared, last, history) if constraints.bounds else {},
     )
 
 

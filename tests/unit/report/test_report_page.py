@@ -304,10 +304,21 @@ def test_a_run_s_page_says_which_constraints_are_kept(tmp_path):
     page = drawn(tmp_path, dataclasses.replace(run_record(), constraints={"relapse.recall>=0.9": kept}))
     for said in ("All are kept.", "relapse.recall>=0.9", "↑ 0.9", "0.910 ± 0.0196", "0.7"):
         assert said in page.words, said
+    assert "By epoch" not in page.words
+    kept = dataclasses.replace(kept, values=(0.5, None, 0.92), multipliers=(None, 0.2, 0.7))
     both = {"relapse.recall>=0.9": kept, "relapse.loss<=0.3": broken}
-    page = drawn(tmp_path, dataclasses.replace(run_record(), constraints=both))
+    page = drawn(tmp_path, dataclasses.replace(run_record(), constraints=both), charts=False)
     assert "Not kept: relapse.loss<=0.3." in page.words
     assert "broken: 0.4" in page.words
+    for alt in (
+        "relapse.recall>=0.9, validation: from 0.500 to 0.920, least 0.500 at epoch 0. It is to be at least 0.900.",
+        "Multipliers of 1 constraint by epoch.",
+    ):
+        assert alt in page.words, alt
+    page = drawn(tmp_path, dataclasses.replace(run_record(), constraints=both), charts=True)
+    pulls, course = page.data["figures"]
+    assert [trace["y"] for trace in pulls["data"]] == [[None, 0.2, 0.7]]
+    assert [trace["y"] for trace in course["data"]] == [[0.5, None, 0.92], [0.9, 0.9, 0.9]]
     assert "Constraints" not in drawn(tmp_path, run_record()).words
 
 

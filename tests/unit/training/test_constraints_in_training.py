@@ -244,6 +244,10 @@ def test_an_active_bound_is_kept_and_its_price_is_seen():
     assert result.multiplier > 0.1
     best = run.history[run.record.best_epoch]
     assert best["is_feasible"]
+    lines = [line["constraints"]["a.loss<=0.25"] for line in run.history]
+    assert result.values == tuple(line["value"] for line in lines)
+    assert result.multipliers == tuple(line["multiplier"] for line in lines)
+    assert result.multiplier == result.multipliers[run.record.best_epoch]
     assert best["validation"]["b"] > min(line["validation"]["b"] for line in free.history)
     assert best["constraints"]["a.loss<=0.25"]["value"] == pytest.approx(best["validation"]["a"])
     assert set(best["weights"]) == {"b"}
