@@ -64,8 +64,15 @@ def timeless(record: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def alone(table):
-    return timeless(study(table).run().to_json())
+def in_one_process(table):
+    made = study(table)
+    made.run()
+    return made
+
+
+@pytest.fixture(scope="module")
+def alone(in_one_process):
+    return timeless(in_one_process.record.to_json())
 
 
 def worker_ids() -> list[int]:
@@ -76,7 +83,7 @@ def worker_ids() -> list[int]:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_record_even_if_one_is_killed(table, alone, tmp_path):
+def test_two_processes_give_the_same_record_even_if_one_is_killed(table, in_one_process, alone, tmp_path):
     told = []
 
     def listener(title, done, total):
@@ -93,6 +100,8 @@ def test_two_processes_give_the_same_record_even_if_one_is_killed(table, alone, 
     assert any(" | " in title for title, *_ in told), "two trials at a time"
     assert any("(1 of 2 tried, best error" in title for title, *_ in told), "how far a search is"
     assert worker_ids() == [], "all workers have ended"
+    for task, answer in made.bundle.predict(table).items():
+        assert (answer.values == in_one_process.bundle.predict(table)[task].values).all(), "the same final models"
 
 
 def test_a_unit_that_kills_every_worker_is_given_up():

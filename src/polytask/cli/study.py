@@ -56,7 +56,13 @@ def study(
         bool,
         typer.Option("--search", help="Search sharing, ratio, balancer, weights, optimiser in each fold."),
     ] = False,
-    trials: Annotated[int, typer.Option(help="Trainings of each search.", min=1)] = 50,
+    trials: Annotated[
+        int,
+        typer.Option(
+            help="Trainings of each search. A search is one worker's work: two searches a fold keep two workers busy.",
+            min=1,
+        ),
+    ] = 50,
     objective: Annotated[str, typer.Option(help="Of a search: mean error, or tasks (a front of trade-offs).")] = "mean",
     engine: Annotated[str, typer.Option(help="Where trials are trained: local, ray. polytask list engines.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes at a time; one a core if left out.", min=1)] = None,

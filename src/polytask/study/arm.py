@@ -118,6 +118,7 @@ class FittedArm:
         gates: Per task, the share of each expert.
         affinity: What the tasks were found to do for each other, and the groups made from it.
         search: What was tried inside the fold, and what was found.
+        earlier: Seconds of trainings before an interruption, which were gone on with here.
         notes: What a reader should know.
     """
 
@@ -130,6 +131,7 @@ class FittedArm:
     gates: Mapping[str, Any] = field(default_factory=dict)
     affinity: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
+    earlier: float = 0.0
     notes: Sequence[str] = ()
 
     @property

@@ -6,14 +6,17 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
 from polytask.data.splits import Split
 from polytask.errors import RecipeError, TrainingError
 from polytask.recipe import Recipe
-from polytask.study.folds import JudgedFold, Protocol, make_fold
+from polytask.study.arm import FittedArm, FoldData, learn
+from polytask.study.folds import JudgedFold, Protocol, make_fold, whole_fold
 from polytask.study.naming import make_arm
+from polytask.study.several import rows_of
 from polytask.study.terms import Terms
 from polytask.study.threads import limited_threads, n_cores
 from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trials
@@ -27,11 +30,14 @@ __all__ = [
     "MOST_ATTEMPTS",
     "MOST_ROWS",
     "Bench",
+    "Done",
     "Engine",
+    "LastTraining",
     "Material",
     "Place",
     "PlannedTrial",
     "Unit",
+    "Work",
     "answer",
     "first",
     "opened",
@@ -107,8 +113,30 @@ class Unit:
         return f"{self.trials[0]}{more}"
 
 
+@dataclass(frozen=True)
+class LastTraining:
+    """An arm to be trained on all rows, after it was chosen.
+
+    Args:
+        arm: Its name.
+        tasks: The tasks that it is to answer.
+        settled: What its trials settled, so that it needs no validation rows.
+    """
+
+    arm: str
+    tasks: tuple[str, ...]
+    settled: Mapping[str, Any] = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.arm}, all rows"
+
+
 Result = tuple[Trial, Answers]
 """A trial and the answers of its arm."""
+Work = Unit | LastTraining
+"""What a worker is given."""
+Done = list[Result] | FittedArm
+"""What it gives back: the trials of a unit, or the arm that was trained on all rows."""
 
 
 class Bench:
@@ -123,8 +151,11 @@ class Bench:
         self.material, self.tell = material, tell
         self._made: dict[tuple[int, int], tuple[JudgedFold, KeptFold]] = {}
 
-    def carry_out(self, unit: Unit) -> list[Result]:
-        """Train and test the unit's trials, networks of one shape at once."""
+    def carry_out(self, unit: Work) -> Done:
+        """Train and test the unit's trials, networks of one shape at once; or train an arm on all rows."""
+        if isinstance(unit, LastTraining):
+            arm = make_arm(unit.arm)
+            return learn(arm, self.whole.only(unit.tasks) if arm.is_per_task else self.whole, unit.settled)
         asked = []
         for planned in unit.trials:
             judged, kept = self.fold(planned.place)
@@ -133,6 +164,12 @@ class Bench:
                 judged = replace(judged, data=replace(judged.data, terms=terms))
             asked.append((make_arm(planned.arm), kept, judged))
         return train_trials(asked)
+
+    @cached_property
+    def whole(self) -> FoldData:
+        """All rows, for training and nothing else."""
+        material = self.material
+        return whole_fold(material.data, material.tasks, self.plan, material.protocol.seed)
 
     def fold(self, place: Place) -> tuple[JudgedFold, KeptFold]:
         """A fold with its rows, and what scoring needs of it."""
@@ -150,9 +187,9 @@ class Bench:
         return self._made[where]
 
     def _terms(self, place: Place) -> Terms:
-        protocol, rows = self.material.protocol, place.split.train
-        columns = {
-            key: self.material.data.column(name)[rows]
+        protocol, data = self.material.protocol, self.material.data
+        columns: dict[str, Any] = {
+            key: {source: data.column(name)[rows] for source, rows in rows_of(data, place.split.train).items()}
             for key, name in (("groups", protocol.group), ("times", protocol.time))
             if name
         }
@@ -190,7 +227,7 @@ class Engine(ABC):
         self.workers = workers if workers is not None else max(n_cores() // threads, 1)
         self.deaths: list[str] = []
         """What was being done by each worker that died."""
-        self.listener: Callable[[Unit, str], None] = lambda *_: None
+        self.listener: Callable[[Work, str], None] = lambda *_: None
         """Told in words how far a unit is, by engines that can say."""
 
     @abstractmethod
@@ -198,7 +235,7 @@ class Engine(ABC):
         """Make ready to work on the bench's material, in this process or by giving the material to workers."""
 
     @abstractmethod
-    def carry_out(self, units: Iterator[Unit]) -> Iterator[tuple[Unit, list[Result]]]:
+    def carry_out(self, units: Iterator[Work]) -> Iterator[tuple[Work, Done]]:
         """Units as they are finished.
 
         The next unit is only asked for when somebody is free to begin with it, so that what was finished before can
@@ -223,7 +260,7 @@ class Engine(ABC):
     ) -> None:
         self.close()
 
-    def died(self, unit: Unit, attempts: int, how: str) -> None:
+    def died(self, unit: Work, attempts: int, how: str) -> None:
         """Count a worker that died.
 
         Raises:
@@ -246,7 +283,7 @@ class Engine(ABC):
         }
 
 
-def first(units: Iterator[Unit]) -> tuple[Unit, int] | None:
+def first(units: Iterator[Work]) -> tuple[Work, int] | None:
     """The next unit, which was not attempted yet; ``None`` if there is none left."""
     unit = next(units, None)
     return None if unit is None else (unit, 0)
@@ -257,7 +294,7 @@ def opened(packed: bytes, tell: Callable[[str], None] | None = None) -> Bench:
     return Bench(pickle.loads(packed), tell)
 
 
-def answer(bench: Bench, unit: Unit, threads: int) -> bytes:
+def answer(bench: Bench, unit: Work, threads: int) -> bytes:
     """What a worker sends back: the unit's results, or the error that it met; see :func:`read`."""
     try:
         with limited_threads(threads):
@@ -267,9 +304,9 @@ def answer(bench: Bench, unit: Unit, threads: int) -> bytes:
     return pickle.dumps(found, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def read(packed: bytes) -> list[Result] | str:
-    """Results of a worker, or its words on how far it is; raises the error that it met."""
-    found: list[Result] | str | Exception = pickle.loads(packed)
+def read(packed: bytes) -> Done | str:
+    """What a worker did, or its words on how far it is; raises the error that it met."""
+    found: Done | str | Exception = pickle.loads(packed)
     if isinstance(found, Exception):
         raise found
     return found

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from polytask.bundle import Bundle, BundledModel
 from polytask.data.transform import TableTransform
-from polytask.study.arm import PLAIN, FoldData, learn
+from polytask.study.arm import PLAIN, FittedArm, FoldData
 from polytask.study.choice import Candidate
-from polytask.study.naming import make_arm
+from polytask.study.engine import Engine, LastTraining
 from polytask.study.trials import Trial
 
 __all__ = ["final_bundle", "settle"]
@@ -45,6 +45,8 @@ def final_bundle(
     chosen: Mapping[str, Candidate],
     trials: Mapping[str, Sequence[Trial]],
     provenance: Mapping[str, Any],
+    engine: Engine,
+    tell: Callable[[int, int], None],
 ) -> Bundle:
     """Train the chosen arms on all rows, as long as the folds settled, and put them into one bundle.
 
@@ -53,6 +55,8 @@ def final_bundle(
         chosen: The arms of each task.
         trials: Finished trials of each arm.
         provenance: Stored in the bundle.
+        engine: Trains the arms, several at once if it has the workers.
+        tell: Told how many arms are trained, and of how many.
     """
     present = {task.name for task in whole.tasks}
     served: dict[str, list[str]] = {}
@@ -60,12 +64,18 @@ def final_bundle(
         for arm in candidate:
             if task in present:
                 served.setdefault(arm, []).append(task)
+    wanted = [LastTraining(name, tuple(tasks), settle(trials[name])) for name, tasks in served.items()]
+    fitted: dict[str, FittedArm] = {}
+    tell(0, len(wanted))
+    for work, found in engine.carry_out(iter(wanted)):
+        assert isinstance(work, LastTraining)
+        assert isinstance(found, FittedArm)
+        fitted[work.arm] = found
+        tell(len(fitted), len(wanted))
     models: list[BundledModel] = []
     positions: dict[tuple[str, str], int] = {}
     for name, tasks in served.items():
-        made = make_arm(name)
-        fitted = learn(made, whole.only(tasks) if made.is_per_task else whole, settle(trials[name]))
-        for model in fitted.models:
+        for model in fitted[name].models:
             mine = [task for task in model.tasks if task in tasks]
             if mine:
                 positions |= {(name, task): len(models) for task in mine}

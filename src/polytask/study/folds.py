@@ -15,7 +15,7 @@ from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError
 from polytask.records import StudyFold
 from polytask.study.arm import PLAIN, FoldData
-from polytask.study.several import SeveralData, sets_of, split_of
+from polytask.study.several import SeveralData, rows_of, sets_of, split_of
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.preparation import Prepared, prepare
@@ -215,9 +215,7 @@ def _ready(data: DataSet, tasks: Sequence[Task], splits: Mapping[str, Split], pl
 def _groups(data: DataSet, split: Split, group: str) -> dict[str, np.ndarray]:
     """By source, the number of each test row's group, the same for a group that is in several."""
     codes = np.unique(data.column(group).astype(str), return_inverse=True)[1]
-    if not isinstance(data, SeveralData):
-        return {data.name: codes[split.test]}
-    return {d.name: codes[rows + data.starts[d.name]] for d, rows in data.divided(split.test)}
+    return {name: codes[rows] for name, rows in rows_of(data, split.test).items()}
 
 
 def _why_absent(data: DataSet, task: Task, split: Split, *, needs_test: bool = True) -> str:

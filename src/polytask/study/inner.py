@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from polytask.bundle import BundledModel
+from polytask.bundle.columns import labels_of_column
 from polytask.data.batch import ArraySource
 from polytask.data.splits import Split, holdout, k_folds
 from polytask.errors import DataError, NonFiniteError
@@ -24,7 +26,7 @@ def inner_folds(fold: FoldData, n: int = 1) -> list[FoldData]:
     """The training rows divided again: ``n`` folds whose validation rows are training rows of the fold.
 
     Codecs and transforms stay those of all the training rows. Rows are divided by the same criteria as outside: whole
-    groups, the newest last, else stratified over all tasks.
+    groups, the newest last, else stratified over all tasks; the rows of several sources together.
 
     Args:
         fold: The fold.
@@ -45,19 +47,55 @@ def why_not_divide(fold: FoldData, n: int = 1) -> str:
 
 
 def _splits(fold: FoldData, n: int) -> list[Split]:
-    terms, n_rows = fold.terms, len(fold.prepared.train[fold.source])
-    labels = {column.key: fold.labels(column, "train") for column in fold.columns} if terms.times is None else None
-    options = {"seed": fold.seed, "labels": labels, "groups": terms.groups, "times": terms.times}
+    n_rows = sum(map(len, fold.prepared.train.values()))
+    options: dict[str, Any] = {
+        "seed": fold.seed,
+        "labels": _labels(fold) if fold.terms.times is None else None,
+        "groups": _joined(fold, fold.terms.groups),
+        "times": _joined(fold, fold.terms.times),
+    }
     if n == 1:
-        return [holdout(n_rows, validation=_SHARE, **options)]  # type: ignore[arg-type]
-    return k_folds(n_rows, n, **options)  # type: ignore[arg-type]
+        return [holdout(n_rows, validation=_SHARE, **options)]
+    return k_folds(n_rows, n, **options)
+
+
+def _labels(fold: FoldData) -> dict[str, np.ndarray]:
+    """The labels of all tasks, missing in the rows of other sources; and of which source each row is."""
+    sources = fold.plain["train"]
+    found = {
+        column.key: np.concatenate(
+            [
+                labels_of_column(column, sources[name])
+                if column.task in sources[name].tasks
+                else np.full(len(sources[name]), np.nan)
+                for name in fold.prepared.train
+            ]
+        )
+        for column in fold.columns
+    }
+    if len(fold.prepared.train) > 1:
+        found[""] = np.concatenate([np.full(len(s), name) for name, s in fold.prepared.train.items()])
+    return found
+
+
+def _joined(fold: FoldData, by_source: Mapping[str, np.ndarray] | None) -> np.ndarray | None:
+    return None if by_source is None else np.concatenate([by_source[name] for name in fold.prepared.train])
 
 
 def _part(fold: FoldData, train: np.ndarray, validation: np.ndarray) -> FoldData:
-    rows = {"train": torch.from_numpy(train), "validation": torch.from_numpy(validation)}
+    rows = {"train": train, "validation": validation}
 
     def parts(sources: Mapping[str, ArraySource]) -> dict[str, dict[str, ArraySource]]:
-        return {part: {name: source.take(r) for name, source in sources.items()} for part, r in rows.items()}
+        taken: dict[str, dict[str, ArraySource]] = {part: {} for part in rows}
+        start = 0
+        for name in fold.prepared.train:
+            stop = start + len(sources[name])
+            for part, chosen in rows.items():
+                own = chosen[(chosen >= start) & (chosen < stop)] - start
+                if len(own):
+                    taken[part][name] = sources[name].take(torch.from_numpy(own))
+            start = stop
+        return taken
 
     taken = parts(fold.prepared.train)
     prepared = replace(fold.prepared, train=taken["train"], validation=taken["validation"])
@@ -71,14 +109,16 @@ def inner_errors(fold: FoldData, models: list[BundledModel]) -> dict[str, float]
     Raises:
         NonFiniteError: If one is infinite: left out, it would make the model look better than it is.
     """
-    source = fold.prepared.validation[fold.source]
-    outputs = outputs_of(models, {fold.source: {"": source}})
+    validation = fold.prepared.validation
+    outputs = outputs_of(models, {name: {"": source} for name, source in validation.items()})
     found = {}
     for task in fold.tasks:
-        targets, observed = source.targets[task.name], source.observed[task.name]
-        error = task.evaluate(outputs[task.name], targets, observed)["relative_error"] if observed.any() else np.nan
-        if np.isinf(error):
-            raise NonFiniteError(f"The error of task {task.name!r} is infinite on the inner validation rows.")
-        if not np.isnan(error):
-            found[task.name] = float(error)
+        for source in validation.values():
+            if task.name not in source.tasks or not (observed := source.observed[task.name]).any():
+                continue
+            error = task.evaluate(outputs[task.name], source.targets[task.name], observed)["relative_error"]
+            if np.isinf(error):
+                raise NonFiniteError(f"The error of task {task.name!r} is infinite on the inner validation rows.")
+            if not np.isnan(error):
+                found[task.name] = float(error)
     return found

@@ -53,8 +53,10 @@ def fit_searched(
     """
     known = settled if settled is not None else fold.terms.given.get(name)
     found: Record = {}
+    earlier = 0.0
     if known is None:
-        found = _Search(name, fold, make(fold)).run()
+        search = _Search(name, fold, make(fold))
+        found, earlier = search.run(), search.earlier
         known = {"configuration": found["best"]["configuration"], "score": found["best"]["score"]}
     began = time.perf_counter()
     plan = plan_with(fold.plan, known["configuration"])
@@ -69,6 +71,7 @@ def fit_searched(
         weights=weights_of(fitted.history, names) if plan.balancer not in ("equal", "fixed") else {},
         conflict=conflict_of(fitted.history),
         search=found,
+        earlier=earlier,
         notes=fitted.notes,
     )
 
@@ -88,6 +91,8 @@ class _Search:
         # An error is relative to the constant's: without labels, or where the constant makes none, there is none.
         self.constant = {task: loss for task, loss in constant.items() if loss > 0}
         self.tasks = list(self.constant)
+        self.earlier = 0.0
+        """Seconds of the trials that a process before this one did."""
 
     def run(self) -> Record:
         """Try until the trials or the time are used up."""
@@ -104,6 +109,7 @@ class _Search:
         over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         for left in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # by a process that was killed; tried anew
+        self.earlier = _seconds_of(study.get_trials(deepcopy=False, states=over))
         while (n_done := len(done := study.get_trials(deepcopy=False, states=over))) < self.terms.trials:
             if self._is_out_of_time(done):
                 break
@@ -180,8 +186,7 @@ class _Search:
             self.terms.tell(f"{len(done)} of {self.terms.trials} tried{best}")
 
     def _is_out_of_time(self, done: Sequence[Any]) -> bool:
-        spent = sum(trial.user_attrs["seconds"] for trial in done)
-        return bool(done) and self.terms.seconds is not None and spent >= self.terms.seconds
+        return bool(done) and self.terms.seconds is not None and _seconds_of(done) >= self.terms.seconds
 
     def _found(self, trials: Sequence[Any], pruned: Any) -> Record:
         whole = [trial for trial in trials if "errors" in trial.user_attrs]
@@ -206,14 +211,18 @@ class _Search:
             "done": len(trials),
             "pruned": len(trials) - len(whole),
             "rows": [
-                len(self.inner.prepared.train[self.fold.source]),
-                len(self.inner.prepared.validation[self.fold.source]),
+                sum(map(len, sources.values()))
+                for sources in (self.inner.prepared.train, self.inner.prepared.validation)
             ],
             "space": self.space.describe(),
             "start": kept[0]["score"] if trials[0] is whole[0] else None,
             "best": best,
             "trials": kept,
         }
+
+
+def _seconds_of(trials: Sequence[Any]) -> float:
+    return float(sum(trial.user_attrs["seconds"] for trial in trials))
 
 
 def _mixed(seed: int, number: int) -> int:

@@ -15,7 +15,7 @@ from polytask.models.model import View
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 
-__all__ = ["SeveralData", "sets_of", "split_of"]
+__all__ = ["SeveralData", "rows_of", "sets_of", "split_of"]
 
 
 class SeveralData(DataSet):
@@ -140,3 +140,10 @@ def split_of(data: DataSet, split: Split) -> Mapping[str, Split]:
         return {data.name: split}
     parts = [data.divided(rows) for rows in (split.train, split.validation, split.test)]
     return {d.name: Split(*(part[i][1] for part in parts)) for i, d in enumerate(data.sets)}
+
+
+def rows_of(data: DataSet, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Which of the rows are of each data set, counted among the rows of all."""
+    if not isinstance(data, SeveralData):
+        return {data.name: rows}
+    return {d.name: own + data.starts[d.name] for d, own in data.divided(rows)}

@@ -88,32 +88,29 @@ class Space:
         own = fold.plan
         self.sharing = [own.sharing, *self._built(name for name in sharing if name != own.sharing)]
         self.balancers = [own.balancer, *(n for n in balancing if n != own.balancer and self._is_cheap(n))]
-        self.samplers = searched_names(samplers) if len(fold.prepared.train) > 1 else []
-        train = fold.prepared.train[fold.source]
-        self.counts = {name: max(int(train.observed[name].sum()), 1) for name in self.tasks}
+        self.samplers = self._drawing() if len(fold.prepared.train) > 1 else []
+        self.counts = dict.fromkeys(self.tasks, 1)
+        for source in fold.prepared.train.values():
+            self.counts |= {name: max(int(source.observed[name].sum()), 1) for name in source.tasks}
 
     def choose(self, trial: Chooser) -> Configuration:
         """A point of the space, named value by value."""
         found: dict[str, Any] = {}
-        for role, names, registry in (
-            ("sharing", self.sharing, sharings),
-            ("balancer", self.balancers, balancers),
-            ("sampler", self.samplers, samplers),
-        ):
-            if names:
-                name = trial.suggest_categorical(role, names) if len(names) > 1 else names[0]
-                options = {key: self._value(trial, f"{name}.{key}", r) for key, r in ranges_of(registry, name).items()}
-                found[role] = {"name": name, **options}
+        for role, names, registry in self._roles():
+            name = trial.suggest_categorical(role, names) if len(names) > 1 else names[0]
+            options = {key: self._value(trial, f"{name}.{key}", r) for key, r in ranges_of(registry, name).items()}
+            found[role] = {"name": name, **options}
         found["training"] = {key: self._value(trial, f"{key} x", r) for key, r in FACTORS.items()}
         return found
 
     def start(self) -> dict[str, Any]:
         """The values of the plan's own point, as far as the plan states them; weights are equal."""
         own: dict[str, Any] = {"sharing": self.plan.sharing, "balancer": self.plan.balancer}
-        own |= {f"{key} x": 1.0 for key in FACTORS}
+        own |= {f"{key} x": 1.0 for key in FACTORS} | ({"sampler": self.plan.sampler} if self.samplers else {})
         for registry, name, given in (
             (sharings, self.plan.sharing, self.plan.sharing_options),
             (balancers, self.plan.balancer, self.plan.balancer_options),
+            *((samplers, self.plan.sampler, self.plan.sampler_options) for _ in self.samplers[:1]),
         ):
             parameters = inspect.signature(registry.load(name)).parameters
             for key, r in ranges_of(registry, name).items():
@@ -126,10 +123,21 @@ class Space:
     def describe(self) -> dict[str, Any]:
         """For the record: what is tried of which method."""
         found: dict[str, Any] = {}
-        for role, names, registry in (("sharing", self.sharing, sharings), ("balancer", self.balancers, balancers)):
+        for role, names, registry in self._roles():
             found[role] = {n: {key: str(r) for key, r in ranges_of(registry, n).items()} for n in names}
         found["optimiser, times the plan's"] = {key: str(r) for key, r in FACTORS.items()}
         return {**found, "left_out": self.left_out}
+
+    def _roles(self) -> list[tuple[str, list[str], Registry]]:
+        """What is chosen by name, from where; nothing is where there is one source for the sampler."""
+        found = [("sharing", self.sharing, sharings), ("balancer", self.balancers, balancers)]
+        return [*found, ("sampler", self.samplers, samplers)] if self.samplers else found
+
+    def _drawing(self) -> list[str]:
+        """The samplers, unless a step has a batch of every source, which leaves nothing to them."""
+        if self.plan.settings.together:
+            return []
+        return list(dict.fromkeys([self.plan.sampler, *searched_names(samplers)]))
 
     def _value(self, trial: Chooser, name: str, of: Range | tuple[Any, ...]) -> Any:
         if isinstance(of, tuple):

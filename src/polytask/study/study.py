@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from polytask.study.choice import choose_all
 from polytask.study.engine import Bench, Engine, Material
 from polytask.study.engines import registry as engines
 from polytask.study.final import final_bundle
-from polytask.study.folds import Protocol, whole_fold
+from polytask.study.folds import Protocol
 from polytask.study.leakage import leak_warnings
 from polytask.study.naming import make_arm
 from polytask.study.opening import LongData, Question, open_question
@@ -178,12 +179,10 @@ class Study:
         store = Store(self.folder.path if self.folder else None)
         trainings = Trainings(bench, self.arm_names, self.seconds, self._needed, store, self.engine, self.listener)
         outcome = trainings.run()
-        self.engine.close()
         chosen = choose_all(outcome.scores, list(outcome.trials), outcome.names)
         results = arm_results(outcome)
         recommended = recommendation(outcome, chosen, results)
         described = data.describe()
-        last = [make_arm(arm) for candidate in chosen.final.values() for arm in candidate]
         self._record = StudyRecord(
             tasks=study_tasks(tasks, observed, question.notes),
             folds=tuple(outcome.folds),
@@ -204,9 +203,8 @@ class Study:
             sharing_curves=sharing_curves(outcome),
             **pictures(outcome, chosen, self.protocol.seed),
         )
-        self.listener(f"final models ({len({arm.name for arm in last})})", 1, 1)
         self._finish(bench, outcome, chosen.final)
-        return self._record
+        return self.record
 
     def _open(self) -> Question:
         """The data and the tasks; the folder is opened for them."""
@@ -247,8 +245,11 @@ class Study:
                 "made": record.made,
             }
             material = bench.material
-            whole = whole_fold(material.data, material.tasks, bench.plan, self.protocol.seed)
-            self._bundle = final_bundle(whole, chosen, outcome.trials, provenance)
+            self._bundle = final_bundle(
+                bench.whole, chosen, outcome.trials, provenance, self.engine, partial(self.listener, "final models")
+            )
+            # A worker may have died over a final model.
+            self._record = record = replace(record, engine=self.engine.describe())
             if isinstance(material.data, LongData):
                 self._bundle.by = {"column": self.by, "tasks": material.data.long.task_of}
             self._bundle.metrics = {

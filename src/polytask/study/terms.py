@@ -30,8 +30,8 @@ class Terms:
         seconds: A search begins no training after so many seconds of training; ``None`` for no limit.
         folder: Where searches keep what they have tried, so that they can be gone on with; ``None`` for nowhere.
         given: Per arm, what it found on the first fold, for a study without the time to search on each.
-        groups: The group of each training row, if rows are kept together.
-        times: The time of each training row, if rows are divided by time.
+        groups: By source, the group of each training row, if rows are kept together.
+        times: By source, the time of each training row, if rows are divided by time.
         tell: Told in words how far a search is.
 
     Raises:
@@ -43,8 +43,8 @@ class Terms:
     seconds: float | None = None
     folder: Path | None = None
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    groups: np.ndarray | None = None
-    times: np.ndarray | None = None
+    groups: Mapping[str, np.ndarray] | None = None
+    times: Mapping[str, np.ndarray] | None = None
     tell: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from polytask.errors import RecipeError
 from polytask.study.budget import Budget
 from polytask.study.choice import FoldScores
-from polytask.study.engine import MOST_ROWS, Bench, Engine, Place, PlannedTrial, Unit
+from polytask.study.engine import MOST_ROWS, Bench, Engine, Place, PlannedTrial, Unit, Work
 from polytask.study.naming import make_arm
 from polytask.study.networks import NetworkArm
 from polytask.study.outcome import Outcome
@@ -191,6 +191,8 @@ class Trainings:
                     done(planned, trial)
 
         for unit, results in self.engine.carry_out(units()):
+            assert isinstance(unit, Unit)
+            assert isinstance(results, list)
             del self._running[str(unit)]
             for planned, (trial, answers) in zip(unit.trials, results, strict=True):
                 if self._load(planned) is None:
@@ -204,7 +206,7 @@ class Trainings:
             titles = (f"{trial} ({far})" if far else trial for trial, far in self._running.items())
             self.listener(" | ".join(titles), self._done, self._total)
 
-    def _far(self, unit: Unit, text: str) -> None:
+    def _far(self, unit: Work, text: str) -> None:
         self._running[str(unit)] = text
         self._tell()
 

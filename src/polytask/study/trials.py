@@ -278,7 +278,7 @@ def _train(
         arm=arm.name,
         metrics=without_nan(metrics),
         validation=without_nan(validation),
-        seconds=round(trained - began, 3),
+        seconds=round(trained - began + fitted.earlier, 3),
         predict_seconds=round((answered - trained) * 1000 / n_test, 5),
         parameters=fitted.n_parameters,
         settled=dict(fitted.settled),

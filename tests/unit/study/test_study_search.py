@@ -15,6 +15,7 @@ from polytask.records import StudyRecord
 from polytask.report import write_page
 from polytask.study import Protocol, Study
 from polytask.study import search as search_module
+from polytask.study.arm import why_not_learn
 from polytask.study.budget import Budget
 from polytask.study.engine import Bench, Material, Place
 from polytask.study.final import settle
@@ -40,8 +41,9 @@ def table(n: int = 120, n_tasks: int = 2) -> pd.DataFrame:
     return frame
 
 
-def fold_of(frame, n_tasks=2, terms=None, **protocol):
-    study = Study(frame, [f"y{t}" for t in range(n_tasks)], protocol=Protocol(folds=3, **protocol), drop=["who"] if "group" not in protocol else [], **QUICK)  # fmt: skip
+def fold_of(data, n_tasks=2, terms=None, **protocol):
+    hidden = {} if "group" in protocol or isinstance(data, dict) else {"drop": ["who"]}
+    study = Study(data, [f"y{t}" for t in range(n_tasks)], protocol=Protocol(folds=3, **protocol), **hidden, **QUICK)
     question = study._open()
     material = Material(question.data, question.tasks, study.recipe, study.protocol, terms or Terms())
     place = Place(*study.protocol.splits(question.data, question.tasks)[0])
@@ -75,6 +77,38 @@ def test_inner_rows_are_training_rows_of_the_fold_and_groups_stay_together():
     assert sorted(tested) == sorted(place.split.train)
     single = inner_folds(fold)[0]
     assert len(single.prepared.validation[fold.source]) == pytest.approx(len(train) / 4, abs=8)
+
+
+def test_several_sources_are_divided_together_and_samplers_are_tried():
+    frame = table(160)
+    sources = {"left": frame[["a", "b", "who", "y0"]][:100], "right": frame[["a", "c", "who", "y1"]][60:]}
+    fold, place = fold_of(sources, terms=Terms(4), group="who")
+    assert why_not_learn(make_arm("searched"), fold) == ""
+    (inner,) = inner_folds(fold)
+    who = np.concatenate([frame["who"][:100], frame["who"][60:]])
+    n = 0
+    sides: list[set[int]] = [set(), set()]
+    for side, part in zip(sides, (inner.prepared.train, inner.prepared.validation), strict=True):
+        assert set(part) == {"left", "right"}
+        for name, is_own in (("left", place.split.train < 100), ("right", place.split.train >= 100)):
+            rows = fold.prepared.train[name].inputs["numeric"]
+            row_of = {tuple(r.tolist()): i for r, i in zip(rows, place.split.train[is_own], strict=True)}
+            side |= {int(who[row_of[tuple(r.tolist())]]) for r in part[name].inputs["numeric"]}
+            n += len(part[name])
+    assert n == len(place.split.train)
+    assert not sides[0] & sides[1], "a group is on one side in all sources"
+    space = Space(fold, ["mmoe"], ["fixed"])
+    assert space.samplers == ["proportional", "temperature", "uniform"]
+    assert space.start()["sampler"] == "proportional"
+    assert space.describe()["sampler"]["temperature"] == {"temperature": "1 to 10"}
+    assert plan_with(fold.plan, space.choose(Fixed())).sampler == "uniform"
+    together = replace(fold.plan, settings=replace(fold.plan.settings, together=True))
+    assert Space(replace(fold, plan=together), [], []).samplers == []
+    found = make_arm("searched").fit(fold)
+    assert {len(trial["errors"]) for trial in found.search["trials"]} == {2}
+    assert {trial["configuration"]["sampler"]["name"] for trial in found.search["trials"]} > {"proportional"}
+    assert sum(found.search["rows"]) == n
+    assert [sorted(model.tasks) for model in found.models] == [["y0", "y1"]]
 
 
 class Fixed:
@@ -139,6 +173,8 @@ def test_a_search_that_was_killed_ends_as_if_it_had_not_been(tmp_path, monkeypat
     calls.clear()
     monkeypatch.setattr(search_module, "fit", lambda *a, **o: (calls.append(1), real(*a, **o))[1])
     got = make_arm("searched").fit(broken)
+    assert got.earlier > 0
+    assert expected.earlier == 0, "seconds of trials that were there already are those of another process"
     assert len(calls) == trials - 3, "three trials were done and are not done again"
     plain = [{k: v for k, v in f.search.items() if k != "seconds_of_winner"} for f in (got, expected)]
     assert plain[0] == plain[1]

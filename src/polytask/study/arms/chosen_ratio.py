@@ -38,6 +38,7 @@ class ChosenRatio(Arm):
     """
 
     role: ClassVar[str] = "joint"
+    reads_sources: ClassVar[bool] = True
     takes: ClassVar[tuple[str, ...]] = ("kind",)
 
     def __init__(self, name: str, kind: str = "hard"):

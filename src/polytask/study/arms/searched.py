@@ -32,6 +32,7 @@ class Searched(Arm):
     """
 
     role: ClassVar[str] = "joint"
+    reads_sources: ClassVar[bool] = True
 
     def __init__(self, name: str):
         super().__init__(name)

@@ -31,6 +31,7 @@ class TunedWeights(Arm):
     """
 
     role: ClassVar[str] = "joint"
+    reads_sources: ClassVar[bool] = True
 
     def __init__(self, name: str):
         super().__init__(name)

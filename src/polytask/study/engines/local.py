@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from polytask.study.engine import Bench, Engine, Result, Unit, answer, first, opened, read
+from polytask.study.engine import Bench, Done, Engine, Work, answer, first, opened, read
 from polytask.study.threads import limited_threads
 
 __all__ = ["Local"]
@@ -42,7 +42,7 @@ class Local(Engine):
         """Keep the bench; workers are started when the first unit is there."""
         self._bench = bench
 
-    def carry_out(self, units: Iterator[Unit]) -> Iterator[tuple[Unit, list[Result]]]:
+    def carry_out(self, units: Iterator[Work]) -> Iterator[tuple[Work, Done]]:
         """Units as they are finished."""
         assert self._bench is not None
         if self.workers == 1:
@@ -52,7 +52,7 @@ class Local(Engine):
                     found = self._bench.carry_out(unit)
                 yield unit, found
             return
-        again: deque[tuple[Unit, int]] = deque()
+        again: deque[tuple[Work, int]] = deque()
         while True:
             while len(busy := [w for w in self._crew if w.unit]) < self.workers:
                 if (wanted := again.popleft() if again else first(units)) is None:
@@ -93,7 +93,7 @@ class _Worker:
     """One process, and what it is doing."""
 
     threads: int
-    unit: Unit | None = None
+    unit: Work | None = None
     attempts: int = 0
 
     def __post_init__(self) -> None:
@@ -103,11 +103,11 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def begin(self, unit: Unit, attempts: int) -> None:
+    def begin(self, unit: Work, attempts: int) -> None:
         self.unit, self.attempts = unit, attempts
         self.send(pickle.dumps(unit, protocol=pickle.HIGHEST_PROTOCOL))
 
-    def task(self) -> tuple[Unit, int]:
+    def task(self) -> tuple[Work, int]:
         assert self.unit is not None
         return self.unit, self.attempts
 
@@ -151,7 +151,7 @@ def _serve(connection: Connection, threads: int) -> None:
     try:
         bench = opened(connection.recv_bytes(), lambda text: connection.send_bytes(pickle.dumps(text)))
         while True:
-            unit: Unit = pickle.loads(connection.recv_bytes())
+            unit: Work = pickle.loads(connection.recv_bytes())
             connection.send_bytes(answer(bench, unit, threads))
     except (EOFError, OSError, KeyboardInterrupt):
         return

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from polytask.errors import MissingExtraError, RecipeError
-from polytask.study.engine import Bench, Engine, Result, Unit, answer, first, opened, read
+from polytask.study.engine import Bench, Done, Engine, Work, answer, first, opened, read
 
 __all__ = ["Ray"]
 
@@ -84,11 +84,11 @@ class Ray(Engine):
         except (OSError, ValueError) as error:
             raise RecipeError(f"There is no Ray cluster at {address!r} (auto, host:port): {error}") from error
 
-    def carry_out(self, units: Iterator[Unit]) -> Iterator[tuple[Unit, list[Result]]]:
+    def carry_out(self, units: Iterator[Work]) -> Iterator[tuple[Work, Done]]:
         """Units as they are finished."""
         ray = self._ray
-        busy: dict[Any, tuple[Unit, int]] = {}
-        again: deque[tuple[Unit, int]] = deque()
+        busy: dict[Any, tuple[Work, int]] = {}
+        again: deque[tuple[Work, int]] = deque()
         while True:
             while len(busy) < self.workers:
                 if (wanted := again.popleft() if again else first(units)) is None:
@@ -119,7 +119,7 @@ class Ray(Engine):
             self._ray.shutdown()
 
 
-def _carry_out(material: list[Any], unit: Unit, threads: int) -> bytes:
+def _carry_out(material: list[Any], unit: Work, threads: int) -> bytes:
     """In a worker: a unit, with the material that is there already, or taken from the object store."""
     import ray
 
