@@ -44,7 +44,7 @@ class Watch:
 
     def begun(self) -> int:
         """Trials that the searches have begun."""
-        return sum(path.read_text().count('"op_code": 4') for path in self.out.glob("search/*/*.journal"))
+        return sum(path.read_text().count('"op_code":4') for path in self.out.glob("search/*/*.journal"))
 
     def is_searching(self) -> bool:
         """Whether a search is under way."""

@@ -70,7 +70,8 @@ class Budget:
         seconds: The time for all trainings; ``None`` if there is no limit.
         n_folds: Trainings of each arm in one repetition.
         needed: Arms that are run in any case.
-        workers: Trials that are trained at the same time; the last models are trained one after the other.
+        workers: Trials that are trained at the same time. Last trainings are counted as if one worker did them all,
+            since that of an arm is one worker's work.
     """
 
     def __init__(self, seconds: float | None, n_folds: int, needed: Collection[str] = NEEDED, workers: int = 1):
