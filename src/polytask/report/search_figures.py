@@ -30,7 +30,7 @@ def trade_off(arm: str, found: Mapping[str, Any]) -> Figure | None:
     data = []
     for index, name in enumerate(names):
         mine = [trial for trial in trials if trial["configuration"]["balancer"]["name"] == name]
-        data.append(_points(name, mine, a, b, COLOURS[index % len(COLOURS)], SYMBOLS[index % len(SYMBOLS)]))
+        data.append(_points(name, mine, trials, (a, b), COLOURS[index % len(COLOURS)], SYMBOLS[index % len(SYMBOLS)]))
     best = found["folds"][0]["best"]["errors"]
     data.append(_ring("found", best[a], best[b]))
     on_front = sum(bool(trial["is_on_front"]) for trial in trials)
@@ -46,8 +46,8 @@ def trade_off(arm: str, found: Mapping[str, Any]) -> Figure | None:
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
     caption = (
-        f"Relative errors on inner validation rows of the first fold, of the two tasks that pull most against each "
-        f"other. Full marks: no other trial is better on one of the {len(tasks)} tasks and worse on none."
+        "Relative errors on inner validation rows of the first fold, of the two tasks that pull most against each "
+        "other. Full marks: no other trial is better on one of the two and no worse on the other."
     )
     return Figure(f"Trade-offs between tasks: {arm}", alt, data, layout, 380, caption=caption)
 
@@ -79,27 +79,38 @@ def ratios(arm: str, found: Sequence[Mapping[str, Any]]) -> Figure | None:
     shown = ", ".join(f"{ratio:g}: {mean:.3f}" for ratio, mean in zip(first["ratio"], first["mean"], strict=True))
     alt = f"Of {len(found)} folds, ratio {counts}. Error over ratio on the first fold: {shown}."
     layout = {
-        "xaxis": axis("sharing ratio: 0 shares nothing, 1 all but the heads"),
+        "xaxis": axis("sharing ratio"),
         "yaxis": axis("mean relative error"),
         "showlegend": True,
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
     caption = (
-        f"A line a fold, with the standard deviation over {first['folds']} inner folds of its training rows; the ratio "
-        "with the smallest mean was trained on all of them."
+        "0 shares nothing, 1 all but the heads. A line a fold, with the standard deviation over "
+        f"{first['folds']} inner folds of its training rows; that with the smallest mean was trained on all of them."
     )
     return Figure(f"How much to share: {arm}", alt, data, layout, 320, caption=caption)
 
 
-def _points(name: str, trials: Sequence[Mapping[str, Any]], a: str, b: str, colour: str, symbol: str) -> dict[str, Any]:
+def _points(
+    name: str,
+    mine: Sequence[Mapping[str, Any]],
+    trials: Sequence[Mapping[str, Any]],
+    tasks: tuple[str, str],
+    colour: str,
+    symbol: str,
+) -> dict[str, Any]:
+    """Some of the trials; with many tasks hardly one is behind another on all, so that marks tell of these two."""
+    table = np.array([[trial["errors"][task] for task in tasks] for trial in trials])
+    own = np.array([[trial["errors"][task] for task in tasks] for trial in mine])
+    behind = [bool(((table <= row).all(1) & (table < row).any(1)).any()) for row in own]
     return {
         "type": "scatter", "mode": "markers", "name": label(name),
-        "x": [trial["errors"][a] for trial in trials], "y": [trial["errors"][b] for trial in trials],
-        "text": [label(configuration(trial["configuration"]), 160) for trial in trials],
+        "x": own[:, 0].tolist(), "y": own[:, 1].tolist(),
+        "text": [label(configuration(trial["configuration"]), 160) for trial in mine],
         "hovertemplate": "%{x:.3f}, %{y:.3f}: %{text}<extra></extra>",
         "marker": {
             "color": colour, "size": 9,
-            "symbol": [symbol if trial["is_on_front"] else f"{symbol}-open" for trial in trials],
+            "symbol": [f"{symbol}-open" if is_behind else symbol for is_behind in behind],
         },
     }  # fmt: skip
 
