@@ -115,7 +115,8 @@ class _Search:
                 break
             seed = _mixed(self.fold.seed, n_done)
             study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP)
-            if n_done == 0:
+            waiting = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+            if n_done == 0 and not waiting:  # a process that was killed may have left the start in the journal
                 study.enqueue_trial(self.space.start())
             self._tell(done)
             self._try(study, study.ask())

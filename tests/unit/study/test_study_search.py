@@ -183,6 +183,19 @@ def test_a_search_that_was_killed_ends_as_if_it_had_not_been(tmp_path, monkeypat
         assert torch.equal(a, b)
 
 
+def test_the_point_where_a_search_begins_is_tried_once_though_it_was_killed_before_it(tmp_path):
+    def dying(text):
+        raise KeyboardInterrupt
+
+    whole, _ = fold_of(table(), terms=Terms(2))
+    kept = replace(whole, terms=replace(whole.terms, folder=tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        make_arm("tuned_weights").fit(replace(kept, terms=replace(kept.terms, tell=dying)))
+    ours, theirs = (make_arm("tuned_weights").fit(fold).search["trials"] for fold in (kept, whole))
+    assert ours == theirs
+    assert ours[0]["configuration"] != ours[1]["configuration"]
+
+
 def test_what_was_found_is_used_where_nothing_is_searched(monkeypatch):
     fold, _ = fold_of(table(), terms=Terms(2))
     first = make_arm("tuned_weights").fit(fold)

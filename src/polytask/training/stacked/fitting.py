@@ -28,6 +28,8 @@ MEMORY = 512 * 2**20
 MOST = 16
 """Members of a stack at most: more of them fall out of the caches, and nothing is won any more."""
 
+_NO_OTHER = "there is no other of its shape"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -110,7 +112,7 @@ def fit_stacked(
             shapes.setdefault(shape_of(one.prepared, one.plan), []).append(i)
     for positions in shapes.values():
         if len(positions) == 1:
-            outcome.alone[positions[0]] = "there is no other of its shape"
+            outcome.alone[positions[0]] = _NO_OTHER
             continue
         with _own_generator():
             probe = _begin(asked[positions[0]])[0]
@@ -170,7 +172,8 @@ def _alone(asked: Asked, why: str, progress: Progress | None) -> Fitted | NonFin
         fitted = fit(asked.prepared, asked.plan, progress=progress, title=asked.title)
     except NonFiniteError as error:
         return error
-    fitted.notes.append(f"Trained by itself and in no stack: {why}.")
+    if why != _NO_OTHER:  # nothing was there to be stacked with, which nobody needs to be told
+        fitted.notes.append(f"Trained by itself and in no stack: {why}.")
     return fitted
 
 
