@@ -60,6 +60,8 @@ def make_grouping(
     if 1 < len(groups) < len(names):
         for k in range(n_random):
             drawn = random_groups(groups, len(names), rng)
+            while set(drawn) == set(groups):  # what was chosen is no control of itself
+                drawn = random_groups(groups, len(names), rng)
             controls[f"random {k + 1}"] = arrangement(drawn, gains, names, budget)
     every = {"chosen": chosen, **controls}
     if verify is not None:

@@ -9,6 +9,9 @@ from polytask.affinity.grouping import GroupBudget, arrangement, group_tasks, ra
 from polytask.affinity.grouping.exact import best_groups
 from polytask.affinity.grouping.heuristic import good_groups
 from polytask.affinity.grouping.score import Group, scores_in, total_gain
+from polytask.affinity.groups import make_grouping
+from polytask.affinity.readings import as_matrix
+from polytask.affinity.record import Found, Structure
 from polytask.errors import RecipeError
 
 
@@ -114,6 +117,17 @@ def test_random_groups_have_the_same_sizes():
     drawn = random_groups(like, 3, np.random.default_rng(0))
     assert [len(g.tasks) for g in drawn] == [3, 1]
     assert sorted(j for g in drawn for j in g.serves) == [0, 1, 2]
+
+
+def test_what_was_chosen_is_no_control_of_itself():
+    # Two of three: a third of the random groups would be the chosen ones.
+    gains = as_matrix(np.array([[0, 1, -1], [1, 0, -1], [-1, -1, 0.0]]))
+    found = Found("", True, True, gains, gains, gains, 2, {}, Structure(True, 0.01, 0.9, ""))
+    for seed in range(10):
+        made = make_grouping("lookahead", found, ["a", "b", "c"], GroupBudget(models=2), n_random=3, seed=seed)
+        drawn = [one for name, one in made.controls.items() if name.startswith("random")]
+        assert len(drawn) == 3
+        assert all(set(one.groups) != set(made.chosen.groups) for one in drawn)
 
 
 def test_scores_and_arrangement():
