@@ -16,8 +16,6 @@ __all__ = ["Heads", "Hidden", "hidden_of"]
 Hidden: TypeAlias = "Sequence[int] | Mapping[str, Sequence[int]]"
 """Widths of hidden layers: of all heads, or by task."""
 
-_MANY = 16
-"""From so many heads on, the time of their calls counts for more than what they compute."""
 
 
 def hidden_of(hidden: Hidden, task: str) -> Sequence[int]:
@@ -43,16 +41,11 @@ class Heads(nn.Module):
         each = {task: (n, hidden_of(hidden, task)) for task, n in n_outputs.items()}
         self.by_task = ByName({task: _head(width, n, own, n_members) for task, (n, own) in each.items()})
         self.together = False
-        """Whether very many heads on one representation run as one layer: faster, but not task by task going back."""
-        self.many = _MANY
+        """Whether heads on one representation run as one layer: faster, but not task by task going back."""
 
     def forward(self, representations: Mapping[str, Float[Tensor, "B D"]]) -> dict[str, Float[Tensor, "B O"]]:
         """Each given task's outputs."""
-        if (
-            self.together
-            and len(representations) >= self.many
-            and (stacked := self._stacked(representations)) is not None
-        ):
+        if self.together and len(representations) > 1 and (stacked := self._stacked(representations)) is not None:
             return stacked
         return {task: self.by_task[task](rep) for task, rep in representations.items()}
 

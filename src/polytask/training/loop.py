@@ -25,6 +25,7 @@ from polytask.models.model import MultiTaskModel
 from polytask.models.sharing.sharing import Features
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
+from polytask.training.allocation import keep_freed_memory
 from polytask.training.constraints import Constraints
 from polytask.training.epoch_sums import EpochSums, by_name
 from polytask.training.evaluation import constant_losses, mean_losses
@@ -122,7 +123,9 @@ class Training:
         self.objective = Objective(tasks, train, model.n_members)
         self.penalty = penalty_of(model, settings.regularisers)
         self.shared = model.shared_parameters()
-        model.heads.together = balancer.needs <= {"losses"}  # one way back for all tasks, as there was one there
+        # One way back for all tasks, as there was one there. A constraint may move the head of a task without a loss.
+        together = balancer.needs <= {"losses"} and not self.constraints.names
+        model.heads.together = self.objective.together = together
         self.draws_per_step = draws_per_step
         self.extra = ExtraBatches(balancer, model, self.objective, train, validation, settings.seed)
         self.remedies = [remedy for remedy in remedies if remedy.strength]
@@ -170,6 +173,7 @@ class Training:
         self.progress.start(title, n_steps, self.at.step)
         message = ""
         saved = time.monotonic()
+        keep_freed_memory()
         try:
             with self._signals(), self._ghosts():
                 while not self.at.is_done:

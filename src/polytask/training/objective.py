@@ -11,6 +11,7 @@ from polytask.data.batch import ArraySource, Batch, Source
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Float, Tensor
 from polytask.tasks.task import Task
+from polytask.training.loss_groups import groups_of
 from polytask.training.settings import Regulariser
 
 __all__ = ["Objective", "penalty_of"]
@@ -43,38 +44,81 @@ class Objective:
             for name, source in sources.items()
             for task in self.by_source[name]
         }
+        self.together = False
+        """Whether tasks of one loss function are done in one call: faster, but not task by task going back."""
+        self.groups = {name: self._groups(name) for name in sources}
 
     def __call__(self, outputs: Mapping[str, Float[Tensor, "B O"]], batch: Batch) -> dict[str, Tensor | None]:
         """The weighted loss of each task of the batch's source; ``None`` where no label is observed."""
-        losses: dict[str, Tensor | None] = {}
+        found = self._by_groups(outputs, batch) if self.together else {}
         for name in self.by_source[batch.source]:
-            task = self.tasks[name]
-            if task.weight == 0.0:  # no objective: learned through constraints only, if at all
-                losses[name] = None
-                continue
-            coverage = self.coverage[batch.source, name]
-            outs, targets, observed = outputs[name], batch.targets[name], batch.observed[name]
-            row_weights, own_weights = batch.row_weights, batch.task_weights.get(name)
-            if own_weights is not None:
-                row_weights = own_weights if row_weights is None else row_weights * own_weights
-            if batch.mix is not None and batch.partner is not None:
-                # Mixtures of two rows: each has the losses of both labels, which share its weight. Twice, because both
-                # together count as one row in the mean.
-                outs, targets, observed, row_weights = _with_partners(batch, outs, targets, observed, row_weights)
-            if self.n_members > 1:  # each member's loss is its own: members are further rows with the same labels
-                outs = outs.flatten(0, 1)
-                targets, observed = (t.repeat_interleave(self.n_members, 0) for t in (targets, observed))
-                if row_weights is not None:
-                    row_weights = row_weights.repeat_interleave(self.n_members, 0)
-            complete = coverage == 1.0
-            if not complete and not bool(observed.any()):
-                losses[name] = None
-                continue
-            labels = task.label_losses(outs, targets).flatten() if complete else task.loss(outs, targets, observed)
+            if name not in found:
+                found[name] = self._loss(self.tasks[name], outputs[name], batch)
+        return {name: found[name] for name in self.by_source[batch.source]}
+
+    def _loss(self, task: Task, outs: Float[Tensor, "B O"], batch: Batch) -> Tensor | None:
+        """The weighted loss of one task."""
+        name = task.name
+        if task.weight == 0.0:  # no objective: learned through constraints only, if at all
+            return None
+        coverage = self.coverage[batch.source, name]
+        targets, observed = batch.targets[name], batch.observed[name]
+        row_weights, own_weights = batch.row_weights, batch.task_weights.get(name)
+        if own_weights is not None:
+            row_weights = own_weights if row_weights is None else row_weights * own_weights
+        if batch.mix is not None and batch.partner is not None:
+            # Mixtures of two rows: each has the losses of both labels, which share its weight. Twice, because both
+            # together count as one row in the mean.
+            outs, targets, observed, row_weights = _with_partners(batch, outs, targets, observed, row_weights)
+        if self.n_members > 1:  # each member's loss is its own: members are further rows with the same labels
+            outs = outs.flatten(0, 1)
+            targets, observed = (t.repeat_interleave(self.n_members, 0) for t in (targets, observed))
             if row_weights is not None:
-                labels = labels * _per_label(row_weights, observed)
-            loss = labels.mean() if complete else labels.sum() / max(coverage * observed.numel(), 1.0)
-            losses[name] = loss if task.weight == 1.0 else loss * task.weight
+                row_weights = row_weights.repeat_interleave(self.n_members, 0)
+        complete = coverage == 1.0
+        if not complete and not bool(observed.any()):
+            return None
+        labels = task.label_losses(outs, targets).flatten() if complete else task.loss(outs, targets, observed)
+        if row_weights is not None:
+            labels = labels * _per_label(row_weights, observed)
+        loss = labels.mean() if complete else labels.sum() / max(coverage * observed.numel(), 1.0)
+        return loss if task.weight == 1.0 else loss * task.weight
+
+    def _groups(self, source: str) -> list[list[Task]]:
+        """Tasks of the source by loss function, those left out that are alone with theirs."""
+        tasks = [self.tasks[name] for name in self.by_source[source]]
+        tasks = [task for task in tasks if task.weight > 0.0 and not task.of_elements]
+        groups = [[tasks[i] for i in group.positions] for group in groups_of(tasks) if group.is_common]
+        return [group for group in groups if len(group) > 1]
+
+    def _by_groups(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor | None]:
+        """The losses that can be found in one call for several tasks."""
+        losses: dict[str, Tensor | None] = {}
+        if batch.task_weights or batch.mix is not None:
+            return losses
+        for group in self.groups[batch.source]:
+            shares = [self.coverage[batch.source, task.name] for task in group]
+            outs = torch.stack([outputs[task.name] for task in group], dim=-2)  # [B, (k), G, O]
+            targets = torch.stack([batch.targets[task.name] for task in group], dim=1)
+            if self.n_members > 1:
+                targets = targets.unsqueeze(1)
+                targets = targets.expand(*outs.shape[:-1], *targets.shape[3:])
+            labels = group[0].label_losses(outs, targets)
+            n_labels = labels.numel() // len(group)
+            there = [True] * len(group)
+            if batch.row_weights is not None or min(shares) < 1.0:
+                observed = torch.stack([batch.observed[task.name] for task in group], dim=1)  # [B, G, *K]
+                there = observed.transpose(0, 1).flatten(1).any(1).tolist()
+                if batch.row_weights is not None:
+                    observed = observed * batch.row_weights.view(-1, *[1] * (observed.ndim - 1))
+                labels = labels * (observed.unsqueeze(1) if self.n_members > 1 else observed)
+            axis = outs.ndim - 2  # that of the tasks
+            scales = [t.weight / max(share * n_labels, 1.0) for t, share in zip(group, shares, strict=True)]
+            values = labels.sum([d for d in range(labels.ndim) if d != axis]) * labels.new_tensor(scales)
+            # A loss that is no number is left out of the step, which only a graph of its own allows.
+            if bool(values.isfinite().all()):
+                found = zip(group, there, values.unbind(), strict=True)
+                losses |= {task.name: value if is_there else None for task, is_there, value in found}
         return losses
 
 

@@ -14,6 +14,7 @@ from polytask.models.inputs import InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.tasks import registry as kinds
 from polytask.training.preparation import Prepared
+from polytask.training.progress import Silent
 from polytask.training.run import Plan, fit
 from polytask.training.settings import Regulariser, Settings
 from polytask.training.stacked import Asked, fit_stacked
@@ -138,11 +139,11 @@ def test_double_precision_is_equal_much_more_closely():
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("most", [1, 2, 5])
+@pytest.mark.parametrize("most", [1, 2])
 def test_the_size_of_the_stacks_changes_nothing(most):
     asked = [Asked(prepared(seed=s), plan(seed=s, epochs=3)) for s in range(5)]
     found = check_equal(asked, most=most)
-    assert found.sizes == {1: [1] * 5, 2: [2, 2, 1], 5: [5]}[most]
+    assert found.sizes == {1: [1] * 5, 2: [2, 2, 1]}[most]
 
 
 def test_a_small_budget_of_memory_makes_small_stacks():
@@ -165,7 +166,7 @@ def test_draws_of_settings_have_their_own_rates():
     assert found.sizes == [7]
 
 
-BALANCERS = ("uncertainty", "dwa", "rlw", "gls", "stch", "fixed", "igb", "imtl_l", "scale_invariant")
+BALANCERS = ("uncertainty", "dwa", "rlw", "stch", "fixed", "imtl_l")
 
 
 @pytest.mark.parametrize("balancer", BALANCERS)
@@ -222,3 +223,21 @@ def test_each_result_is_told_when_its_stack_is_done():
     asked = [Asked(prepared(seed=s), plan(seed=s, epochs=1)) for s in range(3)]
     fit_stacked(asked, most=1, done=lambda i, fitted: told.append((i, fitted.epochs)))
     assert told == [(0, 1), (1, 1), (2, 1)]
+
+
+def test_ctrl_c_keeps_the_trainings_of_the_stacks_that_are_done():
+    class Stops(Silent):
+        stacks = 0
+
+        def start(self, title, n_steps, done=0):
+            self.stacks += 1
+
+        def step(self, losses, epoch):
+            if self.stacks == 2:
+                raise KeyboardInterrupt
+
+    told = {}
+    asked = [Asked(prepared(seed=s), plan(seed=s, epochs=2)) for s in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        fit_stacked(asked, most=2, progress=Stops(), done=told.__setitem__)
+    assert [(i, fitted.epochs) for i, fitted in told.items()] == [(0, 2), (1, 2)]

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 
 from polytask.errors import NonFiniteError
+from polytask.training.loss_groups import groups_of
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
 from polytask.training.run import Fitted, Plan, fit
 from polytask.training.stacked.begun import Begun, begin, finish
-from polytask.training.stacked.losses import groups_of
 from polytask.training.stacked.member import Member
 from polytask.training.stacked.memory import bytes_of
 from polytask.training.stacked.stack import Stack

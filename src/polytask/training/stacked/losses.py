@@ -10,30 +10,9 @@ import torch
 from polytask.data.batch import ArraySource
 from polytask.shapes import Bool, Float, Int, Tensor
 from polytask.tasks.task import Task
-from polytask.training.stacked.stackable import loss_signature
+from polytask.training.loss_groups import Group
 
-__all__ = ["Group", "Labels", "LabelsOfBatch", "gather", "groups_of", "losses_of"]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Tasks whose losses are one function.
-
-    Args:
-        positions: Where they are among the tasks.
-        is_common: Whether the function is the same for all members; it is not where it reads what was fitted.
-    """
-
-    positions: tuple[int, ...]
-    is_common: bool
-
-
-def groups_of(tasks: Sequence[Task]) -> list[Group]:
-    """The groups of the tasks, which are the same for all members of a stack."""
-    by_signature: dict[str, list[int]] = {}
-    for i, task in enumerate(tasks):
-        by_signature.setdefault(loss_signature(task) or f"own {i}", []).append(i)
-    return [Group(tuple(at), not signature.startswith("own")) for signature, at in by_signature.items()]
+__all__ = ["Labels", "LabelsOfBatch", "gather", "losses_of"]
 
 
 @dataclass

@@ -14,8 +14,9 @@ from polytask.data.plan import Draw
 from polytask.errors import NonFiniteError
 from polytask.shapes import Bool, Float, Int, Tensor
 from polytask.training.loop import CALM
+from polytask.training.loss_groups import Group
 from polytask.training.stacked.begun import Begun
-from polytask.training.stacked.losses import Group, Labels
+from polytask.training.stacked.losses import Labels
 
 __all__ = ["Member"]
 

@@ -31,7 +31,7 @@ class Program:
         model = members[0].training.model
         self.template: MultiTaskModel = copy.deepcopy(model).train()
         # One product for all heads: the losses go back together anyway.
-        self.template.heads.together, self.template.heads.many = True, 2
+        self.template.heads.together = True
         self.source = members[0].source_name
         self.leaves = self._stack()
         self._masks: dict[int, list[_Mask]] = {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from polytask.shapes import Bool, Float, Tensor
+from polytask.training.allocation import keep_freed_memory
 from polytask.training.stacked.losses import gather, losses_of
 from polytask.training.stacked.member import Member
 from polytask.training.stacked.optimisers import Optimisers
@@ -34,6 +35,7 @@ class Stack:
 
     def run(self) -> None:
         """Train all members."""
+        keep_freed_memory()
         while self.program.members:
             self.step()
 

@@ -14,20 +14,14 @@ from polytask.balancing.balancer import SEES_GRADIENTS, Balancer
 from polytask.data.batch import ArraySource
 from polytask.models.dropout import Dropout
 from polytask.models.model import ModelSpec
-from polytask.tasks.task import Task
 from polytask.training.building import spec_of
+from polytask.training.loss_groups import loss_signature
 from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
 from polytask.training.settings import Settings
 from polytask.training.stacked.begun import Begun
 
-__all__ = ["loss_signature", "shape_of", "why_alone"]
-
-_NO_STATE = ("regression", "quantile")
-"""Kinds whose loss reads options only, and nothing that was fitted."""
-_CLASSES = ("binary", "multiclass", "multilabel", "ordinal")
-"""The same, unless they have class weights."""
-_NOT_IN_LOSS = ("kind", "name", "target", "weight", "source", "inputs", "class_weight", "positive", "classes", "order")
+__all__ = ["shape_of", "why_alone", "why_built_alone"]
 
 
 def why_alone(prepared: Prepared, plan: Plan) -> str:
@@ -104,16 +98,6 @@ def shape_of(prepared: Prepared, plan: Plan) -> str:
         "fields": {name: [str(t.dtype), list(t.shape[1:])] for name, t in _fields(source).items()},
     }
     return json.dumps(common, sort_keys=True, default=str)
-
-
-def loss_signature(task: Task) -> str:
-    """Equal for tasks whose loss is the same function; empty if the loss reads what was fitted on the labels."""
-    options = task.options()
-    has_weights = options.get("class_weight") is not None
-    if task.kind not in _NO_STATE and (task.kind not in _CLASSES or has_weights):
-        return ""
-    rest = {key: value for key, value in options.items() if key not in _NOT_IN_LOSS}
-    return json.dumps([task.kind, task.n_outputs, rest], sort_keys=True, default=str)
 
 
 def _renamed(spec: ModelSpec, position: Mapping[str, str]) -> dict[str, Any]:
