@@ -17,7 +17,6 @@ Hidden: TypeAlias = "Sequence[int] | Mapping[str, Sequence[int]]"
 """Widths of hidden layers: of all heads, or by task."""
 
 
-
 def hidden_of(hidden: Hidden, task: str) -> Sequence[int]:
     """Widths of the task's hidden layers; none if it is not named."""
     return hidden.get(task, ()) if isinstance(hidden, Mapping) else hidden
