@@ -37,7 +37,7 @@ STUDIES = {
     "oes10": f"{{tables}}/oes10.csv --targets {numbered(16)} {ARMS} --folds 3 --set training.epochs=40",
     "parkinsons": (
         "{data}/parkinsons/parkinsons_updrs.csv --targets motor_UPDRS,total_UPDRS --group 'subject#' "
-        f"{ARMS} --set training.epochs=10"
+        f"{ARMS} --folds 3 --set training.epochs=6"
     ),
     "adult": (
         "{tables}/adult_10k.csv --targets income,never-married,education-num:regression "
