@@ -45,8 +45,8 @@ STUDIES = {
         f"{ARMS} --set training.epochs=10"
     ),
     "school": (
-        "{tables}/school_long.csv --targets score --by school --holdout 0.2 --repeats 2 "
-        f"{ARMS},pooled,joint_linear:mean_regularised --set training.epochs=10"
+        "{tables}/school_long.csv --targets score --by school --holdout 0.2 --repeats 3 "
+        "--arms linear,joint,single,pooled,joint_linear:mean_regularised --set training.epochs=10"
     ),
     "tox21": (
         f"{{data}}/tox21/tox21.csv.gz --targets {ASSAYS} --set kinds.smiles=molecule --drop mol_id --holdout 0.2 "

@@ -125,6 +125,6 @@ def test_methods_reach_the_pareto_set_from_every_start(name, i):
 def test_cagrad_leaves_the_valleys_for_the_lowest_average(start):
     """It goes on along the Pareto set to where the average loss is least, between the bowls."""
     point = run("cagrad", start)
-    # How far it has come after all steps differs between processors (-6.4 to -6.6 from the last start).
+    # How far it has come after all steps differs between processors (-6.4 to -6.6, and 1.9 to 2.1, from the last start).
     assert point[1] < -6.2
-    assert abs(point[0]) < 2.0
+    assert abs(point[0]) < 2.5

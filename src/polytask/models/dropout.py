@@ -33,8 +33,8 @@ class Dropout(nn.Dropout):
         >>> torch.manual_seed(0) is not None
         True
         >>> kept = Dropout(0.25)(torch.ones(40_000))
-        >>> sorted(set(kept.tolist())), round((kept > 0).double().mean().item(), 1)
-        ([0.0, 1.3333333730697632], 0.8)
+        >>> sorted(set(kept.tolist())), 0.74 < (kept > 0).double().mean().item() < 0.76
+        ([0.0, 1.3333333730697632], True)
     """
 
     def forward(self, x: Tensor) -> Tensor:
