@@ -45,8 +45,10 @@ class Heads(nn.Module):
     def forward(self, representations: Mapping[str, Float[Tensor, "B D"]]) -> dict[str, Float[Tensor, "B O"]]:
         """Each given task's outputs."""
         # Only in training: in prediction a task's last bits must not depend on which others are asked.
-        if self.together and self.training and len(representations) > 1 and (stacked := self._stacked(representations)) is not None:
-            return stacked
+        if self.together and self.training and len(representations) > 1:
+            stacked = self._stacked(representations)
+            if stacked is not None:
+                return stacked
         return {task: self.by_task[task](rep) for task, rep in representations.items()}
 
     def _stacked(self, representations: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
