@@ -28,7 +28,7 @@ pytest.importorskip("onnxruntime")
 TABLE = {"numeric": Field((3,)), "categorical": Field((2,), (4, 5))}
 IMAGE = {"x": Field((1, 16, 16))}
 NUMBERS = {"x": Field((5,))}
-SHAPES = {"cnn": IMAGE, "resnet18": IMAGE, "mlp": NUMBERS, "speech": {"x": Field((900,))}}
+SHAPES = {"cnn": IMAGE, "resnet18": IMAGE, "unet": IMAGE, "mlp": NUMBERS, "speech": {"x": Field((900,))}}
 ENCODERS = [name for name in encoders.names() if name != "module" and encoders.load(name).exports]
 
 

@@ -49,7 +49,8 @@ class ModelSpec:
         links: What each task's outputs stand for, so that the members of an ensemble are averaged rightly, see
             :func:`polytask.tasks.members.mean_answer`; ``identity`` for tasks that are not named.
         views: For tasks that read only part of the inputs: per task and source, the columns of each field.
-        element_tasks: Tasks that answer for each element of a row, such as a word.
+        element_tasks: Tasks that answer for each element of a row, such as a word or a pixel.
+        pixel_tasks: Those of them whose elements are the pixels of an image.
         own_norms: Sources with normalisation layers of their own.
     """
 
@@ -66,6 +67,7 @@ class ModelSpec:
     corruptions: Mapping[str, Corruption] = field(default_factory=dict)
     element_tasks: tuple[str, ...] = ()
     own_norms: tuple[str, ...] = ()
+    pixel_tasks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; a module given as an option is left out and must be given again."""
@@ -86,6 +88,7 @@ class ModelSpec:
             "corruptions": {task: asdict(corruption) for task, corruption in self.corruptions.items()},
             "element_tasks": list(self.element_tasks),
             "own_norms": list(self.own_norms),
+            **({"pixel_tasks": list(self.pixel_tasks)} if self.pixel_tasks else {}),
         }
 
     @classmethod
@@ -104,6 +107,7 @@ class ModelSpec:
             "corruptions": {task: Corruption(**options) for task, options in data.get("corruptions", {}).items()},
             "element_tasks": tuple(data.get("element_tasks", ())),
             "own_norms": tuple(data.get("own_norms", ())),
+            "pixel_tasks": tuple(data.get("pixel_tasks", ())),
         }
         return cls(**{**data, **taken})
 
@@ -119,11 +123,12 @@ class MultiTaskModel(nn.Module):
         corruptions: For tasks that read spoiled copies of the inputs in training: they run apart from the others then,
             and with them in prediction.
         element_tasks: Tasks that answer for each element of a row; the others answer for the largest value of each
-            number over the elements, where the encoder represents elements.
+            number over the elements, where the encoder represents elements, or for the one that stands for the whole
+            image, where they are pixels.
 
     Shape:
         inputs ``[B, ...]`` -> per task ``[B, O]``; in training, with an encoder that is an ensemble of k members,
-        ``[B, k, O]``; for tasks of elements ``[B, L, O]``, zeros where there is no element
+        ``[B, k, O]``; for tasks of elements ``[B, L, O]``, zeros where there is no element, or ``[B, H, W, O]``
 
     Raises:
         InputError: If a batch does not have the shape that the network was built for, or its source is not known.
@@ -203,8 +208,9 @@ class MultiTaskModel(nn.Module):
             self._check(inputs, source)
         needed = tuple(dict.fromkeys(other for task in asked for other in self.sharing.combined_from(task)))
         features, representations = self._run(inputs, needed, source)
-        if self.sharing.has_elements:
-            return features, self._elements(representations, self.sharing.present(inputs), asked)
+        if self.sharing.has_elements or self.sharing.has_pixels:
+            answer = self._pixels if self.sharing.has_pixels else self._elements
+            return features, answer(representations, self.sharing.present(inputs), asked)
         outputs = self.sharing.combine(self.heads(representations))
         return features, {task: self._answer(task, outputs[task]) for task in asked}
 
@@ -226,6 +232,19 @@ class MultiTaskModel(nn.Module):
             by_row = outputs[task].unflatten(0, (n_rows, -1))
             whole = nn.functional.pad(by_row, (0, 0, 0, n_elements - by_row.shape[1]))
             outputs[task] = whole.masked_fill(~there[..., None], 0.0)
+        return {task: outputs[task] for task in asked}
+
+    def _pixels(
+        self, representations: Mapping[str, Float[Tensor, "BL D"]], there: Bool[Tensor, "B H W"], asked: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Outputs from representations of pixels, the last of each row being that of the whole image."""
+        n_rows, *extents = there.shape
+        # Tasks with one representation go on having one, so that their heads may run as one layer.
+        whole = {id(pixels): pixels.unflatten(0, (n_rows, -1))[:, -1] for pixels in representations.values()}
+        read = {t: x if t in self.element_tasks else whole[id(x)] for t, x in representations.items()}
+        outputs = self.sharing.combine(self.heads(read))
+        for task in self.element_tasks.intersection(asked):
+            outputs[task] = outputs[task].unflatten(0, (n_rows, -1))[:, :-1].unflatten(1, extents)
         return {task: outputs[task] for task in asked}
 
     def _answer(self, task: str, outputs: Float[Tensor, "Bk O"]) -> Tensor:
@@ -333,15 +352,7 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
         UnknownNameError: If the encoder or the sharing is not known.
         RecipeError: If an option is not one of theirs.
     """
-    has_elements = encoders.load(spec.encoder).has_elements
-    if spec.views and has_elements:
-        raise RecipeError(f"With the encoder {spec.encoder!r} all tasks read all inputs; leave `inputs` of tasks out.")
-    if spec.element_tasks and not has_elements:
-        able = ", ".join(name for name in encoders.names() if encoders.load(name).has_elements)
-        raise RecipeError(
-            f"Task {spec.element_tasks[0]!r} answers for each element of a row, and the encoder {spec.encoder!r} "
-            f"represents rows. Encoders of elements: {able}."
-        )
+    _check_encoder(spec)
     options = dict(spec.encoder_options)
     if module is not None:
         options["module"] = module
@@ -353,6 +364,23 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
     heads = sharing.make_heads(spec.n_outputs, hidden)
     _check_elements(spec, sharing)
     return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links, spec.corruptions, spec.element_tasks)
+
+
+def _check_encoder(spec: ModelSpec) -> None:
+    """Raise if a task asks for elements or pixels that the encoder does not represent."""
+    encoder: type[Encoder] = encoders.load(spec.encoder)
+    if spec.views and (encoder.has_elements or encoder.has_pixels):
+        raise RecipeError(f"With the encoder {spec.encoder!r} all tasks read all inputs; leave `inputs` of tasks out.")
+    represented = "pixels" if encoder.has_pixels else "elements such as words" if encoder.has_elements else "rows"
+    of_pixels = spec.pixel_tasks
+    of_words = [task for task in spec.element_tasks if task not in of_pixels]
+    for asking, attribute, asked in ((of_pixels, "has_pixels", "pixel"), (of_words, "has_elements", "element")):
+        if asking and not getattr(encoder, attribute):
+            able = ", ".join(name for name in encoders.names() if getattr(encoders.load(name), attribute))
+            raise RecipeError(
+                f"Task {asking[0]!r} answers for each {asked} of a row, and the encoder {spec.encoder!r} represents "
+                f"{represented}. Encoders of {asked}s: {able}."
+            )
 
 
 def _check_elements(spec: ModelSpec, sharing: Sharing) -> None:

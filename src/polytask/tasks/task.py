@@ -105,6 +105,8 @@ class Task(ABC):
     """Whether the targets are the inputs themselves, so that every row has them and no column names them."""
     of_elements: ClassVar[bool] = False
     """Whether a label is a sequence, one answer for each element of a row, such as a word: outputs ``[N, L, O]``."""
+    of_pixels: ClassVar[bool] = False
+    """Whether these elements are the pixels of an image: outputs ``[N, H, W, O]``."""
     link: ClassVar[str] = "identity"
     """What the outputs stand for, so that members of an ensemble can be averaged, see :mod:`polytask.tasks.members`."""
 
@@ -235,6 +237,10 @@ class Task(ABC):
     def initial_bias(self) -> Float[Tensor, " O"]:
         """Outputs that are right on average, for the head's bias; a head that starts there needs no warm-up."""
         return torch.zeros(self.n_outputs)
+
+    def constant_outputs(self, targets: Shaped[Tensor, "N ..."]) -> Float[Tensor, "N ... O"]:
+        """The initial bias as the outputs of these rows."""
+        return self.initial_bias().expand(*(targets.shape if self.of_elements else targets.shape[:1]), -1)
 
     def fit_inputs(self, inputs: Inputs) -> None:
         """Learn from the training inputs; only of kinds whose targets are the inputs (``of_inputs``)."""

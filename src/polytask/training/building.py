@@ -39,6 +39,7 @@ def spec_of(prepared: Prepared, plan: Plan) -> ModelSpec:
         links={task.name: task.link for task in prepared.tasks},
         views=prepared.views,
         element_tasks=tuple(task.name for task in prepared.tasks if task.of_elements),
+        pixel_tasks=tuple(task.name for task in prepared.tasks if task.of_pixels),
         own_norms=tuple(source for source in plan.own_norms if source in prepared.shapes),
     )
 

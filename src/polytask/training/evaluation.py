@@ -70,8 +70,7 @@ def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source], piece:
             batch = source.batch(torch.arange(start, min(start + piece, len(source))))
             for task in present:
                 targets = batch.targets[task.name]
-                outputs = task.initial_bias().expand(*(targets.shape if task.of_elements else targets.shape[:1]), -1)
-                losses = task.loss(outputs, batch.targets[task.name], batch.observed[task.name])
+                losses = task.loss(task.constant_outputs(targets), targets, batch.observed[task.name])
                 total[task.name] = total.get(task.name, 0.0) + losses.double().sum().item()
                 count[task.name] = count.get(task.name, 0) + losses.numel()
     return {task.name: total[task.name] / count[task.name] for task in tasks if count.get(task.name)}

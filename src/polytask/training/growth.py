@@ -51,6 +51,7 @@ def grown(
         n_outputs={**spec.n_outputs, **{task.name: task.n_outputs for task in tasks}},
         links={**spec.links, **{task.name: task.link for task in tasks}},
         element_tasks=(*spec.element_tasks, *(task.name for task in tasks if task.of_elements)),
+        pixel_tasks=(*spec.pixel_tasks, *(task.name for task in tasks if task.of_pixels)),
     )
     made = build_model(larger, module)
     known, held = model.state_dict(), made.state_dict()

@@ -31,6 +31,8 @@ class Encoder(nn.Module, ABC):
     """Number of members k of an ensemble; the rows that come out are then ``B * k``, each row's members together."""
     has_elements: ClassVar[bool] = False
     """Whether it represents the L elements of a row, such as words: the rows that come out are then ``B * L``."""
+    has_pixels: ClassVar[bool] = False
+    """Whether it represents the H W pixels of an image and, after them, the whole: ``B * (H W + 1)`` rows come out."""
     exports: ClassVar[bool] = False
     """Whether it claims to export: ``tests/reference/test_exported_graphs.py`` holds it to that."""
 
@@ -39,11 +41,11 @@ class Encoder(nn.Module, ABC):
         self.inputs = dict(inputs)
 
     @staticmethod
-    def present(inputs: Inputs) -> Bool[Tensor, "B L"]:
-        """Which elements of each row are there; those after the last one are padding.
+    def present(inputs: Inputs) -> Bool[Tensor, "B ..."]:
+        """Which elements of each row are there: ``[B, L]``, those after the last one being padding, or ``[B, H, W]``.
 
         Raises:
-            InputError: If the encoder knows no elements.
+            InputError: If the encoder knows neither elements nor pixels.
         """
         raise InputError("This encoder represents rows, and knows no elements of a row.")
 

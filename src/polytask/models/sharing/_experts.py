@@ -150,10 +150,17 @@ def mix_for_each(
     weights: Mapping[str, Float[Tensor, "B E"]], experts: Float[Tensor, "B E D"]
 ) -> dict[str, Float[Tensor, "B D"]]:
     """Each task's weighted sum of the same experts, in one product that reads them once."""
-    mixed = torch.bmm(torch.stack(tuple(weights.values()), 1), experts)
+    mixed = torch.bmm(_of_each_row(torch.stack(tuple(weights.values()), 1), experts), experts)
     return dict(zip(weights, mixed.unbind(1), strict=True))
 
 
 def mix(weights: Float[Tensor, "B E"], experts: Float[Tensor, "B E D"]) -> Float[Tensor, "B D"]:
     """The weighted sum of experts, row by row."""
-    return torch.bmm(weights.unsqueeze(1), experts).squeeze(1)
+    return torch.bmm(_of_each_row(weights.unsqueeze(1), experts), experts).squeeze(1)
+
+
+def _of_each_row(weights: Float[Tensor, "B T E"], experts: Float[Tensor, "BL E D"]) -> Float[Tensor, "BL T E"]:
+    """The weights of a map for each of its pixels, where gates read maps and experts end in pixels."""
+    if experts.shape[0] == weights.shape[0]:
+        return weights
+    return weights.repeat_interleave(experts.shape[0] // weights.shape[0], 0)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from polytask.models.encoders.encoder import Encoder
+from polytask.models.maps import as_elements
 from polytask.models.sharing.sharing import Features, Sharing
 from polytask.models.stages import ByName, run_stages, shapes_after
 from polytask.shapes import Inputs, Tensor
@@ -61,7 +62,9 @@ class MTAN(Sharing):
         before: list[tuple[int, ...] | None] = [None, *shapes[:-1]]
         self.attention = ByName(
             {
-                task: nn.ModuleList(_Mask(b, s, squeeze) for b, s in zip(before, shapes, strict=True))
+                task: nn.ModuleList(
+                    _Mask(b, s, squeeze, encoder.has_pixels) for b, s in zip(before, shapes, strict=True)
+                )
                 for task in self.tasks
             }
         )
@@ -84,12 +87,13 @@ class MTAN(Sharing):
 class _Mask(nn.Module):
     """One task's mask for one stage."""
 
-    def __init__(self, before: tuple[int, ...] | None, shape: tuple[int, ...], squeeze: int):
+    def __init__(self, before: tuple[int, ...] | None, shape: tuple[int, ...], squeeze: int, has_pixels: bool):
         super().__init__()
         channels = _channels(shape)
         hidden = max(channels // squeeze, 8)
         self.is_image = len(shape) == 3
         self.size = (shape[-2], shape[-1]) if self.is_image else None
+        self.has_pixels = has_pixels
         self.bridge: nn.Module | None = None
         if before is not None and len(before) >= len(shape):
             # From images to a vector, or within one kind; a vector tells nothing about positions.
@@ -102,7 +106,10 @@ class _Mask(nn.Module):
         read = u
         if self.bridge is not None and before is not None:
             if before.ndim == 4:
-                before = functional.adaptive_avg_pool2d(before, self.size) if self.size else before.mean((2, 3))
+                if self.size:
+                    before = functional.adaptive_avg_pool2d(before, self.size)
+                else:
+                    before = as_elements(before) if self.has_pixels else before.mean((2, 3))
             elif before.ndim > u.ndim:
                 before = before.flatten(1, -2).mean(1)
             read = torch.cat([u, self.bridge(before).relu()], dim=1 if self.is_image else -1)

@@ -55,6 +55,7 @@ class Sharing(nn.Module, ABC):
         self.width = encoder.width
         self.n_members = encoder.n_members
         self.has_elements = encoder.has_elements
+        self.has_pixels = encoder.has_pixels
         self.present = type(encoder).present
         self._gate_use: dict[str, Tensor] = {}
 
