@@ -27,6 +27,7 @@ from polytask.data.plan import BatchPlan
 from polytask.models.inputs import InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Regression
+from polytask.training.feed import Feed
 from polytask.training.loop import Training
 from polytask.training.settings import Settings
 
@@ -95,7 +96,7 @@ def with_polytask(data: ArraySource, tasks: list[Regression]) -> Iterator[float]
     model = build_model(ModelSpec({"main": InputShape.of(data.inputs)}, dict.fromkeys(names, 1), encoder="mlp"))
     plan = BatchPlan({"main": ROWS}, BATCH, seed=0)
     settings = Settings(epochs=10_000, patience=None)
-    training = Training(model, tasks, {"main": data}, {}, plan, balancers.create("equal"), settings)
+    training = Training(model, tasks, Feed({"main": data}, plan), {}, balancers.create("equal"), settings)
     while True:
         began = time.perf_counter()
         training.epoch()

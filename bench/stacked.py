@@ -104,7 +104,7 @@ def operations(asked: Asked) -> float:
     """Floating-point operations of the matrix products of one step."""
     begun = begin(asked.prepared, asked.plan)
     training = begun.training
-    (source,) = training.train_sources.values()
+    (source,) = training.feed.sources.values()
     batch = source.batch(torch.arange(asked.plan.settings.batch_size))
     with FlopCounterMode(display=False) as counter:
         losses = training.objective(training.model(batch.inputs, None, batch.source), batch)

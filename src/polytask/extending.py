@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -22,7 +22,9 @@ from polytask.training.building import make_remedies
 from polytask.training.evaluation import evaluate, mean_losses
 from polytask.training.growth import Answers, grown, own_parameters
 from polytask.training.known_data import first_provenance, kept_rows, known_data
+from polytask.training.listeners import Listeners
 from polytask.training.preparation import Prepared, prepare
+from polytask.training.progress import Progress, Silent
 from polytask.training.remedy import Remedy, Scene
 from polytask.training.run import Plan, stages_of
 from polytask.training.run_folder import RunFolder, environment
@@ -32,9 +34,6 @@ from polytask.training.schedules.joint import Joint
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.starts import Line, lines_from, start_from
-
-if TYPE_CHECKING:
-    from polytask.training.progress import Progress
 
 __all__ = ["extend"]
 
@@ -121,7 +120,7 @@ def extend(
     folder = RunFolder(out) if out is not None else None
     if folder is not None:
         folder.check(resume=resume)
-    work = _Extension(bundle, recipe, asked, _source(bundle, source), folder, progress, given)
+    work = _Extension(bundle, recipe, asked, _source(bundle, source), folder, progress or Silent(), given)
     if like is not None:
         return work.copied(like)
     if data is None:
@@ -138,7 +137,7 @@ class _Extension:
     asked: dict[str, Any]
     source: str
     folder: RunFolder | None
-    progress: Progress | None
+    progress: Progress
     adapters: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -290,7 +289,7 @@ class _Extension:
                     Scene(model, {task.name: task for task in self.old}, train, Stage("old", tuple(self.old_names)))
                 )
         plan = Plan(settings=Settings.from_options({**self.recipe.training, "seed": self.recipe.seed}))
-        return stages_of(model, prepared, plan, Joint(), made, folder, self.progress, self.old)
+        return stages_of(model, prepared, plan, Joint(), made, Listeners(folder, self.progress), self.old)
 
     def _grown(self, spec: ModelSpec, model: MultiTaskModel, tasks: Sequence[Task]) -> Network:
         """The network as the bundle holds it: old tasks are run without new ones, so that no bit of theirs changes.
@@ -343,7 +342,7 @@ class _Extension:
                 "heads": sum(p.numel() for p in network.model.heads.parameters()),
                 "new": sum(p.numel() for p in own_parameters(network.model, dict.fromkeys(self.names, torch.empty(0)))),
             },
-            sampling="" if stages is None else stages.last.plan.describe(),
+            sampling="" if stages is None else stages.last.feed.plan.describe(),
             notes=tuple(notes),
             environment=machine,
             extension=extension,

@@ -16,7 +16,7 @@ from polytask import Recipe
 from polytask.cli import main
 from polytask.errors import BundleError, DataError, InputError, PolytaskError, RecipeError
 from polytask.training.data_sets import ArrayData
-from polytask.training.loop import Interrupted
+from polytask.training.interruption import Interrupted
 from polytask.training.run_folder import RunFolder
 
 QUICK = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01}

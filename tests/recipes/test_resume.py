@@ -18,7 +18,8 @@ import torch
 
 from polytask import Recipe
 from polytask.errors import RunFolderError, StorageError
-from polytask.training.loop import Interrupted, Training
+from polytask.training.interruption import Interrupted
+from polytask.training.loop import Training
 from polytask.training.run_folder import RunFolder
 
 

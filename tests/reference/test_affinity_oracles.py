@@ -129,7 +129,7 @@ def test_lookahead_is_one_minus_the_ratio_of_the_losses_after_and_before(ground,
             before = [loss.item() for loss in losses]
             # One step of a new optimiser without momentum, which has taken over the second moments.
             with torch.no_grad():
-                for p, g, original in zip(shared, gradients, probe.training.shared, strict=True):
+                for p, g, original in zip(shared, gradients, probe.training.passes.shared, strict=True):
                     if step == "optimiser" and (state := optimiser.state.get(original)):
                         v = state["exp_avg_sq"].double() / (1 - group["betas"][1] ** state["step"].item())
                         g = g / (v.sqrt() + group["eps"])

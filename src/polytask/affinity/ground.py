@@ -13,9 +13,10 @@ import torch
 from polytask.models.model import MultiTaskModel
 from polytask.tasks.task import Task
 from polytask.training.evaluation import mean_losses
+from polytask.training.listeners import Watch
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
-from polytask.training.run import Fitted, Plan, Watch, fit
+from polytask.training.run import Fitted, Plan, fit
 
 __all__ = ["Cost", "Ground", "half"]
 

@@ -44,7 +44,7 @@ class Probe:
         self.seed = seed
         sources = {
             name: source.take(_chosen(source, rows, labels, seed))
-            for name, source in training.train_sources.items()
+            for name, source in training.feed.sources.items()
             if isinstance(source, ArraySource)
         }
         # The shares of observed labels are those of the probe, so that a loss is the mean over its observed labels.
@@ -109,7 +109,7 @@ def gramian(probe: Probe) -> Float[Tensor, "T T"]:
             parameter.grad = None
         balancer = _Plain()
         balancer.bind([task.name for task in training.tasks])
-        outcome = balanced_backward(losses, training.shared, features, balancer=balancer, ghost=ghost)
+        outcome = balanced_backward(losses, training.passes.shared, features, balancer=balancer, ghost=ghost)
         for parameter in training.model.parameters():
             parameter.grad = held[id(parameter)]
     found = torch.full((n_tasks, n_tasks), float("nan"), dtype=torch.float64)
@@ -131,7 +131,8 @@ def probes(ground: Ground, look: Callable[[Probe], Any], most: int = 10) -> list
     marks = _marks(most)
 
     def watch(training: Training, batches: Sequence[Batch]) -> None:
-        if len(found) < most and training.plan.steps_done <= training.draws_per_step and training.at.epoch in marks:
+        is_first = training.feed.plan.steps_done <= training.feed.draws_per_step
+        if len(found) < most and is_first and training.at.epoch in marks:
             probe = Probe(training, 1000 * ground.seed + training.at.epoch)
             found.append(look(probe))
 

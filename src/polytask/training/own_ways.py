@@ -44,18 +44,23 @@ class OwnWays:
         """Tasks with a patience of their own, which the training's stop rule does not look at."""
         return tuple(name for name, control in self.controls.items() if control.patience is not None)
 
-    def factors(self) -> dict[nn.Parameter, float]:
-        """Of the learning rates of parameters that only one task reaches."""
-        return {
-            parameter: control.learning_rate / self.settings.learning_rate
-            for name, control in self.controls.items()
-            if control.learning_rate is not None
-            for parameter in self.owned_by(name)
-        }
+    def rates(self, factors: Mapping[nn.Parameter, float]) -> dict[nn.Parameter, float]:
+        """Factors on the learning rates of parameters: the given ones, times those of tasks with own rates."""
+        found = dict(factors)
+        for name, control in self.controls.items():
+            if control.learning_rate is not None:
+                for parameter in self.owned_by(name):
+                    factor = control.learning_rate / self.settings.learning_rate
+                    found[parameter] = factor * found.get(parameter, 1.0)
+        return found
 
-    def schedules(self) -> dict[nn.Parameter, str]:
+    def schedules(self) -> dict[str, str]:
+        """Schedules of learning rates by task, of the tasks that have one of their own."""
+        return {name: control.schedule for name, control in self.controls.items() if control.schedule is not None}
+
+    def owners(self) -> dict[nn.Parameter, str]:
         """For parameters whose learning rate has a schedule of its own, the task."""
-        return {p: name for name, c in self.controls.items() if c.schedule is not None for p in self.owned_by(name)}
+        return {parameter: name for name in self.schedules() for parameter in self.owned_by(name)}
 
     def owned_by(self, task: str) -> list[nn.Parameter]:
         """Parameters that no other task reaches: the head, and what is private in the sharing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,22 +15,24 @@ from polytask.balancing import registry as balancers
 from polytask.balancing.constrained import Constrained
 from polytask.balancing.multipliers import registry as multiplier_methods
 from polytask.bundle import Bundle, Network
-from polytask.data.batch import Batch
 from polytask.data.plan import BatchPlan
 from polytask.data.samplers import registry as samplers
 from polytask.errors import RecipeError
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.records import ConstraintResult, SequenceResult
 from polytask.tasks.task import Task
+from polytask.training.additions import Additions
 from polytask.training.bounds import bounds_of
 from polytask.training.building import make_schedule, network_of
 from polytask.training.constraint_spec import ALL, ConstraintSpec, WeightRule
 from polytask.training.constraints import Constraints
 from polytask.training.evaluation import evaluate
 from polytask.training.feasibility import results_of
+from polytask.training.feed import Feed
+from polytask.training.listeners import Listeners, Watch
 from polytask.training.loop import Training
 from polytask.training.preparation import Prepared
-from polytask.training.progress import Progress
+from polytask.training.progress import Progress, Silent
 from polytask.training.projections import Projection
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
@@ -41,10 +43,7 @@ from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
 from polytask.training.variation import Variation
 
-__all__ = ["Fitted", "Plan", "Watch", "fit", "stages_of", "training_of"]
-
-Watch = Callable[[Training, Sequence[Batch]], None]
-"""Called before each step with the training and the step's batches; it may look, and change nothing."""
+__all__ = ["Fitted", "Plan", "fit", "stages_of", "training_of"]
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def fit(
         spec, model = network_of(prepared, plan, module)
         constraints = _constraints(plan, prepared, model)  # what is wrong with them is said before anything is trained
         schedule, kept = make_schedule(plan.schedule, plan.schedule_options)
-        stages = stages_of(model, prepared, plan, schedule, kept, folder, progress, watch=watch)
+        stages = stages_of(model, prepared, plan, schedule, kept, Listeners(folder, progress or Silent(), watch))
         stages.run(title)
     finally:
         torch.set_rng_state(before)
@@ -208,7 +207,7 @@ def fit(
         epochs=stages.epochs,
         best_epoch=stages.best,
         seconds=stages.seconds,
-        sampling=stages.last.plan.describe(),
+        sampling=stages.last.feed.plan.describe(),
         parameters={**counts, "heads": sum(p.numel() for p in model.heads.parameters())},
         metrics=metrics,
         notes=notes,
@@ -238,28 +237,24 @@ def stages_of(
     plan: Plan,
     schedule: Schedule,
     remedies: Sequence[Remedy],
-    folder: RunFolder | None = None,
-    progress: Progress | None = None,
+    listeners: Listeners | None = None,
     known: Sequence[Task] = (),
-    watch: Watch | None = None,
 ) -> Stages:
     """The stages of a schedule over a network, ready to run; ``known`` are tasks that the network learned before."""
-    make = partial(training_of, model, plan, progress, watch)
-    return Stages(model, prepared, schedule, remedies, plan.settings, make, folder, known)
+    make = partial(training_of, model, plan)
+    return Stages(model, prepared, schedule, remedies, plan.settings, make, listeners or Listeners(), known)
 
 
 def training_of(
     model: MultiTaskModel,
     plan: Plan,
-    progress: Progress | None,
-    watch: Watch | None,
     prepared: Prepared,
     settings: Settings,
-    folder: RunFolder | None,
-    remedies: Sequence[Remedy],
-    factors: Mapping[nn.Parameter, float],
+    listeners: Listeners | None = None,
+    remedies: Sequence[Remedy] = (),
+    factors: Mapping[nn.Parameter, float] | None = None,
 ) -> Training:
-    """The training of one stage."""
+    """The training of one stage, or the only one."""
     rows = {name: len(source) for name, source in prepared.train.items()}
     batches, draws_per_step = _batches(replace(plan, settings=settings), rows)
     balancer = balancers.create(plan.balancer, **plan.balancer_options)
@@ -267,25 +262,10 @@ def training_of(
     if constraints.bounds:
         multipliers = multiplier_methods.create(plan.multipliers, **plan.multipliers_options)
         balancer = Constrained(balancer, multipliers, constraints.names)
-    training = Training(
-        model,
-        prepared.tasks,
-        prepared.train,
-        prepared.validation,
-        batches,
-        balancer,
-        settings,
-        folder,
-        progress,
-        draws_per_step,
-        remedies,
-        factors,
-        constraints,
-        plan.controls,
-        Variation(plan.augment, prepared.shapes, settings.seed),
-    )
-    training.watch = watch
-    return training
+    variation = Variation(plan.augment, prepared.shapes, settings.seed)
+    feed = Feed(prepared.train, batches, draws_per_step, variation)
+    additions = Additions(remedies, factors or {}, constraints, plan.controls)
+    return Training(model, prepared.tasks, feed, prepared.validation, balancer, settings, additions, listeners)
 
 
 def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_stage: bool = False) -> Constraints:

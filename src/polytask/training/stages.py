@@ -16,6 +16,7 @@ from polytask.models.model import MultiTaskModel
 from polytask.tasks.task import Task
 from polytask.training.evaluation import constant_losses, evaluate, mean_losses
 from polytask.training.layers import layers_of
+from polytask.training.listeners import Listeners
 from polytask.training.loop import Training
 from polytask.training.preparation import Prepared
 from polytask.training.remedy import Remedy, Scene
@@ -27,7 +28,7 @@ from polytask.training.skips import Skips
 __all__ = ["StageFolder", "Stages"]
 
 MakeTraining = Callable[..., Training]
-"""Makes the training of a stage: from its data, settings, folder, remedies and factors of learning rates."""
+"""Makes the training of a stage: from its data, settings, listeners, remedies and factors of learning rates."""
 
 
 class StageFolder(RunFolder):
@@ -74,7 +75,7 @@ class Stages:
         remedies: What keeps the tasks of earlier stages.
         settings: How each stage is trained.
         make: Makes the training of a stage.
-        folder: The run's folder, or ``None``.
+        listeners: Who is told; each stage gets the run's folder as a :class:`StageFolder`.
         known: Tasks that the network learned before the first stage.
 
     Attributes:
@@ -90,7 +91,7 @@ class Stages:
     remedies: Sequence[Remedy]
     settings: Settings
     make: MakeTraining
-    folder: RunFolder | None = None
+    listeners: Listeners = field(default_factory=Listeners)
     known: Sequence[Task] = ()
     done: list[StageResult] = field(default_factory=list, init=False)
     before: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
@@ -114,7 +115,8 @@ class Stages:
             PolytaskError: If a stage cannot be trained.
             Interrupted: After Ctrl-C, when a whole checkpoint is written.
         """
-        saved = self.folder.load_checkpoint() if self.folder else None
+        folder = self.listeners.folder
+        saved = folder.load_checkpoint() if folder else None
         if saved is not None:
             self._take(saved["schedule"])
             self.resumed = True
@@ -166,11 +168,13 @@ class Stages:
                 remedy.load_state_dict(state)
         factors = self._open(stage, scene)
         settings = self._settings(stage, number)
-        folder = StageFolder(self.folder, number, stage.name, self.epochs, self._around) if self.folder else None
+        whole = self.listeners.folder
+        folder = StageFolder(whole, number, stage.name, self.epochs, self._around) if whole else None
+        listeners = replace(self.listeners, folder=folder)
         if number:
             torch.manual_seed(settings.seed)
         part = self.prepared if set(stage.tasks) == set(self.tasks) else self.prepared.only(stage.tasks)
-        self.last = training = self.make(part, settings, folder, self.remedies, factors)
+        self.last = training = self.make(part, settings, listeners, self.remedies, factors)
         training.resume()
         lines = training.run(f"{title}, stage {number + 1}: {stage.name}" if stage.name else title)
         self.history += [{"stage": stage.name, **line} if stage.name else line for line in lines]

@@ -1,4 +1,4 @@
-"""When an epoch is the best so far."""
+"""When an epoch is the best so far, and when a training is over."""
 
 from __future__ import annotations
 
@@ -6,9 +6,70 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, UnknownNameError
+from polytask.tasks.task import Task
+from polytask.training.position import Position
+from polytask.training.settings import Settings
 
-__all__ = ["is_better", "is_better_within", "is_over"]
+__all__ = ["StopRule", "is_better", "is_better_within", "is_over"]
+
+
+class StopRule:
+    """Which epoch is to be kept, and when no better one is waited for any longer; all of its state is the position.
+
+    Args:
+        settings: The rule, the patience, the number of epochs.
+        tasks: The tasks.
+        constant: Validation loss of each task's constant prediction.
+        patient: Tasks with a patience of their own, each of which has its own best epoch.
+        is_measured: Whether there are validation rows.
+        is_bound: Whether there are constraints to be feasible for.
+
+    Raises:
+        UnknownNameError: If the rule is a task's without validation labels.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: Sequence[Task],
+        constant: Mapping[str, float],
+        patient: Sequence[str] = (),
+        *,
+        is_measured: bool = True,
+        is_bound: bool = False,
+    ):
+        self.settings, self.constant, self.is_bound = settings, constant, is_bound
+        # Whether every task has a patience of its own, so that these alone end the training.
+        self.each_is_patient = {task.name for task in tasks} <= {*patient}
+        self.tracks_best = is_measured and (settings.patience is not None or self.each_is_patient)
+        # A task of weight 0 is no objective: it may be as bad as its constraints allow.
+        self.wanted = {task.name for task in tasks if task.weight > 0.0}
+        if settings.stop_rule.startswith("task:"):
+            name = settings.stop_rule.removeprefix("task:")
+            self.wanted = {name}
+            if is_measured and settings.patience is not None and name not in constant:
+                raise UnknownNameError("task with validation labels, for stop_rule,", name, constant)
+        elif not self.each_is_patient:
+            self.wanted -= {*patient}
+
+    def is_best(self, at: Position) -> bool:
+        """Whether the newest epoch is to be kept for now."""
+        rule = self.settings.stop_rule
+        losses = [{name: loss for name, loss in epoch.items() if name in self.wanted} for epoch in at.validation]
+        if not self.is_bound:
+            return self.tracks_best and is_better(rule, losses, at.best, self.constant)
+        return is_better_within(rule if self.tracks_best else None, losses, at.violations, at.best, self.constant)
+
+    def is_patience_over(self, at: Position) -> bool:
+        """Whether the training has waited long enough for an epoch that is better than its best."""
+        patience, since = self.settings.patience, at.since_best
+        if not self.tracks_best or patience is None or self.each_is_patient:
+            return False
+        # While no epoch is feasible, the multipliers still grow: only the last epoch can tell that none will be.
+        if at.violations and at.best is not None and at.violations[at.best] > 0.0:
+            return False
+        return is_over(since, at.epoch - 1 - since, patience, self.settings.patience_share)
 
 
 def is_better(

@@ -260,7 +260,7 @@ def training_for(asked: Recipe, data: pd.DataFrame) -> Training:
     plan = plan_of(asked, prepared)
     torch.manual_seed(0)
     _, model = network_of(prepared, plan)
-    return training_of(model, plan, None, None, prepared, plan.settings, None, (), {})
+    return training_of(model, plan, prepared, plan.settings)
 
 
 def test_a_task_of_weight_0_learns_its_head_from_its_constraint():

@@ -47,14 +47,14 @@ def recipe(near=None, far=None, **changes) -> Recipe:
 
 def batches_of(asked: Recipe, data) -> list:
     seen = []
-    original = Training._step
+    original = Training.step
 
     def step(self, batches):
         seen.extend(batches)
         original(self, batches)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_step", step)
+        patch.setattr(Training, "step", step)
         asked.run(data)
     return seen
 

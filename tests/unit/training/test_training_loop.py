@@ -17,6 +17,7 @@ from polytask.errors import NonFiniteError, RecipeError
 from polytask.models.inputs import InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Binary, Regression
+from polytask.training.feed import Feed
 from polytask.training.loop import Training
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.settings import Regulariser, Settings
@@ -49,7 +50,7 @@ def training(
     plan = BatchPlan({s.name: len(s) for s in sources}, batch_size, seed=1, steps_per_epoch=steps)
     made = balancers.create(balancer) if isinstance(balancer, str) else balancer
     held = {s.name: s for s in validation or ()}
-    return Training(build_model(spec), tasks, {s.name: s for s in sources}, held, plan, made, settings)
+    return Training(build_model(spec), tasks, Feed({s.name: s for s in sources}, plan), held, made, settings)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.5])
@@ -402,8 +403,8 @@ def test_the_gradient_is_clipped_before_the_step():
         [source()], regressions("a", "b"), optimiser="sgd", learning_rate=1.0, clip_norm=1e-3, weight_decay=0.0
     )
     before = torch.cat([p.detach().flatten().clone() for p in ours.model.parameters()])
-    draw = next(ours.plan.epoch())
-    ours._step([ours.train_sources["main"].batch(draw.rows)])
+    draw = next(ours.feed.plan.epoch())
+    ours.step([ours.feed.sources["main"].batch(draw.rows)])
     after = torch.cat([p.detach().flatten() for p in ours.model.parameters()])
     assert float((after - before).norm()) == pytest.approx(1e-3, rel=1e-4)
 

@@ -78,7 +78,7 @@ class Lookahead(Measure):
         """The matrix at one moment."""
         training = probe.training
         names = [task.name for task in training.tasks]
-        shared = training.shared
+        shared = training.passes.shared
         values = np.full((len(names), len(names)), np.nan)
         losses = probe.losses()[1]
         present: list[tuple[int, Tensor]] = []

@@ -39,7 +39,7 @@ def begin(prepared: Prepared, plan: Plan) -> Begun:
         PolytaskError: If a name or an option is not known.
     """
     spec, model = network_of(prepared, plan)
-    return Begun(prepared, spec, training_of(model, plan, None, None, prepared, plan.settings, None, (), {}))
+    return Begun(prepared, spec, training_of(model, plan, prepared, plan.settings))
 
 
 def finish(begun: Begun, history: list[dict[str, Any]], notes: Sequence[str] = ()) -> Fitted:
@@ -59,7 +59,7 @@ def finish(begun: Begun, history: list[dict[str, Any]], notes: Sequence[str] = (
         epochs=at.epoch,
         best_epoch=at.best,
         seconds=at.seconds,
-        sampling=training.plan.describe(),
+        sampling=training.feed.plan.describe(),
         parameters={
             **model.sharing.count_parameters(),
             "heads": sum(p.numel() for p in model.heads.parameters()),

@@ -153,7 +153,7 @@ def _train(asked: Sequence[Asked], progress: Progress) -> list[Member]:
     groups = groups_of(begun[0][0].prepared.tasks)
     members = [Member(mine, generator, groups) for mine, generator in begun]
     title = f"{len(members)} at once: {asked[0].title} ..." if len(members) > 1 else asked[0].title
-    n_steps = sum(member.training.settings.epochs * member.training.plan.n_steps for member in members)
+    n_steps = sum(member.training.settings.epochs * member.training.feed.plan.n_steps for member in members)
     progress.start(title, n_steps, 0)
 
     def tell(steps: int) -> None:

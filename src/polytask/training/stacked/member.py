@@ -13,7 +13,7 @@ from polytask.data.batch import ArraySource
 from polytask.data.plan import Draw
 from polytask.errors import NonFiniteError
 from polytask.shapes import Bool, Float, Int, Tensor
-from polytask.training.loop import CALM
+from polytask.training.guards import CALM
 from polytask.training.loss_groups import Group
 from polytask.training.stacked.begun import Begun
 from polytask.training.stacked.losses import Labels
@@ -39,7 +39,7 @@ class Member:
 
     def __post_init__(self) -> None:
         training = self.training = self.begun.training
-        ((name, source),) = training.train_sources.items()
+        ((name, source),) = training.feed.sources.items()
         assert isinstance(source, ArraySource)
         self.source_name, self.source = name, source
         self.names = [task.name for task in training.tasks]
@@ -54,7 +54,7 @@ class Member:
         """The rows of the next step."""
         if self._draws is None:
             self.training.model.train()
-            self._draws = self.training.plan.epoch()
+            self._draws = self.training.feed.plan.epoch()
         return next(self._draws).rows
 
     def weigh(
@@ -85,7 +85,7 @@ class Member:
 
     def after_step(self, seconds: float) -> bool:
         """Count the step; whether it was the last one of the epoch."""
-        at, plan = self.training.at, self.training.plan
+        at, plan = self.training.at, self.training.feed.plan
         at.step += 1
         at.seconds += seconds
         return plan.steps_done == plan.n_steps

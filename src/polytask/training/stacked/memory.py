@@ -20,7 +20,7 @@ _PASSES = 3
 def bytes_of(begun: Begun) -> int:
     """Bytes that one more member takes, by what one forward pass of its network keeps for the backward pass."""
     training = begun.training
-    ((name, source),) = training.train_sources.items()
+    ((name, source),) = training.feed.sources.items()
     assert isinstance(source, ArraySource)
     model = training.model
     known = {parameter.data_ptr() for parameter in model.parameters()}

@@ -1,0 +1,50 @@
+"""The batches of a training, step by step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+from polytask.data.batch import Batch, Source
+from polytask.data.plan import BatchPlan
+from polytask.training.variation import Variation
+
+__all__ = ["Feed"]
+
+
+class Feed:
+    """Reads what the plan draws, and varies it.
+
+    Args:
+        sources: Training sources by name.
+        plan: Which rows of which source each draw has.
+        draws_per_step: Draws of the plan that make one step: 1, or as many as there are sources, which the plan then
+            gives in turn, so that the balancer sees the tasks of all sources at once.
+        variation: How the batches are varied; they are not if ``None``.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        plan: BatchPlan,
+        draws_per_step: int = 1,
+        variation: Variation | None = None,
+    ):
+        self.sources, self.plan, self.draws_per_step, self.variation = sources, plan, draws_per_step, variation
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of an epoch."""
+        return self.plan.n_steps // self.draws_per_step
+
+    def epoch(self, step: int) -> Iterator[list[Batch]]:
+        """The batches of each step that is left of the plan's epoch.
+
+        Args:
+            step: Number of the first of them, counted over the whole training: what varies a batch depends on it.
+        """
+        draws = self.plan.epoch()
+        while together := list(itertools.islice(draws, self.draws_per_step)):
+            batches = [self.sources[draw.source].batch(draw.rows) for draw in together]
+            yield batches if self.variation is None else self.variation(batches, step)
+            step += 1

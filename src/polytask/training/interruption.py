@@ -1,0 +1,58 @@
+"""Ctrl-C and termination signals: the step is finished and saved first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from polytask.training.run_folder import RunFolder
+
+__all__ = ["Interrupted", "Interruption"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a termination signal: the step was finished and, if there is a run folder, a checkpoint written."""
+
+    @classmethod
+    def after(cls, step: int, folder: RunFolder | None) -> Interrupted:
+        """The training stops after this step, whose state is in the folder."""
+        onward = f"Go on by --resume: {folder.path}." if folder else "There is no run folder to go on in."
+        return cls(f"Interrupted after step {step}. {onward}")
+
+
+class Interruption:
+    """Notes that a stop was asked for, so that the loop can stop where nothing is lost."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether to stop after the present step."""
+        return self._asked.is_set()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Inside, the first Ctrl-C or termination only asks for a stop; a second one is as usual.
+
+        Outside the main thread Python delivers no signals, and nothing changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, frame: Any) -> None:
+            self._asked.set()
+            signal.signal(number, before[number])
+
+        for number in before:
+            signal.signal(number, ask)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
