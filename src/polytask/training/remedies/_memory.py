@@ -57,32 +57,33 @@ class Memory:
         """See the rows of a stream ``[N, 4]``: stage, source, position, class."""
         chances = torch.rand(len(stream), 2, generator=generator, dtype=torch.float64).tolist()
         n_seen = sum(self.seen.values())
+        places = _Places(self)
         for row, (first, second) in zip(stream.tolist(), chances, strict=True):
             kind = row[3]
             self.seen[kind] = self.seen.get(kind, 0) + 1
             n_seen += 1
             if len(self.rows) < self.capacity:
+                places.put(len(self.rows), kind)
                 self.rows.append(row)
             elif self.keeping == "reservoir":
                 if (place := int(first * n_seen)) < self.capacity:
                     self.rows[place] = row
-            else:
-                self._balance(row, kind, first, second)
+            elif (at := self._balanced(places, kind, first, second)) is not None:
+                self.rows[at] = row
 
-    def _balance(self, row: list[int], kind: int, first: float, second: float) -> None:
-        counts: dict[int, int] = {}
-        for kept in self.rows:
-            counts[kept[3]] = counts.get(kept[3], 0) + 1
-        most = max(counts.values(), default=0)
-        self.full |= {one for one, count in counts.items() if count == most}
+    def _balanced(self, places: _Places, kind: int, first: float, second: float) -> int | None:
+        """Where a row of the class goes in a memory without a free place; ``None`` if it is not kept."""
+        if not self.rows:
+            return None
+        if not places.largest:
+            self.full |= places.find_largest()
         if kind not in self.full:
-            victims = [i for i, kept in enumerate(self.rows) if counts[kept[3]] == most]
-        elif first < counts.get(kind, 0) / self.seen[kind]:
-            victims = [i for i, kept in enumerate(self.rows) if kept[3] == kind]
-        else:
-            return
-        if victims:
-            self.rows[victims[int(second * len(victims))]] = row
+            # A row of one of the largest classes, whichever it is, makes room; with it the largest may change.
+            at = places.take(second)
+            places.put(at, kind)
+            return at
+        mine = places.of.get(kind, [])
+        return mine[int(second * len(mine))] if first < len(mine) / self.seen[kind] else None
 
     def state_dict(self) -> dict[str, Any]:
         """What is kept, and what was seen."""
@@ -92,6 +93,45 @@ class Memory:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave."""
         self.rows, self.seen, self.full = state["rows"].tolist(), dict(state["seen"]), set(state["full"])
+
+
+class _Places:
+    """Where the rows of each class are in a memory, found once for a stream and then kept up.
+
+    Args:
+        memory: The memory.
+
+    Attributes:
+        of: The places of each class.
+        largest: The classes that have the most, in order; empty if that is to be found anew.
+    """
+
+    def __init__(self, memory: Memory):
+        self.of: dict[int, list[int]] = {}
+        self.largest: list[int] = []
+        for at, row in enumerate(memory.rows):
+            self.put(at, row[3])
+
+    def put(self, at: int, kind: int) -> None:
+        """A row of the class is there now."""
+        self.of.setdefault(kind, []).append(at)
+        self.largest = []
+
+    def find_largest(self) -> set[int]:
+        """The classes that have the most places."""
+        most = max(map(len, self.of.values()))
+        self.largest = [kind for kind, places in self.of.items() if len(places) == most]
+        return set(self.largest)
+
+    def take(self, chance: float) -> int:
+        """Free a place of the largest classes, each with the same probability."""
+        most = len(self.of[self.largest[0]])
+        which = int(chance * most * len(self.largest))
+        places = self.of[self.largest[which // most]]
+        # The order within a class means nothing, so that the last place may fill the gap.
+        at, places[which % most] = places[which % most], places[-1]
+        places.pop()
+        return at
 
 
 @dataclass
