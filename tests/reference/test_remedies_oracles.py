@@ -11,14 +11,14 @@ from scipy import optimize, stats
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from polytask.data.batch import ArraySource
+from polytask.data.batch import ArraySource, Batch
 from polytask.models.inputs import Field, InputShape
 from polytask.models.model import ModelSpec, build_model
-from polytask.tasks import Binary, Multiclass, Regression
+from polytask.tasks import Binary, Multiclass, Regression, Tagging
 from polytask.training.remedies import AGEM, EWC, OnlineEWC, SynapticIntelligence
 from polytask.training.remedies._fisher import fisher, reached
 from polytask.training.remedies._memory import Memory, row_bytes
-from polytask.training.remedies.learning_without_forgetting import distillation
+from polytask.training.remedies.learning_without_forgetting import LearningWithoutForgetting, distillation
 from polytask.training.remedy import Scene
 from polytask.training.schedule import Stage
 from polytask.training.starts import lines_from, start_from
@@ -295,3 +295,68 @@ def test_fewer_than_two_labels_give_no_line():
     observed = torch.zeros(20, dtype=torch.bool)
     rows = ArraySource("main", source.inputs, {"price": source.targets["price"]}, {"price": observed})
     assert lines_from(here.model, {"main": rows}, here.tasks["price"], ["kind"]) == []
+
+
+def by_counting(memory, stream, generator):
+    """The paper's algorithm 1 as it is written, counting all classes anew for each row."""
+    chances = torch.rand(len(stream), 2, generator=generator, dtype=torch.float64).tolist()
+    for row, (first, second) in zip(stream.tolist(), chances, strict=True):
+        memory.seen[row[3]] = memory.seen.get(row[3], 0) + 1
+        if len(memory.rows) < memory.capacity:
+            memory.rows.append(row)
+            continue
+        counts = {kind: [kept[3] for kept in memory.rows].count(kind) for kind in {kept[3] for kept in memory.rows}}
+        most = max(counts.values())
+        memory.full |= {kind for kind, count in counts.items() if count == most}
+        if row[3] not in memory.full:
+            places = [i for i, kept in enumerate(memory.rows) if counts[kept[3]] == most]
+        elif first < counts.get(row[3], 0) / memory.seen[row[3]]:
+            places = [i for i, kept in enumerate(memory.rows) if kept[3] == row[3]]
+        else:
+            continue
+        memory.rows[places[int(second * len(places))]] = row
+
+
+def test_a_class_balanced_memory_is_the_papers_that_counts_anew_for_each_row():
+    """The rows within a class are exchangeable, and so are classes of one size: sizes and what is full agree."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        classes = torch.multinomial(torch.tensor([0.6, 0.2, 0.1, 0.07, 0.03]), 150, True, generator=generator)
+        stream = torch.stack([torch.zeros(150).long(), torch.zeros(150).long(), torch.arange(150), classes], 1)
+        ours, theirs = Memory(13, "class_balanced"), Memory(13, "class_balanced")
+        ours.add(stream[:60], torch.Generator().manual_seed(5))
+        ours.add(stream[60:], torch.Generator().manual_seed(6))
+        by_counting(theirs, stream, torch.Generator().manual_seed(7))
+        assert ours.seen == theirs.seen
+        assert len({row[2] for row in ours.rows}) == 13, "no row is kept twice"
+        sizes = [sorted(torch.tensor([row[3] for row in memory.rows]).bincount().tolist()) for memory in (ours, theirs)]
+        assert sizes[0] == sizes[1]
+
+
+def test_distillation_of_tags_leaves_padding_out():
+    """The same sentences with more padding beside them are held as strongly."""
+    sources = {"words": InputShape({"x": Field((7,), (20,))})}
+    spec = ModelSpec(
+        inputs=sources,
+        n_outputs={"tag": 3, "new": 1},
+        encoder="text_cnn",
+        encoder_options={"width": 8, "embedding_width": 6, "dropout": 0.0},
+        element_tasks=("tag",),
+        links={"tag": "softmax", "new": "identity"},
+    )
+    torch.manual_seed(0)
+    model = build_model(spec)
+    tag, new = Tagging(name="tag"), Regression(name="new")
+    here = Scene(model, {"tag": tag, "new": new}, {}, Stage("new", ("new",)), number=1, learned=("tag",))
+    remedy = LearningWithoutForgetting(temperature=1.0)
+    remedy.begin(here)
+    move(model, 0.3)
+    model.eval()
+    words = torch.tensor([[3, 4, 5, 6, 7, 8, 9], [5, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]])
+    there = words != 0
+    batch = Batch(words, {}, {}, "words")
+    found = remedy.term([batch], 0)
+    logs = model(words, ["tag"], "words")["tag"].log_softmax(-1)
+    before = remedy.teacher(words, ["tag"], "words")["tag"].softmax(-1)
+    torch.testing.assert_close(found, -(before * logs).sum(-1)[there].sum() / 9)
+    assert remedy.term([Batch(words[2:], {}, {}, "words")], 0) is None, "no element, nothing to keep"

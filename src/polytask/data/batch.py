@@ -28,6 +28,7 @@ class Batch:
         groups: Per column of groups, the code of each row's group; -1 where it has none.
         mix: If each row's inputs are a mixture of two rows, the part of the row itself; the rest is its partner's.
         partner: Then the position of each row's partner in the batch.
+        unmixed: Then the inputs of the rows themselves.
     """
 
     inputs: Inputs
@@ -39,6 +40,7 @@ class Batch:
     groups: Mapping[str, Int[Tensor, " B"]] = field(default_factory=dict)
     mix: Float[Tensor, " B"] | None = None
     partner: Int[Tensor, " B"] | None = None
+    unmixed: Inputs | None = None
 
     def __len__(self) -> int:
         first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
@@ -50,11 +52,12 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
+        def moved(inputs: Inputs) -> Inputs:
+            return move(inputs) if isinstance(inputs, Tensor) else {k: move(v) for k, v in inputs.items()}
+
         return replace(
             self,
-            inputs=move(self.inputs)
-            if isinstance(self.inputs, Tensor)
-            else {k: move(v) for k, v in self.inputs.items()},
+            inputs=moved(self.inputs),
             targets={k: move(v) for k, v in self.targets.items()},
             observed={k: move(v) for k, v in self.observed.items()},
             row_weights=None if self.row_weights is None else move(self.row_weights),
@@ -62,6 +65,7 @@ class Batch:
             groups={k: move(v) for k, v in self.groups.items()},
             mix=None if self.mix is None else move(self.mix),
             partner=None if self.partner is None else move(self.partner),
+            unmixed=None if self.unmixed is None else moved(self.unmixed),
         )
 
 

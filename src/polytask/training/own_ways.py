@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,7 @@ from polytask.shapes import Tensor
 from polytask.training.settings import Settings
 from polytask.training.task_control import TaskControl
 
-__all__ = ["OwnWays"]
+__all__ = ["OwnWays", "plateau_notes"]
 
 
 class OwnWays:
@@ -38,6 +38,7 @@ class OwnWays:
         self.lowest: dict[str, float] = {}
         self.best: dict[str, int] = {}
         self.states: dict[str, dict[str, Tensor]] = {}
+        self._frozen: list[nn.Parameter] = []
 
     @property
     def patient(self) -> tuple[str, ...]:
@@ -95,27 +96,29 @@ class OwnWays:
                 self._freeze(name)
 
     def since_best(self, epoch: int) -> dict[str, tuple[int, int]]:
-        """Per task with a ``plateau``, the epochs without a better one, and its patience."""
-        usual = self.settings.patience or 16
-        return {
-            name: (epoch - self.best[name], control.patience or usual)
-            for name, control in self.controls.items()
-            if control.schedule == "plateau" and name in self.best
-        }
+        """Per task with a ``plateau``, the epochs without a better one, and its patience or that of the training."""
+        found = {}
+        for name, control in self.controls.items():
+            patience = control.patience or self.settings.patience
+            if control.schedule == "plateau" and name in self.best and patience is not None:
+                found[name] = (epoch - self.best[name], patience)
+        return found
 
     def all_stopped(self, tasks: Sequence[str]) -> bool:
         """Whether there is nothing left to train."""
         return bool(tasks) and all(task in self.stopped for task in tasks)
 
     def release(self) -> None:
-        """Let parameters be trained again that stopped tasks had frozen."""
-        for name in self.stopped:
-            for parameter in self.owned_by(name):
-                parameter.requires_grad_(True)
+        """Let parameters be trained again that were frozen because their tasks stopped, and no others."""
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._frozen = []
 
     def _freeze(self, name: str) -> None:
         for parameter in self.owned_by(name):
-            parameter.requires_grad_(False)
+            if parameter.requires_grad:
+                parameter.requires_grad_(False)
+                self._frozen.append(parameter)
             parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,3 +131,26 @@ class OwnWays:
             setattr(self, name, dict(state[name]))
         for name in self.stopped:
             self._freeze(name)
+
+
+def plateau_notes(settings: Settings, controls: Mapping[str, TaskControl], validated: Collection[str]) -> list[str]:
+    """A sentence for each ``plateau`` that waits for nothing: it needs a patience and validation labels.
+
+    Args:
+        settings: The training's.
+        controls: Settings by task.
+        validated: Tasks with validation labels.
+
+    Example:
+        >>> plateau_notes(Settings(patience=None), {"a": TaskControl(schedule="plateau")}, ["a"])
+        ["The schedule plateau of task 'a' waits for half a patience, and there is none: the rate stayed as it was."]
+    """
+    asked = {"the training": (settings.schedule, settings.patience, bool(validated))}
+    for name, control in controls.items():
+        asked[f"task {name!r}"] = (control.schedule or "", control.patience or settings.patience, name in validated)
+    found = []
+    for who, (schedule, patience, is_validated) in asked.items():
+        if schedule == "plateau" and (patience is None or not is_validated):
+            what = "half a patience, and there is none" if patience is None else "validation labels, and there are none"
+            found.append(f"The schedule plateau of {who} waits for {what}: the rate stayed as it was.")
+    return found

@@ -85,13 +85,22 @@ class Passes:
         for batch in batches:
             names = self.objective.by_source[batch.source]
             features, outputs = self.model.features_and_outputs(batch.inputs, names, batch.source)
-            seen.append((outputs, batch))
+            seen.append((self._plainly(outputs, batch), batch))
             for name, loss in self.objective(outputs, batch).items():
                 known = losses.get(name)
                 losses[name] = loss if known is None else known if loss is None else known + loss
         losses = self.own.weigh(losses, step)
         losses |= self.constraints.violations(seen, counts=counts)
-        return (features if len(batches) == 1 else None), losses
+        is_one_pass = len(batches) == 1 and seen[0][0] is outputs
+        return (features if is_one_pass else None), losses
+
+    def _plainly(self, outputs: Mapping[str, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        """What constraints are measured by: answers to mixtures of rows are answers to no row."""
+        if batch.unmixed is None or not self.constraints.bounds:
+            return outputs
+        bound = {bound.task.name for bound in self.constraints.bounds}
+        names = [name for name in self.objective.by_source[batch.source] if name in bound]
+        return self.model(batch.unmixed, names, batch.source) if names else outputs
 
     def _backward(
         self, batches: Sequence[Batch], features: Features | None, losses: dict[str, Tensor | None], at: Position

@@ -31,6 +31,7 @@ from polytask.training.feasibility import results_of
 from polytask.training.feed import Feed
 from polytask.training.listeners import Listeners, Watch
 from polytask.training.loop import Training
+from polytask.training.own_ways import plateau_notes
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
 from polytask.training.projections import Projection
@@ -186,7 +187,7 @@ def fit(
     bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers, prepared.texts)
     fallbacks = sum(line["fallbacks"] for line in history)
     notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
-    notes += stages.skips.notes()
+    notes += stages.skips.notes({bound.name: bound.task.name for bound in constraints.bounds})
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
         notes.append(f"The schedule trains no stage of {', '.join(untrained)}: its answers are worth nothing.")
@@ -195,6 +196,8 @@ def fit(
         for bound in constraints.bounds
         if bound.task.name not in stages.done[-1].stage.tasks
     ]
+    validated = {task for source in prepared.validation.values() for task in source.tasks if source.coverage(task)}
+    notes += plateau_notes(settings, plan.controls, validated)
     for task, epoch in stages.last.own.best.items():
         if task in answers:
             notes.append(f"Task {task!r} is answered by the network of its own best epoch, {epoch + 1}.")

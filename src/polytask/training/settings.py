@@ -53,7 +53,7 @@ class Settings:
         learning_rate: The highest one.
         weight_decay: Of the optimiser; not applied to biases, norms and embeddings' tables.
         schedule: ``constant``, ``cosine`` (to zero at the last epoch), or ``plateau`` (halved when ``patience // 2``
-            epochs bring nothing better).
+            epochs bring nothing better on the validation rows; it stays without these, or without a patience).
         warmup: Share of all steps over which the learning rate rises from zero.
         clip_norm: Largest norm of the whole gradient, or ``None``.
         patience: Stop after this many epochs without a better one; ``None`` trains all epochs and keeps the last.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from polytask.errors import NonFiniteError
@@ -52,9 +52,29 @@ class Skips:
             for name in tasks:
                 self.in_a_row.pop(name, None)
 
-    def notes(self) -> list[str]:
-        """A sentence for each task that was left out somewhere."""
-        return [
-            f"Task {name!r}: its loss was NaN or infinite in {count} batches, which were left out for it."
-            for name, count in self.total.items()
-        ]
+    def notes(self, constraints: Mapping[str, str] | None = None) -> list[str]:
+        """A sentence for each task that was left out somewhere, and for each constraint.
+
+        Args:
+            constraints: The task of each constraint.
+
+        Example:
+            >>> for note in Skips({"a": 3, "a.loss<=1": 2}).notes({"a.loss<=1": "a", "a.recall>=0.9": "a"}):
+            ...     print(note)
+            Task 'a': its loss was NaN or infinite in 3 batches, which were left out for it. It has the constraints ...
+            Constraint a.loss<=1: it was NaN or infinite in 2 batches, in which nothing kept it.
+        """
+        by_task: dict[str, list[str]] = {}
+        for constraint, task in (constraints or {}).items():
+            by_task.setdefault(task, []).append(constraint)
+        found = []
+        for name, count in self.total.items():
+            if name in (constraints or {}):
+                found.append(f"Constraint {name}: it was NaN or infinite in {count} batches, in which nothing kept it.")
+                continue
+            note = f"Task {name!r}: its loss was NaN or infinite in {count} batches, which were left out for it."
+            if mine := by_task.get(name):
+                what = "the constraint" if len(mine) == 1 else "the constraints"
+                note += f" It has {what} {', '.join(mine)}, which other batches alone speak for."
+            found.append(note)
+        return found

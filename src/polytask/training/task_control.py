@@ -22,7 +22,7 @@ class TaskControl:
     Args:
         learning_rate: Of the task's head and of what else only this task reaches; the training's if ``None``.
         schedule: The same for the schedule of the learning rate: ``constant``, ``cosine``, or ``plateau``, which
-            follows this task's validation loss.
+            follows this task's validation loss, with its ``patience`` or else the training's.
         warmup: Share of all steps over which the weight of the task's loss rises from zero.
         patience: Stop the task after this many epochs without a better validation loss of it: its head and what else
             is its own freeze, its loss no longer counts, the others go on, and its answers are those of its best epoch.

@@ -368,3 +368,36 @@ def test_columns_of_groups_are_checked():
 
 def test_specs_print_what_was_said():
     assert repr(ConstraintSpec("a", at_most=0.5)) == "ConstraintSpec(task='a', at_most=0.5)"
+
+
+def test_with_mixup_constraints_are_measured_on_rows_and_not_on_mixtures():
+    changes = {"training": {"epochs": 1, "batch_size": 30}, "encoder": {"name": "mlp", "widths": [4]}}
+    data = {"t": {"inputs": ["x0", "x1", "x2"], "augment": "mixup"}}
+    training = training_for(recipe(data=data, constraints=["a.loss<=0.3"], balancer="nash_mtl", **changes), table())
+    (batch,) = next(training.feed.epoch(0))
+    features, losses = training.passes.losses([batch], 0)
+    outputs = training.model(batch.unmixed, ["a"], batch.source)["a"]
+    observed = batch.observed["a"]
+    by_hand = training.tasks[0].loss(outputs, batch.targets["a"], observed).mean() - 0.3
+    assert losses["a.loss<=0.3"].item() == pytest.approx(by_hand.item(), rel=1e-6)
+    assert features is None, "the constraint's graph does not go through the mixtures' features"
+    shared = training.passes.shared
+    expected = torch.autograd.grad(by_hand, shared)
+    found = torch.autograd.grad(losses["a.loss<=0.3"], shared)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    training.run()
+    free = training_for(recipe(data=data, **changes), table())
+    features, _ = free.passes.losses(next(free.feed.epoch(0)), 0)
+    assert features is not None, "without constraints there is one pass"
+
+
+def test_the_note_of_a_task_that_was_left_out_names_its_constraints():
+    training = training_for(recipe(constraints=["b.loss<=5"], training={"epochs": 2, "batch_size": 30}), table())
+    training.feed.sources["t"].targets["b"][0] = math.nan
+    training.run()
+    assert training.skips.total == {"b": 2, "b.loss<=5": 2}
+    of_task, of_constraint = training.skips.notes({bound.name: "b" for bound in training.constraints.bounds})
+    assert of_task.startswith("Task 'b': its loss was NaN or infinite in 2 batches")
+    assert "the constraint b.loss<=5" in of_task
+    assert of_constraint.startswith("Constraint b.loss<=5: it was NaN or infinite in 2 batches")

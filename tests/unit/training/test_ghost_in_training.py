@@ -8,7 +8,7 @@ import pytest
 from polytask.balancing.ghost import Ghost
 from polytask.data import related_regressions
 from polytask.recipe import Recipe
-from polytask.training import loop
+from polytask.training.passes import Passes
 
 
 @pytest.mark.parametrize("balancer", ["nash_mtl", "pcgrad"])
@@ -25,7 +25,7 @@ def test_ghost_changes_no_result(balancer: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Ghost, "__enter__", lambda ghost: watched.append(ghost) or make(ghost))
     with_ghost = recipe.run(made.frame).history
     assert watched
-    monkeypatch.setattr(loop.Training, "_ghosts", lambda training: nullcontext())
+    monkeypatch.setattr(Passes, "ghosts", lambda passes: nullcontext())
     without = recipe.run(made.frame).history
     for ours, theirs in zip(with_ghost, without, strict=True):
         for part in ("train", "validation"):

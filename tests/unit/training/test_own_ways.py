@@ -12,11 +12,13 @@ from polytask.data.batch import ArraySource
 from polytask.errors import DataError, PolytaskError, RecipeError, TargetError
 from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Regression
+from polytask.training.building import network_of
 from polytask.training.data_sets import ArrayData
 from polytask.training.objective import Objective
 from polytask.training.optimisation import Optimisation
 from polytask.training.own_ways import OwnWays
-from polytask.training.running import prepare_recipe
+from polytask.training.run import training_of
+from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.settings import Settings
 from polytask.training.task_control import TaskControl
 
@@ -60,6 +62,13 @@ def recipe(tasks, **changes) -> Recipe:
 def test_what_cannot_be_used_is_said_when_the_recipe_is_made(options, message):
     with pytest.raises(RecipeError, match=message):
         recipe({"stay": {"kind": "regression", **options}})
+
+
+def training_of_one(tasks, **settings):
+    asked = recipe(tasks, training={"epochs": 4, "batch_size": 25, **settings})
+    prepared = prepare_recipe(asked, table())
+    plan = plan_of(asked, prepared)
+    return training_of(network_of(prepared, plan)[1], plan, prepared, plan.settings)
 
 
 def trained(tasks, **changes):
@@ -316,3 +325,26 @@ def test_a_patient_task_may_decide_for_all():
     training = {"epochs": 5, "batch_size": 25, "stop_rule": "task:noise"}
     run = recipe(tasks, training=training).run(table())
     assert run.record.best_epoch == int(np.argmin([line["validation"]["noise"] for line in run.history]))
+
+
+def test_what_the_user_had_frozen_stays_frozen_when_a_stopped_task_is_released():
+    own = training_of_one({"stay": "regression", "noise": {"kind": "regression", "patience": 1}}).own
+    mine = own.owned_by("noise")
+    mine[0].requires_grad_(False)
+    for epoch in range(2):
+        own.end_epoch(epoch, {"stay": 1.0, "noise": 1.0})
+    assert own.stopped == {"noise": 2}
+    assert not any(p.requires_grad for p in mine)
+    own.release()
+    assert [p.requires_grad for p in mine] == [False, *[True] * (len(mine) - 1)]
+
+
+def test_a_plateau_waits_for_the_trainings_patience_and_says_where_there_is_none():
+    tasks = {"stay": "regression", "noise": {"kind": "regression", "schedule": "plateau"}}
+    for patience, expected in ((6, {"noise": (1, 6)}), (None, {})):
+        own = training_of_one(tasks, patience=patience).own
+        own.end_epoch(0, {"noise": 1.0})
+        own.end_epoch(1, {"noise": 2.0})
+        assert own.since_best(1) == expected
+    run = recipe(tasks, training={"epochs": 2, "batch_size": 25, "patience": None}).run(table())
+    assert [note for note in run.record.notes if "plateau of task 'noise'" in note]

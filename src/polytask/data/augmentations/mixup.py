@@ -39,7 +39,8 @@ class Mixup(Augmentation):
         (True, 2)
 
     Note:
-        The paper draws one :math:`\lambda` for a batch. Constraints see the row's own label, which has the larger part.
+        The paper draws one :math:`\lambda` for a batch. Constraints are about answers to rows, not to mixtures: in a
+        training that has some, each step passes the unmixed rows through the network too.
 
     References:
         Zhang, Cisse, Dauphin and Lopez-Paz, mixup: Beyond Empirical Risk Minimization, ICLR 2018.
@@ -70,4 +71,4 @@ class Mixup(Augmentation):
 
         inputs = batch.inputs
         changed = mixed(inputs) if isinstance(inputs, Tensor) else {k: mixed(x) for k, x in inputs.items()}
-        return replace(batch, inputs=changed, mix=mix, partner=partner)
+        return replace(batch, inputs=changed, mix=mix, partner=partner, unmixed=inputs)

@@ -25,7 +25,8 @@ class LearningWithoutForgetting(Remedy):
     r"""Keeps the answers of earlier tasks on the new stage's rows; no row of an earlier stage is needed.
 
     The network as it was before the stage answers the new rows too. With its outputs :math:`z'`, the present ones
-    :math:`z` and a temperature :math:`T`, each earlier task adds :math:`\lambda` times the mean over rows of
+    :math:`z` and a temperature :math:`T`, each earlier task adds :math:`\lambda` times the mean over rows (over the
+    elements that are there, for tasks of elements) of
 
     .. math:: -\sum_k p'_k \log p_k, \qquad p = \mathrm{softmax}(z / T),\ p' = \mathrm{softmax}(z' / T)
 
@@ -91,8 +92,13 @@ class LearningWithoutForgetting(Remedy):
             with torch.no_grad():
                 before = self.teacher(batch.inputs, names, batch.source)
             now = self.here.model(batch.inputs, names, batch.source)
-            links = {name: self.here.tasks[name].link for name in names}
-            terms += [distillation(now[name], before[name], links[name], self.temperature) for name in names]
+            for name in names:
+                task, pair = self.here.tasks[name], (now[name], before[name])
+                if task.of_elements:  # padding is no element, and has no answer to keep
+                    there = self.here.model.sharing.present(batch.inputs)
+                    pair = (now[name][there], before[name][there])
+                if pair[0].numel():
+                    terms.append(distillation(*pair, task.link, self.temperature))
         return self.strength * torch.stack(terms).sum() if terms else None
 
     def _reads(self, task: str, source: str) -> bool:
@@ -113,7 +119,7 @@ class LearningWithoutForgetting(Remedy):
 def distillation(
     now: Float[Tensor, "*N O"], before: Float[Tensor, "*N O"], link: str, temperature: float
 ) -> Float[Tensor, ""]:
-    """Mean over rows of the distance of outputs from earlier ones, by what the outputs stand for.
+    """Mean over rows (or elements) of the distance of outputs from earlier ones, by what the outputs stand for.
 
     Example:
         >>> z = torch.tensor([[2.0, 0.0]])
