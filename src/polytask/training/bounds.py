@@ -75,7 +75,10 @@ class Bound:
     @property
     def scale(self) -> float:
         """What a violation of 1 is compared by, when violations of several constraints are added."""
-        return max(abs(self.bound), 0.05) if self.metric == "loss" else 1.0
+        has_unit = self.metric == "loss" or any(
+            m.name == self.metric and not m.baseline_free for m in self.task.metrics
+        )
+        return max(abs(self.bound), 0.05) if has_unit else 1.0
 
     def violation(self, value: Any) -> Any:
         """How far a value is beyond the bound; not positive if it is kept."""
@@ -161,6 +164,12 @@ def _check_metric(spec: ConstraintSpec, task: Task) -> None:
     if spec.metric not in known:
         rates = list(RATES) if task.kind == "binary" else []
         raise UnknownNameError(f"metric of task {task.name!r}", spec.metric, ["loss", *rates, *known])
+    (higher,) = (m.higher_is_better for m in task.metrics if m.name == spec.metric)
+    if (spec.at_most if higher else spec.at_least) is not None:
+        raise RecipeError(
+            f"{task.name}.{spec.metric} is better the {'higher' if higher else 'lower'} it is, and its constraint is "
+            f"followed by lowering the task's loss; so it takes {'at_least (>=)' if higher else 'at_most (<=)'} only."
+        )
     if spec.within is not None:
         raise RecipeError(
             f"Groups are compared by the loss or by a rate ({', '.join(RATES)}), not by {spec.metric}: it is no mean "

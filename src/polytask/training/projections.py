@@ -43,17 +43,23 @@ class Projection:
         for rule in rules:
             found = [_named(pattern, names) for pattern in rule.weights]
             if rule.tied:
-                self.tied += _ties(rule, found)
+                self.tied = _joined([*self.tied, *_ties(rule, found)])
             else:
                 self.clamped += [(p, rule.sign == "nonnegative") for group in found for p in group.values()]
+        # What is tied to a weight with a sign has it too: the mean is clamped, and every one of them is the mean.
+        for tied in self.tied:
+            members = {id(p) for p in tied}
+            signs = {is_nonnegative for p, is_nonnegative in self.clamped if id(p) in members}
+            self.clamped += [(p, sign) for sign in signs for p in tied]
 
     @torch.no_grad()
     def __call__(self) -> None:
         """Project."""
-        for parameters in self.tied:
-            mean = torch.stack(list(parameters)).mean(dim=0)
-            for parameter in parameters:
-                parameter.copy_(mean)
+        for first, *others in self.tied:
+            if not all(torch.equal(first, other) for other in others):  # equal ones stay, to the last bit
+                mean = torch.stack([first, *others]).mean(dim=0)
+                for parameter in (first, *others):
+                    parameter.copy_(mean)
         for parameter, is_nonnegative in self.clamped:
             parameter.clamp_(min=0.0) if is_nonnegative else parameter.clamp_(max=0.0)
 
@@ -70,6 +76,17 @@ def _named(pattern: str, names: dict[str, nn.Parameter]) -> dict[str, nn.Paramet
     found = {name: parameter for name, parameter in names.items() if fnmatchcase(name, pattern)}
     if not found:
         raise UnknownNameError("parameter that fits the pattern", pattern, names)
+    return found
+
+
+def _joined(ties: Sequence[list[nn.Parameter]]) -> list[list[nn.Parameter]]:
+    """Ties that have a parameter in common are one."""
+    found: list[list[nn.Parameter]] = []
+    for tie in ties:
+        meet = [known for known in found if {id(p) for p in known} & {id(p) for p in tie}]
+        found = [known for known in found if not any(known is one for one in meet)]
+        whole = {id(p): p for group in (*meet, tie) for p in group}
+        found.append(list(whole.values()))
     return found
 
 

@@ -19,6 +19,7 @@ from polytask.training.building import network_of
 from polytask.training.constraint_spec import ConstraintSpec, WeightRule, read_constraint
 from polytask.training.constraints import Constraints
 from polytask.training.loop import Training
+from polytask.training.projections import Projection
 from polytask.training.run import training_of
 from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.stopping import is_better_within
@@ -401,3 +402,33 @@ def test_the_note_of_a_task_that_was_left_out_names_its_constraints():
     assert of_task.startswith("Task 'b': its loss was NaN or infinite in 2 batches")
     assert "the constraint b.loss<=5" in of_task
     assert of_constraint.startswith("Constraint b.loss<=5: it was NaN or infinite in 2 batches")
+
+
+@pytest.mark.parametrize("text", ["b.r2<=0.5", "b.mae>=0.1"])
+def test_a_bound_on_the_wrong_side_of_a_metric_is_refused(text):
+    with pytest.raises(RecipeError, match=r"is better the (higher|lower) it is, .* takes at_(least|most)"):
+        bounds_of([read_constraint(text)], [Regression(name="b")], {}, {})
+
+
+def test_violations_in_the_users_units_are_added_as_shares_of_their_bounds():
+    bounds = bounds_of([read_constraint(t) for t in ("b.mae<=4000", "b.r2>=0.5")], [Regression(name="b")], {}, {})
+    assert [bound.scale for bound in bounds] == [4000.0, 1.0]
+
+
+def test_ties_and_signs_hold_together():
+    """A tie to a weight with a sign, a tie of ties, and weights that keep their rules to the last bit."""
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(3, 1) for name in "abc"})
+    rules = [
+        WeightRule(("b.weight", "c.weight"), tied=True),
+        WeightRule(("a.weight",), sign="nonnegative"),
+        WeightRule(("a.weight", "b.weight"), tied=True),
+    ]
+    project = Projection(model, rules)
+    means = torch.stack([model[name].weight.detach() for name in "abc"]).mean(0)
+    project()
+    for name in "abc":
+        torch.testing.assert_close(model[name].weight.detach(), means.clamp_min(0.0))
+        assert torch.equal(model[name].weight, model["a"].weight)
+    before = model["a"].weight.detach().clone()
+    project()
+    assert torch.equal(model["a"].weight, before)
