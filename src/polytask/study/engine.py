@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,12 +17,14 @@ from polytask.data.splits import Split
 from polytask.errors import RecipeError, TrainingError
 from polytask.recipe import Recipe
 from polytask.study.arm import FittedArm, FoldData, learn
+from polytask.study.finished import FinishedNetworks
 from polytask.study.folds import JudgedFold, Protocol, make_fold, whole_fold
 from polytask.study.naming import make_arm
+from polytask.study.networks import NetworkArm, whole
 from polytask.study.several import rows_of
 from polytask.study.terms import Terms
 from polytask.study.threads import limited_threads, n_cores
-from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trials
+from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trials, trial_key
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 from polytask.training.preparation import Prepared
@@ -62,6 +67,7 @@ class Material:
         recipe: The networks' side of the study.
         protocol: How rows are divided.
         terms: On what terms arms may search.
+        folder: Where workers keep networks until their unit is done; ``None`` for nowhere.
     """
 
     data: DataSet
@@ -69,6 +75,11 @@ class Material:
     recipe: Recipe
     protocol: Protocol
     terms: Terms = field(default_factory=Terms)
+    folder: Path | None = None
+
+    def finished(self, work: Work) -> FinishedNetworks:
+        """The networks of a piece of work that were trained already."""
+        return FinishedNetworks(None if self.folder is None else self.folder / work.key)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,12 @@ class Unit:
 
     trials: tuple[PlannedTrial, ...]
 
+    @property
+    def key(self) -> str:
+        """Where its networks are kept; which trials come after the first follows from the study."""
+        first = self.trials[0]
+        return trial_key(first.arm, first.place.repeat, first.place.fold)
+
     def __str__(self) -> str:
         more = f" and {len(self.trials) - 1} more" if len(self.trials) > 1 else ""
         return f"{self.trials[0]}{more}"
@@ -126,6 +143,12 @@ class LastTraining:
     arm: str
     tasks: tuple[str, ...]
     settled: Mapping[str, Any] = field(compare=False)
+
+    @property
+    def key(self) -> str:
+        """Where its networks are kept; with a budget, a study that is gone on with may settle something else."""
+        asked = json.dumps([self.arm, self.tasks, self.settled], sort_keys=True, default=str)
+        return f"all/{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
 
     def __str__(self) -> str:
         return f"{self.arm}, all rows"
@@ -155,7 +178,10 @@ class Bench:
         """Train and test the unit's trials, networks of one shape at once; or train an arm on all rows."""
         if isinstance(unit, LastTraining):
             arm = make_arm(unit.arm)
-            return learn(arm, self.whole.only(unit.tasks) if arm.is_per_task else self.whole, unit.settled)
+            fold = self.whole.only(unit.tasks) if arm.is_per_task else self.whole
+            if isinstance(arm, NetworkArm) and len(fold.prepared.train) == 1:
+                return arm.assemble(fold, whole(self.material.finished(unit).fit(arm.trainings(fold, unit.settled))))
+            return learn(arm, fold, unit.settled)
         asked = []
         for planned in unit.trials:
             judged, kept = self.fold(planned.place)
@@ -163,7 +189,7 @@ class Bench:
                 terms = replace(judged.data.terms, given={planned.arm: planned.given})
                 judged = replace(judged, data=replace(judged.data, terms=terms))
             asked.append((make_arm(planned.arm), kept, judged))
-        return train_trials(asked)
+        return train_trials(asked, self.material.finished(unit))
 
     @cached_property
     def whole(self) -> FoldData:

@@ -19,6 +19,7 @@ from polytask.study.choice import choose_all
 from polytask.study.engine import Bench, Engine, Material
 from polytask.study.engines import registry as engines
 from polytask.study.final import final_bundle
+from polytask.study.finished import FinishedNetworks
 from polytask.study.folds import Protocol
 from polytask.study.leakage import leak_warnings
 from polytask.study.naming import make_arm
@@ -174,7 +175,8 @@ class Study:
         first = self.protocol.splits(data, tasks)[0][2]
         leaks = leak_warnings(data, tasks, self.protocol.group, self.protocol.time, first)
         warnings = [*leaks, *question.warnings]
-        bench = Bench(Material(data, tasks, self.recipe, self.protocol, self._terms()))
+        networks = self.folder.path.resolve() / "networks" if self.folder else None
+        bench = Bench(Material(data, tasks, self.recipe, self.protocol, self._terms(), networks))
         self.engine.open(bench)
         store = Store(self.folder.path if self.folder else None)
         trainings = Trainings(bench, self.arm_names, self.seconds, self._needed, store, self.engine, self.listener)
@@ -257,6 +259,7 @@ class Study:
             }
             if self.folder is not None:
                 self._bundle.save(self.folder.bundle_path)
+                FinishedNetworks(bench.material.folder).forget()
         if self.folder is not None:
             write_json(self.folder.path / "study.json", record.to_json())
 

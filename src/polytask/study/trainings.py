@@ -199,6 +199,7 @@ class Trainings:
                     keep_trial(self.store, trial, answers, planned.place.repeat, planned.place.fold)
                 self._done += 1
                 done(planned, self._load(planned) or trial)
+            self.bench.material.finished(unit).forget()
             self._tell()
 
     def _tell(self) -> None:

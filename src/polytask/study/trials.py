@@ -19,11 +19,11 @@ from polytask.records import StudyFold, without_nan
 from polytask.shapes import Tensor
 from polytask.storage import load_tree, save_tree, write_json
 from polytask.study.arm import Arm, learn, outputs_of, why_not_learn
+from polytask.study.finished import FinishedNetworks
 from polytask.study.folds import JudgedFold
 from polytask.study.networks import NetworkArm, whole
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.run import Fitted
-from polytask.training.stacked import fit_stacked
 
 __all__ = [
     "Answers",
@@ -35,6 +35,7 @@ __all__ = [
     "load_trial",
     "train_trial",
     "train_trials",
+    "trial_key",
 ]
 
 
@@ -216,18 +217,20 @@ Judged = tuple[Arm, KeptFold, JudgedFold]
 """An arm, the fold as it is kept, and the fold with its rows."""
 
 
-def train_trials(asked: Sequence[Judged]) -> list[tuple[Trial, Answers]]:
+def train_trials(asked: Sequence[Judged], finished: FinishedNetworks | None = None) -> list[tuple[Trial, Answers]]:
     """Train arms on folds and score them; the networks among them are trained together.
 
     Args:
         asked: The arms and folds.
+        finished: Trains the networks, and knows those of them that are trained already; nothing is known if ``None``.
     """
     whys = [why_not_learn(arm, tested.data) for arm, _, tested in asked]
     trainings = [
         arm.trainings(tested.data) if isinstance(arm, NetworkArm) and not why and _has_one_source(tested) else []
         for (arm, _, tested), why in zip(asked, whys, strict=True)
     ]
-    fitted = iter(fit_stacked([one for each in trainings for one in each]).fitted)
+    finished = finished or FinishedNetworks(None)
+    fitted = iter(finished.fit([one for each in trainings for one in each]))
     found: list[tuple[Trial, Answers]] = []
     for (arm, kept, tested), why, each in zip(asked, whys, trainings, strict=True):
         mine = [next(fitted) for _ in each]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -76,6 +76,7 @@ def fit_stacked(
     most: int = MOST,
     progress: Progress | None = None,
     done: Callable[[int, Fitted | NonFiniteError], None] = lambda *_: None,
+    known: Mapping[int, Fitted | NonFiniteError] | None = None,
 ) -> Stacked:
     """Train many networks, those of one shape at once as one program.
 
@@ -89,6 +90,8 @@ def fit_stacked(
         most: Members of a stack at most.
         progress: Told about each step of every member.
         done: Told the position and the result of each training as soon as its stack is done.
+        known: By position, what ``done`` was told before an interruption; stacks are made up as if nothing were known,
+            and one of which all is known is not trained again.
 
     Raises:
         PolytaskError: If a name or an option is not known.
@@ -97,7 +100,7 @@ def fit_stacked(
         There is no checkpoint inside a stack; what is interrupted is trained again. ``seconds`` of a member is
         its share of the stack's time.
     """
-    found: list[Fitted | NonFiniteError | None] = [None] * len(asked)
+    found = [(known or {}).get(i) for i in range(len(asked))]
     outcome = Stacked([])
     shapes: dict[str, list[int]] = {}
 
@@ -121,15 +124,18 @@ def fit_stacked(
             continue
         size = min(max(memory // bytes_of(probe), 1), most)
         for chunk in _evenly(positions, size):
-            members = _train([asked[i] for i in chunk], progress or Silent())
             outcome.sizes.append(len(chunk))
+            if all(found[i] is not None for i in chunk):
+                continue
+            members = _train([asked[i] for i in chunk], progress or Silent())
             for i, member in zip(chunk, members, strict=True):
                 if member.error is not None:
                     outcome.alone[i] = "a loss or a parameter was no number in the stack"
                 else:
                     ready(i, finish(member.begun, member.history, [_note(len(chunk))]))
     for i, why in sorted(outcome.alone.items()):
-        ready(i, _alone(asked[i], why, progress))
+        if found[i] is None:
+            ready(i, _alone(asked[i], why, progress))
     outcome.fitted = [result for result in found if result is not None]
     return outcome
 
