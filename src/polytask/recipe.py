@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -60,7 +60,10 @@ class SourceSpec(_Strict):
         own_norms: Whether its rows have normalisation layers of their own in the network.
         importance: Weights of training rows: a column, or ``{to: SOURCE}`` for weights by which they stand for the rows
             of another source.
-        kinds: Kinds of input columns where the inferred one is not wanted.
+        kinds: Kinds of input columns where the inferred one is not wanted; ``hashed`` for identifiers, whose unseen
+            values share codes.
+        streamed: Whether the inputs stay in the file until a step needs them, for Parquet files larger than memory; or
+            how many rows are shuffled together then (200,000).
     """
 
     path: str | None = None
@@ -73,6 +76,7 @@ class SourceSpec(_Strict):
     augment: list[Choice] = []
     own_norms: bool = False
     importance: str | dict[str, Any] | None = None
+    streamed: bool | Annotated[int, Field(ge=1)] = False
 
     @field_validator("augment", mode="before")
     @classmethod

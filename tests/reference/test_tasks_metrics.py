@@ -43,6 +43,9 @@ def test_binary():
     close(values["balanced_accuracy"], sk.balanced_accuracy_score(y, score > 0))
     close(values["f1"], sk.f1_score(y, score > 0))
     close(values["brier"], sk.brier_score_loss(y, expit(score)))
+    bins = np.minimum((expit(score) * 15).astype(int), 14)
+    gaps = [abs(expit(score)[bins == b].mean() - y[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
+    assert values["calibration_error"] == pytest.approx(sum(gaps), abs=1e-6)
     close(values["relative_error"], sk.log_loss(y, expit(score)) / sk.log_loss(y, np.full(len(y), labels.mean())))
 
 

@@ -21,6 +21,8 @@ _HOMES = {
     "checks": ("check_targets", "input_columns"),
     "sampler": ("Sampler",),
     "plan": ("BatchPlan", "Draw"),
+    "negatives": ("sampled_negatives",),
+    "streamed": ("RowGroups", "StreamedSource"),
     "generators": ("Synthetic", "clustered_tasks", "impressions", "mmoe_synthetic", "related_regressions"),
     "bundled": ("BundledTable", "bundled_digits", "bundled_names", "load_bundled"),
     "rendered": (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -108,6 +108,8 @@ class ArraySource:
         row_weights: ``[N]``, or ``None``.
         task_weights: Per task that has its own, ``[N]``.
         groups: Per column of groups, ``[N]`` codes; -1 where a row has none.
+        ranked: Per task that is also judged by how it ranks the rows of one group, such as a user's, ``[N]`` codes of
+            the groups; -1 where a row has none.
 
     Example:
         >>> observed = torch.tensor([True, True, False, True])
@@ -125,6 +127,14 @@ class ArraySource:
     row_weights: Float[Tensor, " N"] | None = None
     task_weights: Mapping[str, Float[Tensor, " N"]] = field(default_factory=dict)
     groups: Mapping[str, Int[Tensor, " N"]] = field(default_factory=dict)
+    ranked: Mapping[str, Int[Tensor, " N"]] = field(default_factory=dict)
+
+    is_in_memory: ClassVar[bool] = True
+
+    @property
+    def blocks(self) -> tuple[Sequence[int], int] | None:
+        """Rows of each block, and how many are shuffled together, where the rows must be read block by block."""
+        return None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -168,6 +178,7 @@ class ArraySource:
             row_weights=None if self.row_weights is None else self.row_weights[rows],
             task_weights={k: v[rows] for k, v in self.task_weights.items()},
             groups={k: v[rows] for k, v in self.groups.items()},
+            ranked={k: v[rows] for k, v in self.ranked.items()},
         )
 
 

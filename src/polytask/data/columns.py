@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -14,9 +15,9 @@ from polytask.errors import InputError
 
 __all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
 
-Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule"]
+Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
-KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule")
+KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed")
 
 _TEXT_SHARE = 0.5
 _TEXT_DISTINCT = 20
@@ -225,15 +226,28 @@ class CategoricalColumn:
     Args:
         name: The column.
         categories: The known ones, in the order of their codes.
+        buckets: Codes that rare and unseen values share: code 1, and with more than one those after the known ones. A
+            value's hash says which is its own, the same in every process, so that users who are new look different.
+
+    Example:
+        >>> column = CategoricalColumn("user", ("ann", "bob"), buckets=8)
+        >>> codes = np.empty(4, np.int64)
+        >>> column.encode(pd.Series(["bob", "eve", "eve", None]), codes)
+        >>> codes.tolist()[:1], bool(codes[1] == codes[2] > 0), column.cardinality
+        ([3], True, 11)
+
+    References:
+        Weinberger et al., Feature Hashing for Large Scale Multitask Learning, ICML 2009.
     """
 
     name: str
     categories: tuple[str, ...]
+    buckets: int = 1
 
     @property
     def cardinality(self) -> int:
         """Number of codes."""
-        return len(self.categories) + 2
+        return len(self.categories) + 1 + self.buckets
 
     @classmethod
     def fit(
@@ -256,14 +270,20 @@ class CategoricalColumn:
         codes, distinct = pd.factorize(values)
         known = {category: code for code, category in enumerate(self.categories, start=2)}
         # The last entry is where the -1 of a missing value points.
-        table = np.array([*(known.get(key, 1) for key in category_keys(distinct)), 0], dtype=np.int64)
+        keys = category_keys(distinct)
+        table = np.array([*(known.get(key) or self._bucket(key) for key in keys), 0], dtype=np.int64)
         out[:] = table[codes]
+
+    def _bucket(self, key: str) -> int:
+        bucket = zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.buckets
+        return 1 if bucket == 0 else len(self.categories) + 1 + bucket
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        return {"name": self.name, "kind": "categorical", "categories": list(self.categories)}
+        state = {"name": self.name, "kind": "categorical", "categories": list(self.categories)}
+        return state if self.buckets == 1 else {**state, "buckets": self.buckets}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> CategoricalColumn:
         """Take back what :meth:`state` gave."""
-        return cls(state["name"], tuple(state["categories"]))
+        return cls(state["name"], tuple(state["categories"]), state.get("buckets", 1))

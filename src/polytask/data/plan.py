@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from polytask.data.sampler import Sampler
 from polytask.data.samplers.proportional import Proportional
+from polytask.data.shuffles import BlockShuffle, Shuffle, WholeShuffle
 from polytask.errors import DataError, RecipeError
 from polytask.shapes import Int, Tensor
 
@@ -41,6 +43,8 @@ class BatchPlan:
         steps_per_epoch: Steps in an epoch; the sum of the sources' batches if ``None``.
         drop_last: Leave the last, smaller batch of a pass out. It is kept otherwise; but a last batch of a single row
             is joined to the one before, because batch normalisation cannot learn from one row.
+        blocks: Of sources that are read block by block: the rows of each block, and how many rows are shuffled
+            together, see :class:`~polytask.data.shuffles.BlockShuffle`.
 
     Raises:
         DataError: If there is no source, or one without rows.
@@ -63,6 +67,7 @@ class BatchPlan:
         seed: int = 0,
         steps_per_epoch: int | None = None,
         drop_last: bool = False,
+        blocks: Mapping[str, tuple[Sequence[int], int]] | None = None,
     ):
         if not n_rows:
             raise DataError("A batch plan needs at least one source, got none.")
@@ -85,7 +90,8 @@ class BatchPlan:
         self._epoch = 0
         self._step = 0
         self._drawn = dict.fromkeys(self.n_rows, 0)  # batches drawn from each source since the start of the run
-        self._shuffles: dict[str, tuple[int, Tensor]] = {}
+        self._blocks = {name: (list(sizes), window) for name, (sizes, window) in (blocks or {}).items()}
+        self._shuffles = {name: self._shuffle(name, 1 + stream) for stream, name in enumerate(self.n_rows)}
 
     @property
     def epochs_done(self) -> int:
@@ -146,6 +152,11 @@ class BatchPlan:
             "batch_size": self.batch_size,
             "n_steps": self.n_steps,
             "drop_last": self.drop_last,
+            **(
+                {"blocks": {name: [sizes, window] for name, (sizes, window) in self._blocks.items()}}
+                if self._blocks
+                else {}
+            ),
         }
 
     def _count(self, name: str) -> int:
@@ -161,17 +172,20 @@ class BatchPlan:
 
     def _rows(self, name: str, drawn: int) -> Tensor:
         n_pass, batch = divmod(drawn, self.n_batches[name])
-        held = self._shuffles.get(name)
-        if held is None or held[0] != n_pass:
-            stream = 1 + list(self.n_rows).index(name)
-            shuffle = torch.randperm(self.n_rows[name], generator=self._generator(stream, n_pass))
-            held = self._shuffles[name] = (n_pass, shuffle)
         size = self.batch_size[name]
         is_last = batch == self.n_batches[name] - 1
-        stop = None if is_last and not self.drop_last else (batch + 1) * size
-        return held[1][batch * size : stop]
+        stop = self.n_rows[name] if is_last and not self.drop_last else (batch + 1) * size
+        return self._shuffles[name].part(n_pass, batch * size, stop)
 
-    def _generator(self, stream: int, number: int) -> torch.Generator:
-        """A generator for one pass or one order: independent streams, found again without replaying the others."""
-        (seed,) = np.random.SeedSequence([self.seed, stream, number]).generate_state(1, np.uint64)
+    def _shuffle(self, name: str, stream: int) -> Shuffle:
+        generators = partial(self._generator, stream)
+        if name in self._blocks:
+            return BlockShuffle(self.n_rows[name], generators, *self._blocks[name])
+        return WholeShuffle(self.n_rows[name], generators)
+
+    def _generator(self, stream: int, number: int, part: int = 0) -> torch.Generator:
+        """A generator for one pass, one order or a part of it: independent streams, none of which needs another."""
+        (seed,) = np.random.SeedSequence([self.seed, stream, number, *([part] if part else [])]).generate_state(
+            1, np.uint64
+        )
         return torch.Generator().manual_seed(int(seed) >> 1)

@@ -22,6 +22,7 @@ __all__ = [
     "array_source",
     "fit_tasks",
     "labels_of",
+    "row_weights_of",
     "table_source",
 ]
 
@@ -126,7 +127,7 @@ def table_source(
             for key, tensor in part.transform(table, rows, notes).items()
         }
     labels = {task.name: labels_of(table, task, rows) for task in tasks if has_labels(task, name, table.names)}
-    weights = None if row_weights is None else _row_weights(table, row_weights, rows)
+    weights = None if row_weights is None else row_weights_of(table, row_weights, rows)
     targets, observed = encode_labels(labels, tasks)
     return ArraySource(name, inputs, targets, observed, weights)
 
@@ -205,7 +206,12 @@ def labels_from(labels: Mapping[str, Any], task: Task) -> np.ndarray:
     raise TargetError(f"Task {task.name!r}: " + str(UnknownNameError("target", missing, list(labels))))
 
 
-def _row_weights(table: Table, name: str, rows: np.ndarray | None) -> Tensor:
+def row_weights_of(table: Table, name: str, rows: np.ndarray | None) -> Tensor:
+    """A column of factors on the losses of each row.
+
+    Raises:
+        InputError: If there is no such column, or one is negative or no number.
+    """
     if name not in table:
         raise InputError(str(UnknownNameError("column of row weights", name, table.names)))
     weights = pd.to_numeric(table.column(name), errors="coerce").to_numpy(dtype=np.float32, na_value=np.nan)

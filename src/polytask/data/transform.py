@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -34,11 +35,13 @@ class TableTransform:
     Args:
         columns: Names of the input columns; all if ``None``.
         kinds: Kind of single columns, where the inferred one is not wanted: ``numeric``, ``boolean``,
-            ``categorical``, ``date``, ``molecule``.
+            ``categorical``, ``date``, ``molecule``, or ``hashed``: identifiers, such as users and items, of which the
+            frequent ones have codes of their own, and all others, also those never seen, share codes by a hash.
         scaling: ``standard`` (mean and standard deviation), ``robust`` (median and interquartile range) or
             ``quantile`` (normal scores).
         min_count: A category that is rarer than this in training counts as rare.
         max_categories: Of one column; the rarest beyond count as rare.
+        buckets: Codes that the rare and unseen values of a hashed column share.
 
     Shape:
         :meth:`transform` gives ``{"numeric": float32 [N, n_numeric], "molecule": float32 [N, n_bits], "categorical":
@@ -67,19 +70,21 @@ class TableTransform:
         scaling: Scaling = "standard",
         min_count: int = 2,
         max_categories: int = 1000,
+        buckets: int = 1000,
     ):
         self.columns = None if columns is None else tuple(columns)
         self.kinds = dict(kinds or {})
         self.scaling = scaling
         self.min_count = min_count
         self.max_categories = max_categories
+        self.buckets = buckets
         if scaling not in _SCALINGS:
             raise UnknownNameError("scaling", scaling, _SCALINGS)
         for kind in self.kinds.values():
             if kind not in KINDS:
                 raise UnknownNameError("column kind", kind, KINDS)
-        if min_count < 1 or max_categories < 1:
-            raise RecipeError("min_count and max_categories need to be at least 1.")
+        if min_count < 1 or max_categories < 1 or buckets < 1:
+            raise RecipeError("min_count, max_categories and buckets need to be at least 1.")
         self._names: tuple[str, ...] = ()
         self._numeric: list[NumericColumn] = []
         self._molecules: list[MoleculeColumn] = []
@@ -122,6 +127,12 @@ class TableTransform:
         """The columns that are read, as they were learned, by name; those that were left out are not among them."""
         columns: list[NumericColumn | CategoricalColumn] = [*self._numeric, *self._categorical]
         return {column.name: column for column in columns}
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Names of the columns that are read."""
+        molecules = [column.name for column in self._molecules]
+        return (*(c.name for c in self._numeric), *molecules, *(c.name for c in self._categorical))
 
     def fit(self, data: TableLike, rows: np.ndarray | None = None) -> Self:
         """Learn from the training rows.
@@ -169,8 +180,11 @@ class TableTransform:
         if kind == "molecule":
             molecules = MoleculeColumn.fit(name, values)
             return (molecules, "") if molecules.bits else (None, "its molecules are all alike in the training rows")
-        if kind == "categorical":
+        if kind in ("categorical", "hashed"):
             column, is_constant = CategoricalColumn.fit(name, values, self.min_count, self.max_categories)
+            if kind == "hashed":
+                return (None, "it has one value only in the training rows") if values.nunique() < 2 else (
+                    replace(column, buckets=self.buckets), "")  # fmt: skip
             if is_constant:
                 return None, "it has one value only, or only rare ones, in the training rows"
             return column, ""
@@ -234,8 +248,7 @@ class TableTransform:
                     f"{_listed(self._names)}."
                 )
             return dict(zip(self._names, table.names, strict=True))
-        needed = [*(c.name for c in self._numeric), *(c.name for c in self._molecules)]
-        needed += [column.name for column in self._categorical]
+        needed = self.needed
         missing = [name for name in needed if name not in table]
         if missing:
             raise InputError(
@@ -271,6 +284,7 @@ class TableTransform:
             "scaling": self.scaling,
             "min_count": self.min_count,
             "max_categories": self.max_categories,
+            "buckets": self.buckets,
             "names": list(self._names),
             "numeric": [column.state() for column in self._numeric],
             "molecules": [column.state() for column in self._molecules],
@@ -285,6 +299,7 @@ class TableTransform:
         self.scaling = state["scaling"]
         self.min_count = state["min_count"]
         self.max_categories = state["max_categories"]
+        self.buckets = state.get("buckets", 1000)  # bundles from before there were hashed columns have none
         self._names = tuple(state["names"])
         self._numeric = [NumericColumn.from_state(column) for column in state["numeric"]]
         # Bundles from before there were molecules have none.

@@ -26,6 +26,8 @@ from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Binary"]
 
+_BINS = 15
+
 
 @dataclass(kw_only=True)
 class Binary(Task):
@@ -62,10 +64,12 @@ class Binary(Task):
         With class weights the probabilities are those of a population in which the classes weigh so; log loss, Brier
         score and relative error, which are never weighted, then look worse than without.
         Area under the ROC curve, average precision, balanced accuracy and F1 are NaN if one class only is observed.
-        The relative error is log loss over the log loss of the training shares.
+        The relative error is log loss over the log loss of the training shares. The calibration error is the mean
+        distance between chance and share of events in 15 equal bins of the chance, weighted by their rows.
 
     References:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, section 7 (smoothing).
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 5 (calibration error).
     """
 
     positive: Label | None = None
@@ -85,6 +89,7 @@ class Binary(Task):
         Metric("balanced_accuracy", higher_is_better=True),
         Metric("f1", higher_is_better=True),
         Metric("brier", higher_is_better=False),
+        Metric("calibration_error", higher_is_better=False),
         RELATIVE_ERROR,
     )
 
@@ -170,6 +175,7 @@ class Binary(Task):
             "balanced_accuracy": (recall + specificity).item() / 2 if both else math.nan,
             "f1": tm.binary_f1_score(answer, y, validate_args=False).item() if both else math.nan,
             "brier": (probability - y).square().mean().item(),
+            "calibration_error": tm.binary_calibration_error(probability, y, _BINS, "l1", validate_args=False).item(),
             "relative_error": relative_error(errors, constant_errors),
         }
 

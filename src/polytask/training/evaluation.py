@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from polytask.data.batch import Source
+from polytask.data.batch import ArraySource, Source
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
+from polytask.tasks._ranking import ranking_metrics
 from polytask.tasks.task import Task
 
-__all__ = ["constant_losses", "evaluate", "mean_losses", "outputs_of"]
+__all__ = ["RANKED_KINDS", "constant_losses", "evaluate", "mean_losses", "outputs_of"]
 
 
 @torch.no_grad()
@@ -79,16 +80,47 @@ def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source], piece:
 def evaluate(
     model: MultiTaskModel, tasks: Sequence[Task], sources: Mapping[str, Source]
 ) -> dict[str, dict[str, float]]:
-    """Every metric of every task over the observed labels of all sources together."""
+    """Every metric of every task over the observed labels of all sources together, and those of rankings if asked."""
     gathered: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+    ranked: dict[str, list[Tensor]] = {}
     for source in sources.values():
         present = [task.name for task in tasks if task.name in source.tasks]
         outputs, targets, observed = outputs_of(model, source, present)
+        groups = source.ranked if isinstance(source, ArraySource) else {}
         for name in outputs:
             gathered.setdefault(name, []).append((outputs[name], targets[name], observed[name]))
+            ranked.setdefault(name, []).append(groups.get(name, torch.full((len(source),), -1)))
     results: dict[str, dict[str, float]] = {}
     for task in tasks:
         if task.name in gathered:
-            parts = [torch.cat(piece) for piece in zip(*gathered[task.name], strict=True)]
+            parts = [_joined(piece) for piece in zip(*gathered[task.name], strict=True)]
             results[task.name] = task.evaluate(parts[0], parts[1], parts[2])
+            groups_of_rows = torch.cat(ranked[task.name])
+            if bool((groups_of_rows >= 0).any()):
+                results[task.name] |= _ranking(task, parts[0], parts[1], parts[2], groups_of_rows)
     return results
+
+
+RANKED_KINDS = ("binary", "regression", "count")
+"""Kinds that give each row one score, by which rows can be ranked."""
+
+
+def _ranking(task: Task, outputs: Tensor, targets: Tensor, observed: Tensor, groups: Tensor) -> dict[str, float]:
+    """How well a task ranks the rows of each group; relevance is the label in the user's units."""
+    scores, relevance = outputs[observed], targets[observed]
+    if task.kind == "regression":  # its targets are scaled, and a gain below zero means nothing
+        relevance = torch.as_tensor(task.decode(relevance.unsqueeze(-1)).values)
+        relevance[relevance.abs() < 1e-6 * relevance.abs().max()] = 0.0  # scaled in single precision, and back
+    codes = groups[observed].numpy()
+    binary = task.kind == "binary"
+    return ranking_metrics(scores.squeeze(-1).double().numpy(), relevance.double().numpy(), codes, binary=binary)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of several sources one after another; those of fewer elements are filled up with what is not observed."""
+    if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([
+        torch.nn.functional.pad(part, (*[0, 0] * (part.ndim - 2), 0, longest - part.shape[1])) for part in parts
+    ])  # fmt: skip

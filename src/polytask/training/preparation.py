@@ -70,7 +70,8 @@ class Prepared:
                 observed = {task: source.observed[task] for task in mine}
                 targets = {task: source.targets[task] for task in mine}
                 weights = {task: weights for task, weights in source.task_weights.items() if task in mine}
-                own = replace(source, targets=targets, observed=observed, task_weights=weights)
+                ranked = {task: groups for task, groups in source.ranked.items() if task in mine}
+                own = replace(source, targets=targets, observed=observed, task_weights=weights, ranked=ranked)
                 # Steps on rows without a label would teach nothing and cost as much.
                 some = torch.stack([o.flatten(1).any(1) if o.ndim > 1 else o for o in observed.values()]).any(0)
                 if bool(some.any()):

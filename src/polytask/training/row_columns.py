@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 
 from polytask.data.batch import ArraySource
-from polytask.errors import DataError
+from polytask.errors import DataError, RecipeError
 from polytask.training.data_sets import DataSet
+from polytask.training.evaluation import RANKED_KINDS
 from polytask.training.preparation import Prepared
 
-__all__ = ["add_groups", "add_task_weights", "per_part"]
+__all__ = ["add_groups", "add_ranked", "add_task_weights", "per_part"]
 
 _MOST_GROUPS = 20
 
@@ -60,6 +61,37 @@ def add_task_weights(prepared: Prepared, data: Sequence[DataSet], columns: Mappi
         if not values:
             raise DataError(f"Task {task!r}: no data set has the column {column!r} of row weights.")
         per_part(prepared, partial(_with_weights, task=task, values=values))
+
+
+def add_ranked(prepared: Prepared, data: Sequence[DataSet], columns: Mapping[str, str]) -> None:
+    """Give the rows the groups within which single tasks are judged as rankings.
+
+    Raises:
+        DataError: If no data set has a column.
+        RecipeError: If a task is of a kind that gives a row no score.
+    """
+    for task in prepared.tasks:
+        if task.name not in columns:
+            continue
+        column = columns[task.name]
+        if task.kind not in RANKED_KINDS:
+            raise RecipeError(
+                f"Task {task.name!r} is {task.kind} and cannot be ranked_by {column!r}: that takes one score a row, as "
+                f"of {', '.join(RANKED_KINDS)}."
+            )
+        values = {d.name: found for d in data if (found := _column(d, column)) is not None}
+        if not values:
+            raise DataError(f"Task {task.name!r}: no data set has the column {column!r} to rank by.")
+        codes, _ = pd.factorize(np.concatenate([np.asarray(found, dtype=object) for found in values.values()]))
+        ends = np.cumsum([len(found) for found in values.values()])
+        by_source = dict(zip(values, map(torch.from_numpy, np.split(codes.astype(np.int64), ends[:-1])), strict=True))
+        per_part(prepared, partial(_with_ranked, task=task.name, codes=by_source))
+
+
+def _with_ranked(source: ArraySource, rows: np.ndarray, task: str, codes: Mapping[str, torch.Tensor]) -> ArraySource:
+    if source.name not in codes or task not in source.tasks:
+        return source
+    return replace(source, ranked={**source.ranked, task: codes[source.name][torch.from_numpy(rows)]})
 
 
 def weights_of(data: DataSet, values: np.ndarray, column: str) -> torch.Tensor:

@@ -259,7 +259,8 @@ def training_of(
 ) -> Training:
     """The training of one stage, or the only one."""
     rows = {name: len(source) for name, source in prepared.train.items()}
-    batches, draws_per_step = _batches(replace(plan, settings=settings), rows)
+    blocks = {name: source.blocks for name, source in prepared.train.items() if source.blocks is not None}
+    batches, draws_per_step = _batches(replace(plan, settings=settings), rows, blocks)
     balancer = balancers.create(plan.balancer, **plan.balancer_options)
     constraints = _constraints(plan, prepared, model, of_stage=True)
     if constraints.bounds:
@@ -288,7 +289,9 @@ def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_st
     return Constraints(resolved, links, Projection(model, rules) if rules else None)
 
 
-def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:
+def _batches(
+    plan: Plan, rows: Mapping[str, int], blocks: Mapping[str, tuple[Sequence[int], int]]
+) -> tuple[BatchPlan, int]:
     """The batches of the training, and how many of them make one step.
 
     A balancer that changes weights compares tasks, so it needs those of all sources in one step; then an epoch is one
@@ -300,7 +303,7 @@ def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:
         wanted = plan.balancer not in ("equal", "fixed") and plan.sampler == "proportional"
     if not wanted or len(rows) == 1:
         sampler = samplers.create(plan.sampler, **plan.sampler_options)
-        return BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed), 1
+        return BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed, blocks=blocks), 1
     if plan.sampler != "proportional":
         raise RecipeError(
             f"A step with a batch of every source leaves nothing to the sampler {plan.sampler!r}: "
@@ -309,4 +312,5 @@ def _batches(plan: Plan, rows: Mapping[str, int]) -> tuple[BatchPlan, int]:
     in_turn = samplers.create("round_robin")
     once = BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed)
     n_steps = len(rows) * max(once.n_batches.values())
-    return BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed, steps_per_epoch=n_steps), len(rows)
+    given: dict[str, Any] = {"seed": settings.seed, "steps_per_epoch": n_steps, "blocks": blocks}
+    return BatchPlan(rows, settings.batch_size, in_turn, **given), len(rows)

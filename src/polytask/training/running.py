@@ -37,11 +37,12 @@ from polytask.training.defaults import for_tables
 from polytask.training.importance import Importance, add_importance
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
-from polytask.training.row_columns import add_groups, add_task_weights
+from polytask.training.row_columns import add_groups, add_ranked, add_task_weights
 from polytask.training.run import Fitted, Plan, fit
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
+from polytask.training.streamed_data import StreamedTable
 from polytask.training.task_control import CONTROLS, TaskControl, task_control
 from polytask.training.transfer import with_joint
 
@@ -201,7 +202,9 @@ def is_table(data: Mapping[str, Any]) -> bool:
 def _table(
     name: str, data: Any, spec: SourceSpec, targets: list[str], grouped: str | None, beside: list[str]
 ) -> TableData:
-    return TableData(
+    window = {} if spec.streamed is True else {"window": int(spec.streamed)}
+    made = partial(StreamedTable, **window) if spec.streamed else TableData
+    return made(
         name,
         data,
         inputs=spec.inputs,
@@ -284,6 +287,7 @@ def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
     specs = [read_constraint(given) for given in recipe.constraints]
     add_groups(prepared, data_sets, [c.by for c in specs if isinstance(c, ConstraintSpec) and c.by is not None])
     add_task_weights(prepared, data_sets, {n: c.row_weights for n, c in controls.items() if c.row_weights is not None})
+    add_ranked(prepared, data_sets, {n: c.ranked_by for n, c in controls.items() if c.ranked_by is not None})
     asked = {name: importance_of(name, spec) for name, spec in recipe.data.items()}
     add_importance(prepared, data_sets, {name: importance for name, importance in asked.items() if importance})
     return prepared

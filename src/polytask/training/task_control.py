@@ -29,6 +29,8 @@ class TaskControl:
         only_where: The task is only defined where other columns have certain values: ``{ill: yes}``, or one of several,
             ``{stage: [2, 3]}``. Elsewhere its labels count as missing.
         row_weights: Column of factors on this task's losses, beside those of the source.
+        ranked_by: Column of groups, such as users, within which the task is also judged by how it ranks rows: metrics
+            ``group_auroc`` (binary) and ``ndcg_10``.
     """
 
     learning_rate: float | None = None
@@ -37,6 +39,7 @@ class TaskControl:
     patience: int | None = None
     only_where: Mapping[str, Any] = field(default_factory=dict)
     row_weights: str | None = None
+    ranked_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:

@@ -237,3 +237,20 @@ def test_columns_are_read_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(type(table), "frame", lambda self: pytest.fail("the whole table was read"))
     from_file, from_frame = TableTransform().fit_transform(table), TableTransform().fit_transform(TRAIN)
     assert all(torch.equal(from_file[key], from_frame[key]) for key in from_frame)
+
+
+def test_hashed_identifiers_that_training_did_not_see_have_codes_that_differ_and_stay():
+    users = [f"u{i}" for i in range(50) for _ in range(1 + 3 * (i < 5))]
+    transform = TableTransform(kinds={"user": "hashed"}, min_count=2, buckets=16).fit({"user": users})
+    (size,) = transform.cardinalities.values()
+    assert size == 5 + 1 + 16
+    new = {"user": [f"n{i}" for i in range(200)] + ["u1", "u1", None]}
+    codes = transform.transform(new)["categorical"][:, 0]
+    assert set(codes[:200].tolist()) == {1, *range(7, 22)}  # every bucket is used, and nothing else
+    assert codes[200] == codes[201] == 3
+    assert codes[202] == 0
+    again = TableTransform().load_state(json.loads(json.dumps(transform.state())))
+    assert torch.equal(again.transform(new)["categorical"], transform.transform(new)["categorical"])
+    assert TableTransform(kinds={"user": "hashed"}).fit({"user": [f"u{i}" for i in range(9)]}).cardinalities
+    with pytest.raises(RecipeError, match="buckets"):
+        TableTransform(buckets=0)

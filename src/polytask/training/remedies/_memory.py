@@ -260,7 +260,7 @@ class Remembering(Remedy):
 
 def row_bytes(source: Source) -> int:
     """Bytes of one row of a source: inputs, targets and ``observed``, as they lie in memory."""
-    if isinstance(source, ArraySource):
+    if isinstance(source, ArraySource) and source.is_in_memory:
         inputs = [source.inputs] if isinstance(source.inputs, Tensor) else list(source.inputs.values())
         tensors: Sequence[Tensor] = [*inputs, *source.targets.values(), *source.observed.values()]
     else:

@@ -44,7 +44,7 @@ def why_alone(prepared: Prepared, plan: Plan) -> str:
         return "its encoder is the user's own module"
     if any(task.of_inputs for task in prepared.tasks):
         return "a task rebuilds its inputs"
-    if not isinstance(source, ArraySource) or any(task.name not in source.tasks for task in prepared.tasks):
+    if not source.is_in_memory or any(task.name not in source.tasks for task in prepared.tasks):
         return "its source is not in memory with the labels of all tasks"
     if source.task_weights:
         return "a task has row weights of its own"

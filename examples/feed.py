@@ -1,0 +1,73 @@
+"""Feed: clicks, purchases and ratings from a log of impressions that is read from its Parquet file as training goes.
+
+Users and items are identifiers with embeddings of their own; those that training does not know share embeddings by a
+hash. Users and items of the log are made up, with tastes that clicks, purchases and ratings have in part in common; a
+third of the users come in the last days only. The newest impressions are the test rows. How well the tasks rank the
+items of each user is told beside their errors and their calibration, for joint and single models.
+
+    python examples/feed.py [--rows 60000] [--sharing ple] [--log my_log.parquet]
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from polytask import Recipe
+from polytask.cli.terminal import print_record, say
+from polytask.training.progress import Bar
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--rows", type=int, default=60_000, help="impressions to make up")
+parser.add_argument("--log", type=Path, help="Parquet file with the columns user, item, day, click, purchase, rating")
+parser.add_argument("--sharing", default="hard", help="see: polytask list sharing")
+parser.add_argument("--epochs", type=int, default=6)
+arguments = parser.parse_args()
+
+
+def made_up_log(path: Path, n: int, n_users: int = 1500, n_items: int = 300, width: int = 4) -> None:
+    """Impressions day by day; purchases of clicked items, ratings of bought ones."""
+    draw = np.random.default_rng(0)
+    tastes, items = draw.normal(size=(n_users, width)), draw.normal(size=(n_items, width))
+    wish = items + 0.7 * draw.normal(size=items.shape)  # what is bought is much like what is clicked, not the same
+    day = np.sort(draw.integers(0, 30, n))
+    user = np.where(day < 24, draw.integers(0, n_users * 2 // 3, n), draw.integers(0, n_users, n))
+    item = draw.integers(0, n_items, n)
+    click = draw.random(n) < 1 / (1 + np.exp(1.2 - (tastes[user] * items[item]).sum(1)))
+    buy = click & (draw.random(n) < 1 / (1 + np.exp(0.8 - (tastes[user] * wish[item]).sum(1))))
+    stars = np.clip(np.round(3 + 0.6 * (tastes[user] * wish[item]).sum(1) + 0.5 * draw.normal(size=n)), 1, 5)
+    ids = {"user": [f"user-{u}" for u in user], "item": [f"item-{i}" for i in item]}
+    labels = {"click": click, "purchase": np.where(click, buy, np.nan), "rating": np.where(buy, stars, np.nan)}
+    frame = pd.DataFrame({**ids, "day": day, "age": (20 + 8 * np.abs(tastes[user, 0])).round(), **labels})
+    frame.to_parquet(path, row_group_size=max(n // 30, 1), index=False)
+
+
+with tempfile.TemporaryDirectory() as folder:
+    log = arguments.log or Path(folder) / "log.parquet"
+    if not arguments.log:
+        made_up_log(log, arguments.rows)
+        say(f"The log is made up: {arguments.rows:,} impressions, {log.stat().st_size / 2**20:.1f} MiB.")
+    recipe = Recipe(
+        tasks={
+            "click": {"kind": "binary", "ranked_by": "user"},
+            "purchase": {"kind": "binary", "ranked_by": "user"},
+            "rating": {"kind": "regression", "ranked_by": "user"},
+        },
+        data={"log": {"path": str(log), "streamed": True, "kinds": {"user": "hashed", "item": "hashed"}}},
+        encoder={"name": "tabular", "width": 64, "n_blocks": 1},
+        sharing=arguments.sharing,
+        split={"method": "time", "column": "day"},
+        training={"epochs": arguments.epochs, "batch_size": 256, "learning_rate": 2e-3, "weight_decay": 1e-4},
+    )
+    run = recipe.run(compare=True, progress=Bar())
+    print_record(run.record)
+    asked = {
+        "click": ["group_auroc", "ndcg_10", "calibration_error"],
+        "purchase": ["group_auroc"],
+        "rating": ["ndcg_10"],
+    }
+    for name, metric in ((name, metric) for name, metrics in asked.items() for metric in metrics):
+        found = run.record.tasks[name]
+        say(f"{name} {metric}: joint {found.metrics[metric]}, single {(found.single or {}).get(metric)}")
