@@ -83,7 +83,7 @@ def test_labels_that_do_not_fit_the_words_are_named():
         )
     with pytest.raises(DataError, match="3 values for the 2 rows"):
         TextData("notes", ["a", "b"], {"pos": ["X", "Y", "X"]})
-    with pytest.raises(RecipeError, match="Encoders of elements: bigru, text_cnn, transformer"):
+    with pytest.raises(RecipeError, match="Encoders of elements: bigru, speech_frames, text_cnn, transformer"):
         Recipe(tasks={"pos": "tagging"}, encoder="mlp").run({"x": np.zeros((8, 3), np.float32)} and sources(60)[:1])
 
 

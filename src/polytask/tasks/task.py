@@ -104,7 +104,8 @@ class Task(ABC):
     of_inputs: ClassVar[bool] = False
     """Whether the targets are the inputs themselves, so that every row has them and no column names them."""
     of_elements: ClassVar[bool] = False
-    """Whether a label is a sequence, one answer for each element of a row, such as a word: outputs ``[N, L, O]``."""
+    """Whether each element of a row, such as a word, is answered: outputs ``[N, L, O]``. A label is a sequence of as
+    many answers, or what all of them say together."""
     of_pixels: ClassVar[bool] = False
     """Whether these elements are the pixels of an image: outputs ``[N, H, W, O]``."""
     link: ClassVar[str] = "identity"

@@ -47,7 +47,7 @@ def check_task(make: Callable[[], Task], labels: Any, *, registered: bool = True
     targets, observed = _encoded(task, table)
     assert bool(observed.all()), "encode says that a label is missing which is not"
     _check_codec(task, make, table, registered)
-    _check_losses(task, outputs, targets)
+    _check_losses(task, outputs, targets, observed)
     _check_missing(task, table, outputs)
     _check_nothing_observed(task, outputs, targets, observed)
     _check_metrics(task, outputs, targets, observed)
@@ -93,9 +93,11 @@ def _refuses(name: str, make: Callable[[], Task], labels: np.ndarray, what: str)
     assert name in message, f"the error about {what} must name the task, got: {message}"
 
 
-def _check_losses(task: Task, outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, "N ..."]) -> None:
+def _check_losses(
+    task: Task, outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, "N ..."], observed: Bool[Tensor, "N ..."]
+) -> None:
     losses = task.label_losses(outputs, targets)
-    assert losses.shape == targets.shape, f"label_losses must be {tuple(targets.shape)}, got {tuple(losses.shape)}"
+    assert losses.shape == observed.shape, f"label_losses must be {tuple(observed.shape)}, got {tuple(losses.shape)}"
     stacked = task.label_losses(torch.stack([outputs, outputs]), torch.stack([targets, targets]))
     assert stacked.shape == (2, *losses.shape), "label_losses must take leading dimensions"
     torch.testing.assert_close(stacked[1], losses)

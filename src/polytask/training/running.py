@@ -202,20 +202,21 @@ def is_table(data: Mapping[str, Any]) -> bool:
 def _table(
     name: str, data: Any, spec: SourceSpec, targets: list[str], grouped: str | None, beside: list[str]
 ) -> TableData:
-    window = {} if spec.streamed is True else {"window": int(spec.streamed)}
-    made = partial(StreamedTable, **window) if spec.streamed else TableData
-    return made(
-        name,
-        data,
-        inputs=spec.inputs,
-        drop=spec.drop,
-        group=grouped,
-        beside=[*beside, *([spec.importance] if isinstance(spec.importance, str) else [])],
-        targets=targets,
-        row_weights=spec.row_weights,
-        allow=spec.allow,
-        options={"scaling": spec.scaling, "kinds": spec.kinds},
-    )
+    settings: dict[str, Any] = {
+        "inputs": spec.inputs,
+        "drop": spec.drop,
+        "group": grouped,
+        "beside": [*beside, *([spec.importance] if isinstance(spec.importance, str) else [])],
+        "targets": targets,
+        "row_weights": spec.row_weights,
+        "allow": spec.allow,
+        "options": {"scaling": spec.scaling, "kinds": spec.kinds},
+    }
+    if not spec.streamed:
+        return TableData(name, data, **settings)
+    if spec.streamed is not True:
+        settings["window"] = spec.streamed
+    return StreamedTable(name, data, **settings)
 
 
 def targets_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:

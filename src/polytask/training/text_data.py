@@ -76,7 +76,7 @@ class TextData(ArrayData):
         made = super().source(tasks, rows, unknown)
         targets, observed = dict(made.targets), dict(made.observed)
         for task in tasks:
-            if task.of_elements and task.name in targets:
+            if task.of_elements and task.name in targets and observed[task.name].ndim > 1:
                 self._check_lengths(task, rows)
                 targets[task.name] = _as_wide(targets[task.name], self.text.length)
                 observed[task.name] = _as_wide(observed[task.name], self.text.length)

@@ -31,6 +31,8 @@ class Encoder(nn.Module, ABC):
     """Number of members k of an ensemble; the rows that come out are then ``B * k``, each row's members together."""
     has_elements: ClassVar[bool] = False
     """Whether it represents the L elements of a row, such as words: the rows that come out are then ``B * L``."""
+    n_elements: int | None = None
+    """Number of elements of every row, where no row has fewer, such as the moments of recordings."""
     has_pixels: ClassVar[bool] = False
     """Whether it represents the H W pixels of an image and, after them, the whole: ``B * (H W + 1)`` rows come out."""
     exports: ClassVar[bool] = False

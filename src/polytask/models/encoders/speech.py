@@ -69,7 +69,7 @@ class Speech(Encoder):
         super().__init__(inputs)
         size, step = round(window * rate), round(hop * rate)
         # Silence costs nothing but time, so shorter sources are padded to the longest: all look alike to the trunk.
-        longest = max(math.prod(field.shape) for shape in inputs.values() for field in shape.fields.values())
+        longest = max(wave_lengths(inputs))
         padded = longest + 2 ** (len(channels) + 2) * max(step, 1)
         stem = adapt(inputs, lambda shape: LogMel(shape, rate, n_mels, size, step, padded), share_equal=True)
         blocks: list[nn.Module] = []
@@ -91,6 +91,11 @@ class Speech(Encoder):
             [stem.followed_by(blocks[0]), *blocks[1:], last] if blocks else [stem.followed_by(last)]
         )
         self.width = width
+
+
+def wave_lengths(inputs: Mapping[str, InputShape]) -> list[int]:
+    """Samples of the waves of each source."""
+    return [math.prod(field.shape) for shape in inputs.values() for field in shape.fields.values()]
 
 
 class LogMel(nn.Module):
