@@ -129,18 +129,18 @@ def test_texts_that_cannot_be_learned_are_refused():
 
 
 def test_recordings_are_written_down_beside_who_speaks(tmp_path):
-    made = spoken_syllables(6, n_speakers=2, n_syllables=4, noise=0.005)
+    made = spoken_syllables(16, n_speakers=2, n_syllables=4, noise=0.005)
     labels = {**made.labels, "syllable": made.labels["syllable"].copy()}
     labels["syllable"][::9] = None
     recipe = Recipe(
         tasks={"syllable": "ctc", "speaker": "binary"},
         encoder={"name": "speech_frames", "n_mels": 20, "hop": 0.02, "channels": [8, 12], "width": 24, "dropout": 0.0},
         split={"validation": 0.0, "test": 0.25},
-        training={"epochs": 14, "batch_size": 8, "learning_rate": 1e-2, "patience": None},
+        training={"epochs": 12, "batch_size": 8, "learning_rate": 1e-2, "patience": None},
     )
     run = recipe.run(ArrayData("recordings", made.waves, labels), out=tmp_path / "run")
     found = {name: result.metrics for name, result in run.record.tasks.items()}
-    assert found["syllable"]["character_error"] < 0.7
+    assert found["syllable"]["character_error"] < 0.5
     assert found["syllable"]["relative_error"] < 1.0
     assert found["syllable"]["too_long"] == 0.0
     assert found["speaker"]["accuracy"] > 0.7

@@ -94,9 +94,9 @@ def beam_path(log_p: Float[Tensor, "L K"], width: int) -> tuple[int, ...]:
             for code in symbols.tolist():
                 # The same symbol again is a new one only after a blank.
                 _add(grown, (*begun, code), 1, (blank if begun and begun[-1] == code else either) + now[code])
-        ranked = sorted(grown.items(), key=lambda item: (-np.logaddexp(*item[1]), item[0]))
+        ranked = sorted(grown.items(), key=lambda item: (-np.logaddexp(item[1][0], item[1][1]), item[0]))
         beam = {begun: (pair[0], pair[1]) for begun, pair in ranked[:width]}
-    return max(beam, key=lambda begun: float(np.logaddexp(*beam[begun])))
+    return max(beam, key=lambda begun: float(np.logaddexp(beam[begun][0], beam[begun][1])))
 
 
 def _add(grown: dict[tuple[int, ...], list[float]], begun: tuple[int, ...], which: int, chance: float) -> None:

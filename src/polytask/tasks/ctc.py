@@ -45,8 +45,8 @@ class CTC(Task):
         >>> task.fit(np.array(["two", "one", None], dtype=object))
         >>> task.encode(np.array(["on"], dtype=object))
         (array([[3, 2, 0]]), array([ True]))
-        >>> path = torch.eye(6)[[[0, 3, 3, 0, 2, 2]]] * 9
-        >>> task.decode(path).values.tolist()
+        >>> path = 9 * torch.eye(task.n_outputs)[torch.tensor([0, 3, 3, 0, 2, 2])]
+        >>> task.decode(path.unsqueeze(0)).values.tolist()
         ['on']
 
     Note:

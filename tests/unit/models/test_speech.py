@@ -6,8 +6,10 @@ import torch
 
 from polytask.data import spoken_syllables
 from polytask.errors import InputError, RecipeError
+from polytask.models.encoders import registry
 from polytask.models.encoders.speech import LogMel, Speech, mel_bands
 from polytask.models.inputs import Field, InputShape
+from polytask.models.model import ModelSpec, build_model
 from polytask.training.data_sets import ArrayData
 
 SHAPE = InputShape({"x": Field((2000,))})
@@ -75,3 +77,28 @@ def test_what_is_said_and_who_says_it_are_learned_together():
     run = recipe.run({"recordings": ArrayData("recordings", made.waves, made.labels)})
     for task, chance in (("syllable", 1 / 4), ("speaker", 1 / 3)):
         assert run.record.tasks[task].metrics["accuracy"] > 2 * chance, task
+
+
+def test_moments_are_as_many_for_every_row_and_reach_tasks_of_both_sorts():
+    sources = {"short": InputShape.of(torch.zeros(1, 2000)), "long": InputShape.of(torch.zeros(1, 3000))}
+    spec = ModelSpec(
+        sources,
+        {"said": 5, "who": 2},
+        encoder="speech_frames",
+        encoder_options={"width": 8, "channels": (3, 4), "n_mels": 12},
+        element_tasks=("said",),
+    )
+    made = build_model(spec).eval()
+    wave = 0.1 * torch.randn(2, 2000, generator=torch.Generator().manual_seed(0))
+    found = made(wave, source="short")
+    assert found["said"].shape == (2, (3000 // 80 + 1) // 4, 5)
+    assert found["who"].shape == (2, 2)
+    # Silence at the end is what a shorter source is filled up with.
+    padded = made(torch.nn.functional.pad(wave, (0, 1000)), source="long")
+    torch.testing.assert_close(padded["said"], found["said"])
+    alone = made(wave[1:], source="short")
+    torch.testing.assert_close(alone["said"][0], found["said"][1])
+    with pytest.raises(RecipeError, match="cannot be halved 5 times"):
+        registry.create("speech_frames", sources, channels=(2, 2, 2, 2, 2), n_mels=12)
+    with pytest.raises(InputError, match="one wave a row"):
+        registry.create("speech_frames", {"a": InputShape.of(torch.zeros(1, 4, 300))})

@@ -7,11 +7,12 @@ import torch
 
 from polytask.errors import InputError, RecipeError
 from polytask.models.encoders import registry
+from polytask.models.encoders._words import WordEncoder
 from polytask.models.inputs import Field, InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry as sharings
 
-WORDS = [name for name in registry.names() if registry.load(name).has_elements]
+WORDS = [name for name in registry.names() if issubclass(registry.load(name), WordEncoder)]
 SHAPE = InputShape({"words": Field((7,), (12,)), "pieces": Field((7, 2), (9,))})
 REFUSED = ("esmm", "output_space")
 """Sharings that make one task's answer out of others'."""

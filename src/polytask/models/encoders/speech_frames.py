@@ -40,6 +40,7 @@ class SpeechFrames(Encoder):
         RecipeError: If there are not enough samples or bands for the convolutions.
 
     Example:
+        >>> import torch
         >>> encoder = SpeechFrames({"calls": InputShape.of(torch.zeros(1, 4000))}, width=16)
         >>> encoder.n_elements, encoder(torch.randn(2, 4000)).shape
         (12, torch.Size([24, 16]))
