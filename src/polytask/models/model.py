@@ -1,12 +1,11 @@
-"""The network of a run: encoder, sharing and heads, built from plain data."""
+"""The network of a run: encoder, sharing and heads, built from its specification."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -16,100 +15,18 @@ from polytask.models.corruption import Corruption
 from polytask.models.encoders import registry as encoders
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.heads import Heads
-from polytask.models.inputs import Field, InputShape
+from polytask.models.inputs import InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.models.sharing.sharing import Features, Sharing
 from polytask.models.source_norms import SourceNorm, give_own_norms
+from polytask.models.spec import ModelSpec, check_encoder
+from polytask.models.views import View, adapter_name, read_shapes, select_view, view_of
 from polytask.shapes import Bool, Float, Inputs, Tensor
 from polytask.tasks.members import mean_answer
 
-__all__ = ["ModelSpec", "MultiTaskModel", "View", "build_model"]
-
-View = Mapping[str, tuple[int, ...]]
-"""Part of a source's inputs that a task reads: per field, the columns."""
-
+__all__ = ["ModelSpec", "MultiTaskModel", "build_model"]
 
 _Group: TypeAlias = "tuple[list[str], View | None, Corruption | None]"
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Everything needed to build the network again, as plain data.
-
-    Args:
-        inputs: Shape of each source's inputs.
-        n_outputs: Head width of each task, in order.
-        encoder: Name of the encoder.
-        sharing: Name of the sharing.
-        encoder_options: Options of the encoder.
-        sharing_options: Options of the sharing.
-        head_hidden: Widths of hidden layers in every head.
-        head_hidden_of: The same for tasks whose heads have their own, such as decoders.
-        corruptions: For tasks that read spoiled copies of the inputs in training: how they are spoiled.
-        links: What each task's outputs stand for, so that the members of an ensemble are averaged rightly, see
-            :func:`polytask.tasks.members.mean_answer`; ``identity`` for tasks that are not named.
-        views: For tasks that read only part of the inputs: per task and source, the columns of each field.
-        element_tasks: Tasks that answer for each element of a row, such as a word or a pixel.
-        pixel_tasks: Those of them whose elements are the pixels of an image.
-        own_norms: Sources with normalisation layers of their own.
-    """
-
-    inputs: Mapping[str, InputShape]
-    n_outputs: Mapping[str, int]
-    encoder: str = "mlp"
-    sharing: str = "hard"
-    encoder_options: Mapping[str, Any] = field(default_factory=dict)
-    sharing_options: Mapping[str, Any] = field(default_factory=dict)
-    head_hidden: tuple[int, ...] = ()
-    links: Mapping[str, str] = field(default_factory=dict)
-    views: Mapping[str, Mapping[str, View]] = field(default_factory=dict)
-    head_hidden_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    corruptions: Mapping[str, Corruption] = field(default_factory=dict)
-    element_tasks: tuple[str, ...] = ()
-    own_norms: tuple[str, ...] = ()
-    pixel_tasks: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON can hold it; a module given as an option is left out and must be given again."""
-        return {
-            "inputs": {source: shape.to_json() for source, shape in self.inputs.items()},
-            "n_outputs": dict(self.n_outputs),
-            "encoder": self.encoder,
-            "sharing": self.sharing,
-            "encoder_options": {k: v for k, v in self.encoder_options.items() if k != "module"},
-            "sharing_options": dict(self.sharing_options),
-            "head_hidden": list(self.head_hidden),
-            "links": dict(self.links),
-            "views": {
-                task: {source: {k: list(v) for k, v in view.items()} for source, view in by_source.items()}
-                for task, by_source in self.views.items()
-            },
-            "head_hidden_of": {task: list(widths) for task, widths in self.head_hidden_of.items()},
-            "corruptions": {task: asdict(corruption) for task, corruption in self.corruptions.items()},
-            "element_tasks": list(self.element_tasks),
-            "own_norms": list(self.own_norms),
-            **({"pixel_tasks": list(self.pixel_tasks)} if self.pixel_tasks else {}),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
-        """Take back what :meth:`to_json` gave."""
-        views = {
-            task: {source: {k: tuple(v) for k, v in view.items()} for source, view in by_source.items()}
-            for task, by_source in data["views"].items()
-        }
-        inputs = {source: InputShape.from_json(shape) for source, shape in data["inputs"].items()}
-        taken = {
-            "inputs": inputs,
-            "views": views,
-            "head_hidden": tuple(data["head_hidden"]),
-            "head_hidden_of": {task: tuple(widths) for task, widths in data.get("head_hidden_of", {}).items()},
-            "corruptions": {task: Corruption(**options) for task, options in data.get("corruptions", {}).items()},
-            "element_tasks": tuple(data.get("element_tasks", ())),
-            "own_norms": tuple(data.get("own_norms", ())),
-            "pixel_tasks": tuple(data.get("pixel_tasks", ())),
-        }
-        return cls(**{**data, **taken})
 
 
 class MultiTaskModel(nn.Module):
@@ -301,7 +218,7 @@ class MultiTaskModel(nn.Module):
         """Tasks that read the same inputs, so that the shared part runs once for them."""
         groups: list[_Group] = []
         for task in tasks:
-            view = _view(self.views, task, source)
+            view = view_of(self.views, task, source)
             corruption = self.corruptions.get(task) if self.training else None
             for members, *known in groups:
                 if known == [view, corruption]:
@@ -352,11 +269,13 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
         UnknownNameError: If the encoder or the sharing is not known.
         RecipeError: If an option is not one of theirs.
     """
-    _check_encoder(spec)
+    check_encoder(spec)
     options = dict(spec.encoder_options)
     if module is not None:
         options["module"] = module
-    encoder: Encoder = encoders.create(spec.encoder, _adapter_inputs(spec), **options)
+    encoder: Encoder = encoders.create(
+        spec.encoder, read_shapes(spec.inputs, list(spec.n_outputs), spec.views), **options
+    )
     sharing: Sharing = sharings.create(spec.sharing, encoder, list(spec.n_outputs), **spec.sharing_options)
     if spec.own_norms:
         give_own_norms(sharing, spec.own_norms)
@@ -364,23 +283,6 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
     heads = sharing.make_heads(spec.n_outputs, hidden)
     _check_elements(spec, sharing)
     return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links, spec.corruptions, spec.element_tasks)
-
-
-def _check_encoder(spec: ModelSpec) -> None:
-    """Raise if a task asks for elements or pixels that the encoder does not represent."""
-    encoder: type[Encoder] = encoders.load(spec.encoder)
-    if spec.views and (encoder.has_elements or encoder.has_pixels):
-        raise RecipeError(f"With the encoder {spec.encoder!r} all tasks read all inputs; leave `inputs` of tasks out.")
-    represented = "pixels" if encoder.has_pixels else "elements such as words" if encoder.has_elements else "rows"
-    of_pixels = spec.pixel_tasks
-    of_words = [task for task in spec.element_tasks if task not in of_pixels]
-    for asking, attribute, asked in ((of_pixels, "has_pixels", "pixel"), (of_words, "has_elements", "element")):
-        if asking and not getattr(encoder, attribute):
-            able = ", ".join(name for name in encoders.names() if getattr(encoders.load(name), attribute))
-            raise RecipeError(
-                f"Task {asking[0]!r} answers for each {asked} of a row, and the encoder {spec.encoder!r} represents "
-                f"{represented}. Encoders of {asked}s: {able}."
-            )
 
 
 def _check_elements(spec: ModelSpec, sharing: Sharing) -> None:
@@ -391,49 +293,3 @@ def _check_elements(spec: ModelSpec, sharing: Sharing) -> None:
                 f"Sharing {spec.sharing!r} makes the answer of {task!r} out of others, some of which are of rows and "
                 "some of their elements. Take another sharing, such as hard or mmoe."
             )
-
-
-def adapter_name(source: str | None, view: View | None) -> str | None:
-    """Name of the adapter that reads this part of a source."""
-    if view is None:
-        return source
-    return f"{source or ''}[{';'.join(f'{name}:{list(columns)}' for name, columns in sorted(view.items()))}]"
-
-
-def _view(views: Mapping[str, Mapping[str, View]], task: str, source: str | None) -> View | None:
-    by_source = views.get(task, {})
-    if source is None and len(by_source) == 1:
-        return next(iter(by_source.values()))
-    return by_source.get(source or "")
-
-
-def _adapter_inputs(spec: ModelSpec) -> dict[str, InputShape]:
-    """Shape of each source, and of each part of it that some tasks read."""
-    if not spec.views:
-        return dict(spec.inputs)
-    shapes: dict[str, InputShape] = {}
-    for source, shape in spec.inputs.items():
-        for task in spec.n_outputs:
-            view = spec.views.get(task, {}).get(source)
-            shapes[adapter_name(source, view) or ""] = shape if view is None else _selected_shape(shape, view, task)
-    return shapes
-
-
-def _selected_shape(shape: InputShape, view: View, task: str) -> InputShape:
-    fields = {}
-    for name, columns in view.items():
-        known = shape.fields[name]
-        if columns:
-            codes = tuple(known.cardinalities[c] for c in columns) if known.cardinalities else ()
-            fields[name] = Field((len(columns), *known.shape[1:]), codes)
-    if not fields:
-        raise RecipeError(f"Task {task!r} reads no input at all; give it at least one.")
-    return InputShape(fields)
-
-
-def select_view(inputs: Inputs, view: View | None) -> Inputs:
-    """The part of the inputs that a view names; all of them if there is none."""
-    if view is None:
-        return inputs
-    named = {"x": inputs} if isinstance(inputs, Tensor) else inputs
-    return {name: named[name][:, list(columns)] for name, columns in view.items() if columns}

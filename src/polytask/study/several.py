@@ -11,7 +11,7 @@ from polytask.data.batch import ArraySource
 from polytask.data.splits import Split
 from polytask.errors import RecipeError
 from polytask.models.inputs import InputShape
-from polytask.models.model import View
+from polytask.models.views import View
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 

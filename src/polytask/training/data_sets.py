@@ -21,7 +21,7 @@ from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, InputError, TargetError, UnknownNameError
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import View
+from polytask.models.views import View
 from polytask.tasks.task import Task
 
 __all__ = ["ArrayData", "DataSet", "TableData"]

@@ -16,7 +16,7 @@ from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError, UnknownNameError
 from polytask.models.inputs import InputShape
-from polytask.models.model import View, select_view
+from polytask.models.views import View, select_view
 from polytask.shapes import Inputs
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet

@@ -13,7 +13,7 @@ from polytask.data.batch import ArraySource
 from polytask.data.text import TextTransform, Vocabulary, words_of
 from polytask.errors import TargetError
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import View
+from polytask.models.views import View
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.data_sets import ArrayData
