@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,42 +12,27 @@ import torch
 
 from polytask.bundle import Bundle, Network, load
 from polytask.data.batch import ArraySource
-from polytask.errors import BundleError, RecipeError, TargetError, UnknownNameError
+from polytask.errors import BundleError, RecipeError, UnknownNameError
 from polytask.models.model import ModelSpec, MultiTaskModel
 from polytask.recipe import Recipe
 from polytask.records import ExtensionRecord, RunRecord, TaskResult, without_nan
 from polytask.storage import write_json
 from polytask.tasks.task import Task, task_from_options
-from polytask.training.building import make_remedies
-from polytask.training.evaluation import evaluate, mean_losses
-from polytask.training.growth import Answers, grown, own_parameters
+from polytask.training.evaluation import evaluate
+from polytask.training.growth import grown, own_parameters
 from polytask.training.known_data import first_provenance, kept_rows, known_data
 from polytask.training.listeners import Listeners
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress, Silent
-from polytask.training.remedy import Remedy, Scene
-from polytask.training.run import Plan, stages_of
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.running import Run, make_tasks, splitter_of
-from polytask.training.schedule import Stage
-from polytask.training.schedules.joint import Joint
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
-from polytask.training.starts import Line, lines_from, start_from
+from polytask.training.starts import Line, start_from
 
 __all__ = ["extend"]
 
 STARTS = ("closest", "fresh")
-
-
-@dataclass
-class _KeepsOld(Remedy):
-    """Freezes every parameter that the network had before."""
-
-    names: frozenset[str] = field(default=frozenset(), kw_only=True)
-
-    def slows(self, scene: Scene) -> dict[torch.nn.Parameter, float]:
-        return {p: 0.0 for name, p in scene.model.named_parameters() if name in self.names}
 
 
 def extend(
@@ -191,15 +176,17 @@ class _Extension:
             if self.folder.is_finished:
                 path = self.folder.path
                 return Run(load(path), RunRecord.load(self.folder.record_path), self.folder.history(), path)
+        settings = Settings.from_options({**self.recipe.training, "seed": self.recipe.seed})
+        how = How(settings, start, unfreeze, remedies, self.adapters)
+        old = OldTasks(self.old, kept, train)
         before = torch.get_rng_state()
         torch.manual_seed(self.recipe.seed)
         try:
-            made = self._train(prepared, unfreeze, remedies, kept, train, start)
+            heads = NewHeads(self.network, old, prepared, how, Listeners(self.folder, self.progress))
+            spec, model, stages, record = heads.train(self.asked["extends"])
         finally:
             torch.set_rng_state(before)
-        model, spec, stages, record = made
-        if about:
-            prepared.notes.append(about)
+        prepared.notes += [*([about] if about else []), *stages.skips.notes()]
         held_out = prepared.test or prepared.validation
         metrics = evaluate(model, tasks, held_out) if held_out else {}
         results = {task.name: _result(task, metrics, prepared) for task in tasks}
@@ -209,87 +196,6 @@ class _Extension:
         """How the old model was trained."""
         origin = first_provenance(self.bundle)
         return Recipe(**origin["recipe"]) if "recipe" in origin else None
-
-    def _train(
-        self,
-        prepared: Prepared,
-        unfreeze: bool,
-        remedies: Sequence[Any],
-        kept: Mapping[str, ArraySource],
-        train: Mapping[str, ArraySource],
-        start: str,
-    ) -> tuple[MultiTaskModel, ModelSpec, Stages, ExtensionRecord]:
-        tasks = prepared.tasks
-        parts = {"": prepared.train, "validation ": prepared.validation, "test ": prepared.test, "old ": kept}
-        rows = {what + name: source for what, sources in parts.items() for name, source in sources.items()}
-        old = self.network.model
-        answers = Answers(old, rows, self.old_names)
-        metrics = evaluate(old, self.old, kept) if kept else {}
-        lines = {
-            task.name: [] if start == "fresh" else lines_from(old, prepared.train, task, self.old_names)
-            for task in tasks
-        }
-        arms: dict[str, tuple[ModelSpec, MultiTaskModel, Stages, dict[str, float]]] = {}
-        wanted = ["closest", "fresh"] if any(lines.values()) else ["fresh"]
-        for kind in wanted:
-            torch.manual_seed(self.recipe.seed)
-            spec, model = grown(self.network.spec, self.network.model, tasks, adapters=self.adapters)
-            model.heads.start_at({task.name: task.initial_bias() for task in tasks})
-            if kind == "closest":
-                for name, found in lines.items():
-                    if found:
-                        start_from(model, name, found[0])
-            answers.check_equal(model)
-            first = mean_losses(model, tasks, prepared.validation)
-            folder = self.folder if kind == wanted[0] else None
-            stages = self._stages(model, prepared, unfreeze, remedies, train, folder)
-            stages.run(f"new head, {kind}")
-            arms[kind] = (spec, model, stages, first)
-        losses = {kind: mean_losses(arm[1], tasks, prepared.validation) for kind, arm in arms.items()}
-        best = min(arms, key=lambda kind: sum(losses[kind].values()))
-        spec, model, stages, _ = arms[best]
-        if best != wanted[0] and self.folder is not None:
-            # The folder has the first start's history, and a checkpoint that counts its lines; the other one is kept.
-            self.folder.drop_checkpoint()
-            self.folder.truncate_history(0)
-            for line in stages.history:
-                self.folder.append_history(line)
-        if not unfreeze:
-            answers.check_equal(model)
-            _check_parameters(old, model)
-        record = ExtensionRecord(
-            origin=self.asked["extends"],
-            is_frozen=not unfreeze,
-            rows_compared=answers.n_rows,
-            change=answers.change(model),
-            before=without_nan(metrics),
-            after=without_nan(evaluate(model, self.old, kept) if kept else {}),
-            resemblance={name: {line.task: round(line.resemblance, 6) for line in by} for name, by in lines.items()},
-            start={name: f"from {by[0].task}" if best == "closest" and by else "fresh" for name, by in lines.items()},
-            starts={
-                kind: {"at the start": without_nan(arm[3]), "at the end": without_nan(losses[kind])}
-                for kind, arm in arms.items()
-            },
-        )  # fmt: skip
-        return model, spec, stages, record
-
-    def _stages(
-        self,
-        model: MultiTaskModel,
-        prepared: Prepared,
-        unfreeze: bool,
-        remedies: Sequence[Any],
-        train: Mapping[str, ArraySource],
-        folder: RunFolder | None,
-    ) -> Stages:
-        made = make_remedies(list(remedies)) if unfreeze else [_KeepsOld(names=self.names)]
-        for remedy in made:
-            if unfreeze:
-                remedy.afterwards(
-                    Scene(model, {task.name: task for task in self.old}, train, Stage("old", tuple(self.old_names)))
-                )
-        plan = Plan(settings=Settings.from_options({**self.recipe.training, "seed": self.recipe.seed}))
-        return stages_of(model, prepared, plan, Joint(), made, Listeners(folder, self.progress), self.old)
 
     def _grown(self, spec: ModelSpec, model: MultiTaskModel, tasks: Sequence[Task]) -> Network:
         """The network as the bundle holds it: old tasks are run without new ones, so that no bit of theirs changes.
@@ -379,9 +285,3 @@ def _result(task: Task, metrics: Mapping[str, Mapping[str, float]], prepared: Pr
         n_train=0 if prepared is None else labels(prepared.train),
         n_test=0 if prepared is None else labels(prepared.test or prepared.validation),
     )
-
-
-def _check_parameters(before: MultiTaskModel, after: MultiTaskModel) -> None:
-    held = after.state_dict()
-    if changed := [name for name, value in before.state_dict().items() if not torch.equal(value, held[name])]:
-        raise TargetError(f"Frozen parameters changed: {', '.join(changed[:3])}; this is a fault of polytask.")

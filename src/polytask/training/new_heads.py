@@ -1,0 +1,198 @@
+"""Further tasks on a trained network: their heads trained from one or two starts, the better one kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from polytask.bundle import Network
+from polytask.data.batch import ArraySource
+from polytask.errors import TrainingError
+from polytask.models.model import ModelSpec, MultiTaskModel
+from polytask.records import ExtensionRecord, without_nan
+from polytask.tasks.task import Task
+from polytask.training.building import make_remedies
+from polytask.training.evaluation import evaluate, mean_losses
+from polytask.training.growth import Answers, grown
+from polytask.training.listeners import Listeners
+from polytask.training.preparation import Prepared
+from polytask.training.remedy import Remedy, Scene
+from polytask.training.run import Plan, stages_of
+from polytask.training.schedule import Stage
+from polytask.training.schedules.joint import Joint
+from polytask.training.settings import Settings
+from polytask.training.stages import Stages
+from polytask.training.starts import Line, lines_from, start_from
+
+__all__ = ["How", "NewHeads", "OldTasks"]
+
+
+@dataclass(frozen=True)
+class How:
+    """What is asked of an extension.
+
+    Args:
+        settings: How to train.
+        start: ``closest``: from the closest old head, and from a fresh one; ``fresh``: from a fresh one alone.
+        unfreeze: Whether the old network is trained too.
+        remedies: Against forgetting, if it is: names or ``{name: ..., options}``.
+        adapters: Options of adapters of the new tasks' own; none if ``None``.
+    """
+
+    settings: Settings
+    start: str = "closest"
+    unfreeze: bool = False
+    remedies: Sequence[Any] = ()
+    adapters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class OldTasks:
+    """The tasks that the network has.
+
+    Args:
+        tasks: The tasks.
+        kept: Rows of theirs that no training saw, by source; may be empty.
+        train: Their training rows.
+    """
+
+    tasks: Sequence[Task]
+    kept: Mapping[str, ArraySource] = field(default_factory=dict)
+    train: Mapping[str, ArraySource] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(task.name for task in self.tasks)
+
+
+@dataclass
+class _KeepsOld(Remedy):
+    """Freezes every parameter that the network had before."""
+
+    names: frozenset[str] = field(default=frozenset(), kw_only=True)
+
+    def slows(self, scene: Scene) -> dict[nn.Parameter, float]:
+        return {p: 0.0 for name, p in scene.model.named_parameters() if name in self.names}
+
+
+@dataclass
+class _Arm:
+    """The network with new heads from one start, trained."""
+
+    spec: ModelSpec
+    model: MultiTaskModel
+    stages: Stages
+    before: dict[str, float]
+    after: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        """By which arms are compared: of the new tasks, on the validation rows; a loss that is no number is worst."""
+        total = sum(self.after.values())
+        return total if math.isfinite(total) else math.inf
+
+
+class NewHeads:
+    """Trains heads (and adapters, if asked) for further tasks.
+
+    Args:
+        network: The old network; stays as it is.
+        old: Its tasks.
+        prepared: Rows of the new tasks.
+        how: What is asked.
+        listeners: Who is told; the run folder gets the history of the start that is kept.
+    """
+
+    def __init__(self, network: Network, old: OldTasks, prepared: Prepared, how: How, listeners: Listeners):
+        self.network, self.old, self.prepared, self.how, self.listeners = network, old, prepared, how, listeners
+        parts = {"": prepared.train, "validation ": prepared.validation, "test ": prepared.test, "old ": old.kept}
+        rows = {what + name: source for what, sources in parts.items() for name, source in sources.items()}
+        self.answers = Answers(network.model, rows, old.names)
+        self.lines: dict[str, list[Line]] = {
+            task.name: [] if how.start == "fresh" else lines_from(network.model, prepared.train, task, old.names)
+            for task in prepared.tasks
+        }
+
+    def train(self, origin: str) -> tuple[ModelSpec, MultiTaskModel, Stages, ExtensionRecord]:
+        """Train from each start and keep the better one.
+
+        Args:
+            origin: What is extended, for the record.
+
+        Raises:
+            TrainingError: If something of the frozen network changed.
+        """
+        model, old = self.network.model, self.old
+        before = evaluate(model, old.tasks, old.kept) if old.kept else {}
+        wanted = ["closest", "fresh"] if any(self.lines.values()) else ["fresh"]
+        arms = {kind: self._arm(kind, is_first=kind == wanted[0]) for kind in wanted}
+        best = min(arms, key=lambda kind: arms[kind].loss)
+        kept, folder = arms[best], self.listeners.folder
+        if best != wanted[0] and folder is not None:
+            # The folder has the first start's history, and a checkpoint that counts its lines; the other one is kept.
+            folder.drop_checkpoint()
+            folder.truncate_history(0)
+            for line in kept.stages.history:
+                folder.append_history(line)
+        if not self.how.unfreeze:
+            self.answers.check_equal(kept.model)
+            _check_parameters(model, kept.model)
+        record = ExtensionRecord(
+            origin=origin,
+            is_frozen=not self.how.unfreeze,
+            rows_compared=self.answers.n_rows,
+            change=self.answers.change(kept.model),
+            before=without_nan(before),
+            after=without_nan(evaluate(kept.model, old.tasks, old.kept) if old.kept else {}),
+            resemblance={
+                name: {line.task: round(line.resemblance, 6) for line in by} for name, by in self.lines.items()
+            },
+            start={
+                name: f"from {by[0].task}" if best == "closest" and by else "fresh" for name, by in self.lines.items()
+            },
+            starts={
+                kind: {"at the start": without_nan(arm.before), "at the end": without_nan(arm.after)}
+                for kind, arm in arms.items()
+            },
+        )
+        return kept.spec, kept.model, kept.stages, record
+
+    def _arm(self, kind: str, *, is_first: bool) -> _Arm:
+        tasks, validation = self.prepared.tasks, self.prepared.validation
+        torch.manual_seed(self.how.settings.seed)
+        spec, model = grown(self.network.spec, self.network.model, tasks, adapters=self.how.adapters)
+        model.heads.start_at({task.name: task.initial_bias() for task in tasks})
+        if kind == "closest":
+            for name, found in self.lines.items():
+                if found:
+                    start_from(model, name, found[0])
+        self.answers.check_equal(model)
+        before = mean_losses(model, tasks, validation)
+        stages = self._stages(model, self.listeners if is_first else replace(self.listeners, folder=None))
+        stages.run(f"new head, {kind}")
+        return _Arm(spec, model, stages, before, mean_losses(model, tasks, validation))
+
+    def _stages(self, model: MultiTaskModel, listeners: Listeners) -> Stages:
+        if self.how.unfreeze:
+            remedies = make_remedies(list(self.how.remedies))
+            old = Stage("old", self.old.names)
+            for remedy in remedies:
+                remedy.afterwards(Scene(model, {task.name: task for task in self.old.tasks}, self.old.train, old))
+        else:
+            remedies = [_KeepsOld(names=frozenset(self.network.model.state_dict()))]
+        plan = Plan(settings=self.how.settings)
+        return stages_of(model, self.prepared, plan, Joint(), remedies, listeners, self.old.tasks)
+
+
+def _check_parameters(before: MultiTaskModel, after: MultiTaskModel) -> None:
+    held = after.state_dict()
+    if changed := [name for name, value in before.state_dict().items() if not torch.equal(value, held[name])]:
+        raise TrainingError(
+            f"Frozen parameters changed: {', '.join(changed[:3])}; this is a fault of polytask, and nothing was saved."
+        )
