@@ -22,6 +22,7 @@ from polytask.training.evaluation import evaluate
 from polytask.training.growth import grown, own_parameters
 from polytask.training.known_data import first_provenance, kept_rows, known_data
 from polytask.training.listeners import Listeners
+from polytask.training.new_heads import How, NewHeads, OldTasks
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress, Silent
 from polytask.training.run_folder import RunFolder, environment

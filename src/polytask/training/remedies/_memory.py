@@ -18,6 +18,7 @@ from polytask.training.remedy import Remedy, Scene
 __all__ = ["KEEPING", "Memory", "Remembering", "row_bytes"]
 
 KEEPING = ("reservoir", "class_balanced")
+_PIECE = 1024
 
 
 @dataclass
@@ -183,7 +184,9 @@ class Remembering(Remedy):
                 continue
             generator = torch.Generator().manual_seed(scene.seed * 64 + position)
             rows = torch.randperm(len(source), generator=generator)
-            classes, there = self._classes(source, tasks, rows)
+            # In pieces: a batch holds the rows' inputs too, which nobody needs here.
+            pieces = [self._classes(source, tasks, piece) for piece in rows.split(_PIECE)]
+            classes, there = (torch.cat(parts) for parts in zip(*pieces, strict=True))
             where = torch.tensor([len(self._stages) - 1, position]).expand(len(rows), 2)
             stream = torch.cat([where, rows[:, None], classes[:, None]], 1)[there]
             self.memory.add(stream, generator)

@@ -37,8 +37,11 @@ class OnlineEWC(Remedy):
         0.9
 
     Note:
-        As in ``ewc``, the Fisher information is the empirical one. All is drawn to the last stage's parameters, which
-        equals ``ewc`` after two stages, and afterwards only as far as earlier stages' parameters were kept.
+        The paper, and implementations after it, have :math:`\gamma \tilde F^k` in the penalty too; for
+        :math:`\gamma > 0` this is a strength of :math:`\lambda \gamma` here, where :math:`\gamma = 0` still keeps the
+        last stage. As in ``ewc``, the Fisher information is the empirical one. All is drawn to the last stage's
+        parameters, which equals ``ewc`` after two stages, and afterwards only as far as earlier stages' parameters were
+        kept.
 
     References:
         Schwarz et al., "Progress & Compress: A scalable framework for continual learning", ICML 2018, section 4,
