@@ -75,18 +75,22 @@ class UnknownNameError(RecipeError):
         role: What was looked for, in one word: ``balancer``, ``sharing``, ``task``.
         name: The name that was asked for.
         known: Every name there is.
+        where: What asked for it, where that is not plain.
 
     Example:
         >>> print(UnknownNameError("balancer", "nash", ["equal", "nash_mtl"]))
         No balancer named 'nash'. Did you mean 'nash_mtl'? Known: equal, nash_mtl.
+        >>> print(UnknownNameError("task", "prize", ["price"], where="the constraint prize.loss<=0.3"))
+        No task named 'prize', for the constraint prize.loss<=0.3. Did you mean 'price'? Known: price.
     """
 
-    def __init__(self, role: str, name: str, known: Iterable[str]):
+    def __init__(self, role: str, name: str, known: Iterable[str], where: str = ""):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         near = near or [candidate for candidate in names if name and candidate.startswith(name)][:1]
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"No {role} named {name!r}.{hint} Known: {', '.join(names)}.")
+        asked = f"{name!r}, for {where}" if where else f"{name!r}"
+        super().__init__(f"No {role} named {asked}.{hint} Known: {', '.join(names)}.")
 
 
 class TrainingError(PolytaskError, RuntimeError):

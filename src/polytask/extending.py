@@ -18,9 +18,10 @@ from polytask.recipe import Recipe
 from polytask.records import ExtensionRecord, RunRecord, TaskResult, without_nan
 from polytask.storage import write_json
 from polytask.tasks.task import Task, task_from_options
+from polytask.training.data_sets import DataSet
 from polytask.training.evaluation import evaluate
 from polytask.training.growth import grown, own_parameters
-from polytask.training.known_data import first_provenance, kept_rows, known_data
+from polytask.training.known_data import check_labels, first_provenance, kept_rows, known_data, label_counts
 from polytask.training.listeners import Listeners
 from polytask.training.new_heads import How, NewHeads, OldTasks
 from polytask.training.preparation import Prepared, prepare
@@ -34,6 +35,8 @@ from polytask.training.starts import Line, start_from
 __all__ = ["extend"]
 
 STARTS = ("closest", "fresh")
+_FEW = 20
+"""With fewer test labels than this, a note says that they are few."""
 
 
 def extend(
@@ -91,6 +94,11 @@ def extend(
         raise UnknownNameError("start", start, STARTS)
     if remedies and not unfreeze:
         raise RecipeError("With the network frozen nothing is forgotten: take the remedies out, or unfreeze.")
+    if old_data is not None and not unfreeze:
+        raise RecipeError(
+            "The old data are for an unfrozen network: in a frozen one the old tasks answer as before, bit for bit, "
+            "and nothing is measured on them. Take old_data (--old-data) out, or unfreeze."
+        )
     given = adapters if isinstance(adapters, Mapping) else {} if adapters else None
     if given is not None and (unfreeze or like is not None):
         what = "an unfrozen network learns in its own layers" if unfreeze else "a task without labels learns nothing"
@@ -108,7 +116,7 @@ def extend(
         folder.check(resume=resume)
     work = _Extension(bundle, recipe, asked, _source(bundle, source), folder, progress or Silent(), given)
     if like is not None:
-        return work.copied(like)
+        return work.copied(like, data)
     if data is None:
         raise RecipeError("Which rows have the new labels? Give data, or `like` for a task without any label.")
     return work.trained(data, unfreeze, remedies, old_data, start, resume)
@@ -135,8 +143,14 @@ class _Extension:
         self.old_names = [task.name for task in self.old]
         self.names = frozenset(self.network.model.state_dict())
 
-    def copied(self, like: str) -> Run:
+    def copied(self, like: str, data: Any) -> Run:
         """The new tasks as copies of an old one: no label, no training."""
+        if data is not None and not isinstance(data, DataSet) and (found := label_counts(data, self.recipe)):
+            name, count = next(iter(found.items()))
+            raise RecipeError(
+                f"`like` is for a task without any label, and the data have {count:,} of {name!r}: leave `like` "
+                "(--like) out to learn from them, or the data to take the old head over as it is."
+            )
         old = self.bundle.task(like)
         tasks = []
         for name, options in self.recipe.tasks.items():
@@ -168,6 +182,7 @@ class _Extension:
     ) -> Run:
         """New heads, trained on the rows that have their labels."""
         dataset, notes = known_data(self.bundle, self.network, self.source, data, self.recipe)
+        check_labels(dataset, self.recipe, [task.name for task in self.old])
         tasks, inferred = make_tasks(self.recipe, [dataset])
         prepared = prepare([dataset], tasks, splitter_of(self.recipe.split, self.recipe.seed))
         prepared.notes[:0] = [*inferred, *notes]
@@ -188,6 +203,12 @@ class _Extension:
         finally:
             torch.set_rng_state(before)
         prepared.notes += [*([about] if about else []), *stages.skips.notes()]
+        counts = {task.name: _n_labels(task, prepared.test or prepared.validation) for task in tasks}
+        prepared.notes += [
+            f"Task {name!r} is tested on {count} labels only: its metrics may be far from those on other rows."
+            for name, count in counts.items()
+            if 0 < count < _FEW
+        ]
         held_out = prepared.test or prepared.validation
         metrics = evaluate(model, tasks, held_out) if held_out else {}
         results = {task.name: _result(task, metrics, prepared) for task in tasks}
@@ -274,15 +295,15 @@ def _source(bundle: Bundle, name: str | None) -> str:
 
 def _result(task: Task, metrics: Mapping[str, Mapping[str, float]], prepared: Prepared | None) -> TaskResult:
     first = task.metrics[0]
-
-    def labels(sources: Mapping[str, ArraySource]) -> int:
-        return sum(int(s.observed[task.name].sum()) for s in sources.values() if task.name in s.tasks)
-
     return TaskResult(
         kind=task.kind,
         metric=first.name,
         higher_is_better=first.higher_is_better,
         metrics=without_nan(metrics.get(task.name, {})),
-        n_train=0 if prepared is None else labels(prepared.train),
-        n_test=0 if prepared is None else labels(prepared.test or prepared.validation),
+        n_train=0 if prepared is None else _n_labels(task, prepared.train),
+        n_test=0 if prepared is None else _n_labels(task, prepared.test or prepared.validation),
     )
+
+
+def _n_labels(task: Task, sources: Mapping[str, ArraySource]) -> int:
+    return sum(int(s.observed[task.name].sum()) for s in sources.values() if task.name in s.tasks)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, UnknownNameError
+from polytask.registry import in_words
 from polytask.storage import write_text
 
 if TYPE_CHECKING:
@@ -321,14 +322,21 @@ def _options(name: str, given: Any) -> dict[str, Any]:
 
 
 def _in_words(error: ValidationError) -> str:
-    lines = []
+    found = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            from polytask.errors import UnknownNameError
-
-            known = Recipe.model_fields if len(item["loc"]) == 1 else {}
-            message = str(UnknownNameError("setting", str(item["loc"][-1]), known)) if known else "no such setting"
-        lines.append(f"{where}: {message}" if where else message)
-    return "The recipe cannot be used. " + "; ".join(lines)
+        *above, name = map(str, item["loc"] or ("",))
+        if item["type"] != "extra_forbidden":
+            continue
+        of: dict[str, Any] = {"data": SourceSpec, "split": SplitSpec}
+        model = of.get(above[0], Recipe) if above else Recipe
+        if not above and name == "remedies":
+            found.append(
+                "Remedies belong to the schedule: schedule.remedies=[{name: ewc, strength: 1000}], or in a file "
+                "schedule: {name: sequential, remedies: [{name: ewc, strength: 1000}]}."
+            )
+            continue
+        found.append(str(UnknownNameError("setting", name, model.model_fields, ".".join(above))))
+    others = [item for item in error.errors() if item["type"] != "extra_forbidden"]
+    if others:
+        found.append(in_words(others))
+    return "The recipe cannot be used. " + "; ".join(found)

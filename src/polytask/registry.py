@@ -8,6 +8,7 @@ method is asked for. Other distributions add methods through the entry-point gro
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -21,7 +22,7 @@ from typing import Any
 
 from polytask.errors import RecipeError, UnknownNameError
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "check_options", "in_words"]
 
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
@@ -36,6 +37,7 @@ class Registry:
         packages: The packages whose modules are the methods.
         base: ``module:Class`` of the abstract class that each method is a subclass of.
         besides: Module names in those packages that hold no method.
+        noun: What messages call one of them; the role if empty.
 
     Example:
         >>> from polytask.tasks import registry
@@ -49,6 +51,7 @@ class Registry:
     packages: tuple[str, ...]
     base: str
     besides: frozenset[str] = field(default_factory=frozenset)
+    noun: str = ""
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, Path]]:
@@ -83,7 +86,7 @@ class Registry:
         if name in self._plugins:
             loaded: type[Any] = self._plugins[name].load()
             return loaded
-        raise UnknownNameError(self.role, name, self.names())
+        raise UnknownNameError(self.noun or self.role, name, self.names())
 
     def create(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Make the method's object, with a helpful error for an unknown option.
@@ -156,6 +159,59 @@ class Registry:
                 f"found {[c.__name__ for c in candidates]}."
             )
         return candidates[0]
+
+
+def in_words(error: Any) -> str:
+    """What is wrong with which setting, and what was got, for an error of pydantic's or the items of one.
+
+    Example:
+        >>> from pydantic import TypeAdapter, ValidationError
+        >>> try:
+        ...     TypeAdapter(dict[str, int]).validate_python({"epochs": "many"})
+        ... except ValidationError as error:
+        ...     print(in_words(error))
+        epochs needs a whole number, got 'many'
+    """
+    items = error.errors() if hasattr(error, "errors") else error
+    return "; ".join(_one_in_words(item) for item in items)
+
+
+def _one_in_words(item: Mapping[str, Any]) -> str:
+    where, kind, limits = ".".join(map(str, item["loc"])), str(item["type"]), item.get("ctx", {})
+    if kind == "value_error":
+        text = str(item["msg"]).removeprefix("Value error, ")
+        return f"{where}: {text}" if where else text
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", str(limits["expected"]))
+        near = difflib.get_close_matches(str(item["input"]), known, n=1, cutoff=0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"{where or 'it'} needs one of {', '.join(known)}, got {item['input']!r}{hint}"
+    for end, what in _NEEDS.items():
+        if kind.startswith(end):
+            need = what.format(**limits)
+            break
+    else:
+        need = str(item["msg"])[:1].lower() + str(item["msg"])[1:]
+        return f"{where}: {need}, got {item['input']!r}" if where else f"{need}, got {item['input']!r}"
+    return f"{where or 'it'} needs {need}, got {item['input']!r}"
+
+
+_NEEDS = {
+    "dict": "a mapping such as {{name: value}}",
+    "mapping": "a mapping such as {{name: value}}",
+    "model": "a mapping such as {{name: value}}",
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "string": "a text",
+    "list": "a list such as [a, b]",
+    "tuple": "a list such as [a, b]",
+    "less_than_equal": "a number of at most {le:g}",
+    "less_than": "a number below {lt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "greater_than": "a number above {gt:g}",
+}
+"""By how the type of an error begins, what is needed."""
 
 
 def check_options(who: str, maker: Callable[..., Any], options: Mapping[str, Any]) -> None:

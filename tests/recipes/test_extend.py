@@ -116,7 +116,7 @@ def test_the_history_is_that_of_the_start_that_is_kept(old, tmp_path, monkeypatc
             model.heads.by_task[new].weight.fill_(50.0)
         return True
 
-    monkeypatch.setattr("polytask.extending.start_from", spoiled)
+    monkeypatch.setattr("polytask.training.new_heads.start_from", spoiled)
     options = {"split": {"validation": 0.3, "test": 0}, "training": QUICK}
     made = polytask.extend(old / "run", new_table(), ["cost"], out=tmp_path / "run", **options)
     assert made.record.extension.start == {"cost": "fresh"}
@@ -191,7 +191,7 @@ def test_columns_that_are_missing_or_wrong_are_named(old, change, error, words):
 
 def test_further_columns_are_noted_and_not_read(old):
     made = polytask.extend(old / "run", new_table().assign(far=1.0), ["cost"], training={**QUICK, "epochs": 1})
-    assert any("trained without group, far" in note for note in made.record.notes)
+    assert any("not read: group, far" in note for note in made.record.notes)
 
 
 def test_what_cannot_be_asked_is_said(old, tmp_path):

@@ -259,7 +259,7 @@ def test_recipes_as_data(tmp_path):
         ({"tasks": ["a"], "split": {"method": "grouped"}}, "needs a column"),
         ({"tasks": ["a"], "split": {"validation": 0.6, "test": 0.6}}, "no row for training"),
         ({"tasks": ["a"], "split": {"method": "fair"}}, "split.method"),
-        ({"tasks": ["a"], "data": {"x": {"pth": "a.csv"}}}, "no such setting"),
+        ({"tasks": ["a"], "data": {"x": {"pth": "a.csv"}}}, "No setting named 'pth', for data.x. Did you mean 'path'"),
         ({"tasks": ["a"], "training": {"epochs": 0}}, "epochs must be at least 1"),
         ({"tasks": 3}, "tasks"),
     ],

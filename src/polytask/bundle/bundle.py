@@ -216,7 +216,14 @@ def load(path: str | Path, module: nn.Module | None = None) -> Bundle:
         folder = folder / "bundle"
     try:
         data = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    except NotADirectoryError:
+        raise BundleError(f"{folder} is a file, no folder. Give the folder that `polytask fit --out` made.") from None
     except FileNotFoundError:
+        if (folder / "recipe.json").exists():
+            raise BundleError(
+                f"{folder} is a run that is not finished, and has no model yet. Go on with it by --resume: the same "
+                f"command, --out {folder} --resume."
+            ) from None
         raise BundleError(
             f"{folder} is no bundle: it has no bundle.json. Give the folder that `polytask fit --out` made."
         ) from None

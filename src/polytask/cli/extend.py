@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polytask.cli.options import method_options, separated, task_options
+from polytask.cli.options import listed_methods, method_options, separated, task_options
 
 __all__ = ["extend"]
 
@@ -56,6 +56,10 @@ def extend(
     given = method_options({}, settings or [])
     if unknown := sorted(set(given) - {"training", "split", "adapters"}):
         raise RecipeError(f"--set {unknown[0]}: an extension has settings of training, split and adapters only.")
+    if not separated(targets):
+        raise RecipeError("Which columns are the new tasks? Give --targets z.")
+    if given.get("adapters") and not adapters:
+        raise RecipeError("--set adapters.bottleneck is for --adapters: give that too, or take the setting out.")
     training = {**given.get("training", {}), **({} if epochs is None else {"epochs": epochs})}
     made = add(
         run,
@@ -64,7 +68,7 @@ def extend(
         out=out,
         adapters=given.get("adapters") or adapters,
         unfreeze=unfreeze,
-        remedies=separated(remedies),
+        remedies=listed_methods("--remedies", remedies),
         old_data=old_data,
         start=start,
         like=like or None,

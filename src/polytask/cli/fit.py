@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytask.cli.options import method_options, separated, task_options
-from polytask.errors import RecipeError
+from polytask.cli.options import listed_methods, method_options, separated, task_options
+from polytask.errors import RecipeError, UnknownNameError
+
+if TYPE_CHECKING:
+    from polytask.recipe import Recipe
 
 __all__ = ["BROKEN", "fit"]
 
@@ -39,7 +42,11 @@ def fit(
         ),
     ] = "joint",
     remedies: Annotated[
-        str, typer.Option(help="Against forgetting in later stages: ewc,replay. See: polytask list remedies.")
+        str,
+        typer.Option(
+            help="Against forgetting in later stages: ewc,replay. See: polytask list remedies. Options: "
+            "--set 'schedule.remedies=[{name: ewc, strength: 1000}]'."
+        ),
     ] = "",
     constraint: Annotated[
         list[str] | None,
@@ -93,13 +100,14 @@ def fit(
             encoder=encoder,
             sharing=sharing,
             balancer=balancer,
-            schedule={"name": schedule, **_given(remedies=separated(remedies) or None)},
+            schedule={"name": schedule, **_given(remedies=listed_methods("--remedies", remedies) or None)},
             multipliers=multipliers,
             training=_given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
             seed=seed,
         )
     overrides = [*(settings or []), *([f"training.device={device}"] if device != "cpu" else [])]
     if overrides:
+        _check_tasks(overrides, recipe)
         recipe = Recipe(**method_options(recipe.plain(), overrides))
     if constraint:
         recipe = Recipe(**{**recipe.plain(), "constraints": [*recipe.constraints, *constraint]})
@@ -118,6 +126,15 @@ def fit(
         # Told apart from 2, a command that could not be carried out: here there is a model, and it falls short.
         fail(f"Not kept: {'; '.join(f'{name} ({run.record.constraints[name].words})' for name in broken)}")
         raise typer.Exit(BROKEN)
+
+
+def _check_tasks(overrides: list[str], recipe: Recipe) -> None:
+    """A setting of a task that there is not is no further task, unless it says what that predicts."""
+    named = [override.partition("=")[0].split(".") for override in overrides]
+    made = {path[1] for path in named if path[0] == "tasks" and path[2:] in (["kind"], ["target"])}
+    for path in named:
+        if path[0] == "tasks" and len(path) > 2 and path[1] not in {*recipe.tasks, *made}:
+            raise UnknownNameError("task", path[1], recipe.tasks, f"--set {'.'.join(path)}")
 
 
 def _split(group: str, time: str, stratify: bool) -> dict[str, Any]:

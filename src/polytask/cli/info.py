@@ -25,13 +25,23 @@ def info(
     if json_output:
         say(json.dumps({"metrics": bundle.metrics, "provenance": bundle.provenance}, ensure_ascii=False))
         return
-    if (run / "record.json").exists():
-        print_record(RunRecord.load(run / "record.json"))
-    else:
-        rows = [[t.name, t.kind, (bundle.metrics.get(t.name) or {}).get(t.metrics[0].name)] for t in bundle.tasks]
-        print_table(["task", "kind", "test metric"], rows)
+    record = RunRecord.load(run / "record.json") if (run / "record.json").exists() else None
+    if record is not None:
+        print_record(record)
+    others = [task for task in bundle.tasks if record is None or task.name not in record.tasks]
+    if others:
+        rows = []
+        for task in others:
+            first = task.metrics[0]
+            arrow = "↑" if first.higher_is_better else "↓"
+            value = bundle.metrics.get(task.name, {}).get(first.name)
+            rows.append([task.name, task.kind, f"{first.name} {arrow}", value])
+        extends = f"Tasks of {record.extension.origin}" if record is not None and record.extension is not None else ""
+        print_table(["task", "kind", "metric", "test"], rows, extends)
     for name, transform in bundle.transforms.items():
-        say(f"Inputs of {name}: {', '.join(transform.names)}.")
+        left_out = [column for column in transform.names if column not in transform.used]
+        without = f" (left out: {', '.join(left_out)})" if left_out else ""
+        say(f"Inputs of {name}: {', '.join(transform.used)}{without}.")
     origin = bundle.provenance
     say(f"Made {origin.get('made', '?')} with recipe {origin.get('recipe_hash', '?')}:")
     for model in bundle.models:

@@ -9,7 +9,7 @@ from typing import Any
 
 from polytask.errors import RecipeError
 
-__all__ = ["data_and_tasks", "method_options", "separated", "task_options"]
+__all__ = ["data_and_tasks", "listed_methods", "method_options", "separated", "task_options"]
 
 
 def separated(text: str) -> list[str]:
@@ -21,6 +21,22 @@ def separated(text: str) -> list[str]:
     """
     names = [name.strip().replace("\0", ",") for name in text.replace("\\,", "\0").split(",")]
     return [name for name in names if name]
+
+
+def listed_methods(option: str, text: str) -> list[str]:
+    """Names of methods between commas; none for no text at all.
+
+    Raises:
+        RecipeError: If there is text and no name in it.
+
+    Example:
+        >>> listed_methods("--remedies", "ewc,replay"), listed_methods("--remedies", "")
+        (['ewc', 'replay'], [])
+    """
+    names = separated(text)
+    if text and not names:
+        raise RecipeError(f"{option} names nothing, got {text!r}; leave it out, or name one.")
+    return names
 
 
 def task_options(targets: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polytask.records import ExtensionRecord, RunRecord, SequenceResult
+    from collections.abc import Mapping
+
+    from polytask.records import ConstraintResult, ExtensionRecord, RunRecord, SequenceResult
 
 __all__ = ["fail", "note", "print_record", "print_table", "say"]
 
@@ -87,14 +89,10 @@ def print_record(record: RunRecord) -> None:
         f"{record.epochs} epochs in {record.seconds:.1f} s{best}; "
         f"parameters: {counts['shared']:,} shared, {counts['private'] + counts['heads']:,} of single tasks."
     )
-    say(f"An epoch: {record.sampling}.")
+    if record.sampling:
+        say(f"An epoch: {record.sampling}.")
     if record.constraints:
-        kept = [
-            [name, result.value, result.test, result.multiplier, "kept" if result.is_kept else "broken"]
-            for name, result in record.constraints.items()
-        ]
-        rows_of = next(iter(record.constraints.values())).rows
-        print_table(["constraint", rows_of, "test", "multiplier", ""], kept)
+        _print_constraints(record.constraints)
     for text in record.notes:
         say(f"Note: {text}")
     if compared:
@@ -105,6 +103,19 @@ def _better(how: str, joint: float | None, single: float | None, higher: bool) -
     if joint is None or single is None or joint == single:
         return "-"
     return how if (joint > single) == higher else "single"
+
+
+def _print_constraints(constraints: Mapping[str, ConstraintResult]) -> None:
+    """Each bound, what was measured, and whether it is kept."""
+    rows: list[list[Any]] = []
+    for name, result in constraints.items():
+        bound = f"{'≤' if result.is_upper else '≥'} {number(result.bound)}"
+        error = result.error
+        around = f" ± {1.96 * error:.2g}" if error is not None and math.isfinite(error) else ""
+        test = f"{number(result.test)}{around}"
+        rows.append([name, bound, result.value, test, result.multiplier, "kept" if result.is_kept else "broken"])
+    rows_of = next(iter(constraints.values())).rows
+    print_table(["constraint", "bound", rows_of, "test", "multiplier", "result"], rows)
 
 
 def _print_extension(extension: ExtensionRecord) -> None:
@@ -124,7 +135,8 @@ def _print_extension(extension: ExtensionRecord) -> None:
         return
     rows = [[task, extension.change[task], *(found.get(task, {}).get("relative_error") for found in (
         extension.before, extension.after))] for task in extension.change]  # fmt: skip
-    print_table(["old task", "largest change", "relative error before ↓", "after"], rows, "What changed for old tasks")
+    columns = ["old task", "largest change of an output", "relative error before ↓", "relative error after ↓"]
+    print_table(columns, rows, "What changed for old tasks")
 
 
 def _print_sequence(record: RunRecord, sequence: SequenceResult) -> None:
@@ -138,6 +150,10 @@ def _print_sequence(record: RunRecord, sequence: SequenceResult) -> None:
     kinds = [k for k in ("backward", "forgetting", "forward", "intransigence") if any(
         value is not None for value in getattr(sequence, k).values())]  # fmt: skip
     if kinds:
-        rows = [[kind, *(getattr(sequence, kind).get(task) for task in record.tasks), sequence.means.get(kind)]
-                for kind in kinds]  # fmt: skip
-        print_table(["", *record.tasks, "mean"], rows, "Transfer and forgetting (backward below 0: forgotten)")
+        # Metrics of different kinds have no mean.
+        mean = ["mean"] if any(sequence.means.get(kind) is not None for kind in kinds) else []
+        rows = []
+        for kind in kinds:
+            of_tasks = [getattr(sequence, kind).get(task) for task in record.tasks]
+            rows.append([kind, *of_tasks, *([sequence.means.get(kind)] if mean else [])])
+        print_table(["", *record.tasks, *mean], rows, "Transfer and forgetting (backward below 0: forgotten)")

@@ -107,7 +107,7 @@ def _check_parsed(values: pd.Series[Any], parsed: pd.Series[Any], name: str, wha
         first = int(wrong.argmax())
         raise InputError(
             f"Column {name!r} holds {what}, but row {values.index[first]} has {values.iloc[first]!r}. "
-            "Correct it, or make the column categorical.",
+            "Correct it, or train with the column as a categorical one.",
             name,
         )
 

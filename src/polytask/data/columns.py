@@ -13,12 +13,14 @@ from scipy.special import ndtri
 from polytask.data.cells import READERS, TRUTH, category_keys, check_finite
 from polytask.errors import InputError
 
-__all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
+__all__ = ["KINDS", "RARE", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
 
 Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
 KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed")
 
+RARE = 1
+"""The code of a category that is rare, or was never seen in training."""
 _TEXT_SHARE = 0.5
 _TEXT_DISTINCT = 20
 _QUANTILES = 1000

@@ -134,6 +134,12 @@ class TableTransform:
         molecules = [column.name for column in self._molecules]
         return (*(c.name for c in self._numeric), *molecules, *(c.name for c in self._categorical))
 
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The input columns without those left out, in the order in which they were given."""
+        kept = set(self.needed)
+        return tuple(name for name in self._names if name in kept)
+
     def fit(self, data: TableLike, rows: np.ndarray | None = None) -> Self:
         """Learn from the training rows.
 
@@ -176,7 +182,8 @@ class TableTransform:
         if kind == "empty" or values.isna().all():
             return None, "it has no value in the training rows"
         if kind == "text":
-            return None, "its texts are nearly all different; make it categorical to use it all the same"
+            how = f"--set data.SOURCE.kinds.{name}=categorical"
+            return None, f"its texts are nearly all different; to use it all the same, make it categorical ({how})"
         if kind == "molecule":
             molecules = MoleculeColumn.fit(name, values)
             return (molecules, "") if molecules.bits else (None, "its molecules are all alike in the training rows")

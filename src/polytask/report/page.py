@@ -133,6 +133,11 @@ def load_record(path: str | Path) -> Record:
     file = given
     if given.is_dir():
         file = next((given / name for name in _FILES if (given / name).exists()), given)
+        if file == given and (given / "recipe.json").exists():
+            raise DataError(
+                f"{given} is a run that is not finished, and has no record yet. Go on with it by --resume: the same "
+                f"command, --out {given} --resume."
+            )
         if file == given:
             raise DataError(
                 f"{given} has no record: neither study.json (polytask study) nor record.json (polytask fit), "

@@ -13,6 +13,7 @@ registry = Registry(
     packages=("polytask.tasks",),
     base="polytask.tasks.task:Task",
     besides=frozenset({"task", "infer", "members"}),
+    noun="kind of task",
 )
 
 

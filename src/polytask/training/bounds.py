@@ -43,6 +43,24 @@ class Part:
         return observed & inside.view(-1, *[1] * (observed.ndim - 1)).to(observed.device)
 
 
+_AT_MOST_1 = frozenset(
+    {
+        "accuracy",
+        "auroc",
+        "average_precision",
+        "balanced_accuracy",
+        "concordance",
+        "d2",
+        "f1",
+        "macro_f1",
+        "quadratic_kappa",
+        "r2",
+        "span_f1",
+    }
+)
+"""Metrics whose best value is 1."""
+
+
 @dataclass(frozen=True)
 class Bound:
     """One inequality: a measured value is at most, or at least, a number.
@@ -116,7 +134,16 @@ def bounds_of(
     names = [bound.name for bound in bounds]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"The constraint {twice[0]} comes twice.")
+    _check_together(bounds)
     return bounds
+
+
+def _check_together(bounds: Sequence[Bound]) -> None:
+    """Raise if a value would have to be above one bound and below another."""
+    for low, high in itertools.permutations(bounds, 2):
+        same = low.task.name == high.task.name and low.metric == high.metric and low.parts == high.parts
+        if same and low.side < 0 < high.side and low.bound > high.bound:
+            raise RecipeError(f"No model keeps {low.name} and {high.name} together: take one of them out, or move it.")
 
 
 def _bounds(
@@ -124,7 +151,7 @@ def _bounds(
 ) -> Iterator[Bound]:
     by_name = {task.name: task for task in tasks}
     if spec.task != ALL and spec.task not in by_name:
-        raise UnknownNameError("task for a constraint", spec.task, [*by_name, ALL])
+        raise UnknownNameError("task", spec.task, [*by_name, ALL], f"a constraint on {spec.task}.{spec.metric}")
     for task in tasks if spec.task == ALL and ALL not in by_name else [by_name[spec.task]]:
         _check_metric(spec, task)
         compares = spec.worse_than_single_by is not None
@@ -153,7 +180,14 @@ def _bounds(
 def _check_metric(spec: ConstraintSpec, task: Task) -> None:
     if spec.metric == "loss":
         return
+    bounds = {n: v for n in ("at_most", "at_least", "within") if (v := getattr(spec, n)) is not None}
     if spec.metric in RATES:
+        for name, value in bounds.items():
+            if not 0.0 <= value <= 1.0:
+                raise RecipeError(
+                    f"{spec.metric} of task {task.name!r} is a share from 0 to 1, and so is a bound on it; got "
+                    f"{name} {value:g}. Write 95 % as 0.95 or 95%."
+                )
         if task.kind != "binary":
             raise RecipeError(
                 f"{spec.metric} is a rate of binary tasks, and {task.name!r} is {task.kind}. "
@@ -170,6 +204,8 @@ def _check_metric(spec: ConstraintSpec, task: Task) -> None:
             f"{task.name}.{spec.metric} is better the {'higher' if higher else 'lower'} it is, and its constraint is "
             f"followed by lowering the task's loss; so it takes {'at_least (>=)' if higher else 'at_most (<=)'} only."
         )
+    if spec.metric in _AT_MOST_1 and spec.at_least is not None and spec.at_least > 1.0:
+        raise RecipeError(f"{task.name}.{spec.metric} is never above 1, and is to be at least {spec.at_least:g}.")
     if spec.within is not None:
         raise RecipeError(
             f"Groups are compared by the loss or by a rate ({', '.join(RATES)}), not by {spec.metric}: it is no mean "

@@ -82,4 +82,7 @@ def make_remedies(asked: Any) -> list[Remedy]:
     named = [{"name": one} if isinstance(one, str) else dict(one) for one in listed]
     if any("name" not in one for one in named):
         raise RecipeError(f"Each remedy needs a name, as in {{name: ewc, strength: 100}}; got {asked!r}.")
+    names = [str(one["name"]) for one in named]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RecipeError(f"The remedy {twice[0]!r} comes twice; once is enough, with a higher strength if need be.")
     return [remedies.create(one.pop("name"), **one) for one in named]

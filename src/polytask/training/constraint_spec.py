@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from polytask.errors import RecipeError
-from polytask.registry import check_options
+from polytask.registry import check_options, in_words
 
-__all__ = ["ALL", "ConstraintSpec", "WeightRule", "in_words", "read_constraint"]
+__all__ = ["ALL", "ConstraintSpec", "WeightRule", "read_constraint"]
 
 ALL = "all"
 """In place of a task's name: every task has the constraint."""
@@ -164,12 +164,6 @@ def read_constraint(given: Any) -> ConstraintSpec | WeightRule:
         return TypeAdapter(kind).validate_python(options)
     except ValidationError as error:
         raise RecipeError(f"The constraint {given!r}: {in_words(error)}") from None
-
-
-def in_words(error: ValidationError) -> str:
-    """What is wrong with which value."""
-    found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
-    return "; ".join(f"{where}: {what}" if where else what for where, what in found)
 
 
 def _from_text(text: str) -> dict[str, Any]:

@@ -119,7 +119,16 @@ class DataSet(ABC):
             TargetError: If a condition names no column, or no row fulfils it.
         """
         for name, wanted in self.conditions.get(task.name, {}).items():
-            values = self.named(name)
+            if name in task.targets:
+                raise TargetError(
+                    f"Task {task.name!r} cannot be its own condition: only_where names other columns, and got {name!r}."
+                )
+            try:
+                values = self.named(name)
+            except DataError:
+                raise DataError(
+                    str(UnknownNameError("column", name, self.label_names, f"only_where of task {task.name!r}"))
+                ) from None
             where = _is_one_of(values, wanted)
             if not where.any():
                 known = sorted({str(v) for v in values.tolist() if v is not None and v == v})[:10]
@@ -182,7 +191,7 @@ class TableData(DataSet):
             if column not in self.table:
                 raise InputError(str(UnknownNameError(f"column of {self.table.origin}", column, self.table.names)))
         if both := sorted({*targets} & {*(inputs or ())}):
-            raise TargetError(f"{', '.join(both)}: a target cannot be an input too. Take it out of --inputs.")
+            raise TargetError(f"{', '.join(both)}: a target cannot be an input too. Take it out of the inputs.")
         hidden = {*drop, *beside, *targets, row_weights, *([group] if inputs is None else [])}
         self.inputs = [c for c in (self.table.names if inputs is None else inputs) if c not in hidden]
         if not self.inputs:
@@ -214,7 +223,7 @@ class TableData(DataSet):
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Fit the transform."""
         self.transform.fit(self.table, rows)
-        notes.extend(self.transform.notes)
+        notes.extend(note.replace("data.SOURCE.", f"data.{self.name}.") for note in self.transform.notes)
 
     def inputs_of(self, rows: np.ndarray) -> ArraySource:
         """The columns as tensors."""

@@ -42,8 +42,8 @@ def grown(
     for task in tasks:
         if task.name in spec.n_outputs:
             raise RecipeError(
-                f"The model has a task {task.name!r} already; give the new one another name: a task of its own, whose "
-                "target is the column."
+                f"The model has a task {task.name!r} already: rename the column of the new labels, or, in Python, name "
+                f"the new task otherwise and give it the column as its target, {{'NAME': {{'target': {task.name!r}}}}}."
             )
     changed = spec if adapters is None else with_adapters(spec, [task.name for task in tasks], adapters)
     larger = replace(

@@ -55,7 +55,12 @@ def add_importance(prepared: Prepared, data: Sequence[DataSet], asked: Mapping[s
             raise UnknownNameError("source", name, prepared.train)
         rows = prepared.splits[name].train
         if importance.column is not None:
-            weights = weights_of(by_name[name], by_name[name].column(importance.column)[rows], importance.column)
+            try:
+                column = by_name[name].column(importance.column)
+            except DataError:
+                names, where = by_name[name].label_names, f"importance of source {name!r}"
+                raise DataError(str(UnknownNameError("column", importance.column, names, where))) from None
+            weights = weights_of(by_name[name], column[rows], importance.column)
         else:
             to = str(importance.to)
             if to not in by_name or to == name:

@@ -9,9 +9,10 @@ import numpy as np
 
 from polytask.bundle import Bundle, Network
 from polytask.data.batch import ArraySource
+from polytask.data.columns import RARE, CategoricalColumn
 from polytask.data.tables import open_table
 from polytask.data.transform import TableTransform
-from polytask.errors import DataError, InputError, RecipeError
+from polytask.errors import DataError, InputError, RecipeError, TargetError
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.running import splitter_of, targets_of
@@ -19,7 +20,7 @@ from polytask.training.running import splitter_of, targets_of
 if TYPE_CHECKING:
     from polytask.recipe import Recipe
 
-__all__ = ["KnownTable", "first_provenance", "kept_rows", "known_data"]
+__all__ = ["KnownTable", "check_labels", "first_provenance", "kept_rows", "known_data", "label_counts"]
 
 
 class KnownTable(TableData):
@@ -37,6 +38,11 @@ class KnownTable(TableData):
 
     def __init__(self, name: str, table: Any, transform: TableTransform, targets: Sequence[str]):
         opened = open_table(table)
+        if both := [target for target in targets if target in transform.names]:
+            raise TargetError(
+                f"{', '.join(both)}: an input of the model cannot be a task of it too. If the column of labels only has "
+                "that name, rename it."
+            )
         if len(opened):
             transform.transform(opened, np.arange(min(len(opened), 100)))  # columns are missed before labels are read
         super().__init__(name, table, inputs=[c for c in transform.names if c in opened], targets=targets)
@@ -45,12 +51,22 @@ class KnownTable(TableData):
         self.unread = [column for column in opened.names if column not in named]
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
-        """Only say what is not read."""
+        """Only say what is not read, and what the model cannot know."""
         if self.unread:
-            notes.append(
-                f"The model was trained without {', '.join(self.unread[:8])}"
-                f"{', ...' if len(self.unread) > 8 else ''}, and so are the new tasks."
-            )
+            more = ", ..." if len(self.unread) > 8 else ""
+            notes.append(f"No inputs of the model, and so not read: {', '.join(self.unread[:8])}{more}.")
+        for name, column in self.transform.read.items():
+            if isinstance(column, CategoricalColumn):
+                values = self.table.column(name)
+                codes = np.empty(len(values), dtype=np.int64)
+                column.encode(values, codes)
+                if new := sorted(set(values[codes == RARE].astype(str))):
+                    n_rows = int((codes == RARE).sum())
+                    what = "value that the model does" if len(new) == 1 else "values that the model does"
+                    notes.append(
+                        f"{name}: {len(new)} {what} not know ({', '.join(new[:3])}{', ...' if len(new) > 3 else ''}), in "
+                        f"{n_rows:,} of {len(values):,} rows; it reads all of them as one rare value."
+                    )
 
 
 def known_data(bundle: Bundle, network: Network, source: str, data: Any, recipe: Recipe) -> tuple[DataSet, list[str]]:
@@ -76,6 +92,35 @@ def known_data(bundle: Bundle, network: Network, source: str, data: Any, recipe:
             f"The model reads arrays of {source!r}, not a table: give an ArrayData({source!r}, inputs, labels)."
         )
     return KnownTable(source, data, transform, targets), []
+
+
+def label_counts(data: Any, recipe: Recipe) -> dict[str, int]:
+    """Labels of each task that has some in a table."""
+    table = open_table(data)
+    counts = {
+        name: sum(int(table.column(t).notna().sum()) for t in targets_of(name, options) if t in table)
+        for name, options in recipe.tasks.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def check_labels(data: DataSet, recipe: Recipe, old: Sequence[str]) -> None:
+    """Raise if a task has fewer labels than a head can be learned from.
+
+    Raises:
+        TargetError: Naming the task, the number of its labels, and what can be done without any.
+    """
+    for name, options in recipe.tasks.items():
+        if not isinstance(data, TableData) or not all(t in data.table for t in targets_of(name, options)):
+            continue  # which columns there are is said where they are read
+        counts = [int(data.table.column(t).notna().sum()) for t in targets_of(name, options)]
+        if max(counts) < 2:
+            what = "no label" if not max(counts) else "one label only"
+            raise TargetError(
+                f"Task {name!r} has {what} in the {len(data):,} rows of the data, and a head learns from two different "
+                f"ones at least. Without labels it can take the head of an old task over: like={old[0]!r} "
+                f"(--like {old[0]})."
+            )
 
 
 def kept_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,8 +104,10 @@ def weights_of(data: DataSet, values: np.ndarray, column: str) -> torch.Tensor:
     numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(dtype=np.float32, na_value=np.nan)
     if (bad := ~(np.isfinite(numbers) & (numbers >= 0))).any():
         row = int(np.flatnonzero(bad)[0])
+        value: Any = np.asarray(values, dtype=object)[row]
+        got = "nothing" if pd.isna(value) else repr(value)
         raise DataError(
-            f"Row weights in {column!r} need finite numbers of at least 0; row {row} of {data.name!r} has none."
+            f"Row weights in {column!r} need finite numbers of at least 0; row {row} of {data.name!r} has {got}."
         )
     return torch.from_numpy(numbers)
 

@@ -142,7 +142,7 @@ def fit(
     folder: RunFolder | None = None,
     module: nn.Module | None = None,
     progress: Progress | None = None,
-    title: str = "joint",
+    title: str | None = None,
     provenance: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Fitted:
@@ -154,7 +154,7 @@ def fit(
         folder: Where history and checkpoints go.
         module: The user's network, for the ``module`` encoder.
         progress: Told about each step.
-        title: What the progress bar calls it.
+        title: What the progress bar calls it; the schedule's name if ``None``.
         provenance: Stored in the bundle.
         watch: Called before each step with the training and the step's batches; it may look, and change nothing.
 
@@ -170,7 +170,7 @@ def fit(
         constraints = _constraints(plan, prepared, model)  # what is wrong with them is said before anything is trained
         schedule, kept = make_schedule(plan.schedule, plan.schedule_options)
         stages = stages_of(model, prepared, plan, schedule, kept, Listeners(folder, progress or Silent(), watch))
-        stages.run(title)
+        stages.run(title or plan.schedule)
     finally:
         torch.set_rng_state(before)
     history = stages.history if folder is None else folder.history()
@@ -190,7 +190,7 @@ def fit(
     notes += stages.skips.notes({bound.name: bound.task.name for bound in constraints.bounds})
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
-        notes.append(f"The schedule trains no stage of {', '.join(untrained)}: its answers are worth nothing.")
+        notes.append(f"The schedule trains no stage of {', '.join(untrained)}: their answers are worth nothing.")
     notes += [
         f"The last stage does not train {bound.task.name!r}, so that nothing kept {bound.name} in it."
         for bound in constraints.bounds

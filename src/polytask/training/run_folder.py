@@ -15,6 +15,8 @@ from polytask.storage import load_tree, save_tree, write_json, write_text
 
 __all__ = ["RunFolder"]
 
+_MOST_CHANGES = 5
+
 
 class RunFolder:
     """A folder that holds one run.
@@ -88,10 +90,11 @@ class RunFolder:
         if self.path.is_dir() and not self._is_untouched():
             if known.exists():
                 before = self._asked()
-                changed = sorted(k for k in {*before, *recipe} if before.get(k) != recipe.get(k))
-                if changed:
+                # Compared as JSON holds it, as the one before was read.
+                if changed := _changes(before, json.loads(json.dumps(recipe))):
+                    more = "" if len(changed) <= _MOST_CHANGES else f", and {len(changed) - _MOST_CHANGES} more"
                     raise RunFolderError(
-                        f"{self.path} is the run of another recipe: {', '.join(changed)} differ. "
+                        f"{self.path} is the run of another recipe: {'; '.join(changed[:_MOST_CHANGES])}{more}. "
                         "Resume with the same settings, or choose another --out."
                     )
                 for left in self.path.glob(f".{self.checkpoint_path.name}.*"):
@@ -165,6 +168,26 @@ class RunFolder:
     def drop_checkpoint(self) -> None:
         """Remove the checkpoint of a finished run; the bundle holds the model."""
         self.checkpoint_path.unlink(missing_ok=True)
+
+
+def _changes(before: Any, now: Any, where: str = "") -> list[str]:
+    """Each setting that differs, with both values.
+
+    Example:
+        >>> _changes({"recipe": {"seed": 0}}, {"recipe": {"seed": 3, "sharing": "mmoe"}})
+        ['recipe.seed was 0, and is 3', "recipe.sharing was not given, and is 'mmoe'"]
+    """
+    if before == now:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        below = [(f"{where}.{key}" if where else key, key) for key in dict.fromkeys([*before, *now])]
+        return [text for name, key in below for text in _changes(before.get(key), now.get(key), name)]
+    shown = ["not given" if value is None else _short(repr(value)) for value in (before, now)]
+    return [f"{where} was {shown[0]}, and is {shown[1]}"]
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def environment() -> dict[str, Any]:

@@ -166,8 +166,13 @@ def _check_names(recipe: Recipe) -> None:
         *((kinds, str(options["kind"])) for options in recipe.tasks.values() if options.get("kind") is not None),
     ):
         if name not in registry.names() and not (registry is encoders and name == "auto"):
-            raise UnknownNameError(registry.role, name, registry.names())
-    make_schedule(recipe.schedule.name, recipe.schedule.options)
+            raise UnknownNameError(registry.noun or registry.role, name, registry.names())
+    schedule, _ = make_schedule(recipe.schedule.name, recipe.schedule.options)
+    if left := schedule.never_trains(tuple(recipe.tasks)):
+        raise RecipeError(
+            f"Schedule {recipe.schedule.name!r} trains no stage of {', '.join(left)}, whose answers would be worth "
+            "nothing: name them in the schedule too, or take them out of the tasks."
+        )
 
 
 def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
@@ -175,7 +180,11 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
     given: Mapping[str, Any]
     if data is None:
         given = {name: spec.path for name, spec in recipe.data.items()}
-        if not given or None in given.values():
+        with_path = [name for name, path in given.items() if path is not None]
+        if with_path and len(with_path) < len(given):
+            without = next(name for name, path in given.items() if path is None)
+            raise RecipeError(str(UnknownNameError("data for the source", without, with_path)))
+        if not with_path:
             raise RecipeError("The recipe names no data: give `data:` in the recipe, or pass the data to run().")
     elif isinstance(data, DataSet):
         given = {data.name: data}

@@ -93,6 +93,11 @@ class Schedule(ABC):
             RecipeError: If an option names no task, or the results lack what the schedule goes by.
         """
 
+    def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Tasks that no stage trains, whatever the stages leave; none, as far as the options tell."""
+        order = getattr(self, "order", ())
+        return () if isinstance(order, str) or not order else tuple(task for task in tasks if task not in order)
+
 
 def check_names(who: str, named: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
     """The named tasks as a tuple.
@@ -103,7 +108,7 @@ def check_names(who: str, named: Sequence[str], tasks: Sequence[str]) -> tuple[s
     """
     for name in named:
         if name not in tasks:
-            raise UnknownNameError(f"task, for {who},", name, tasks)
+            raise UnknownNameError("task", name, tasks, who)
     if twice := sorted({name for name in named if list(named).count(name) > 1}):
         raise RecipeError(f"{who} names {', '.join(twice)} twice.")
     return tuple(named)

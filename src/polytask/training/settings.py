@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from polytask.errors import RecipeError
-from polytask.registry import check_options
+from polytask.registry import check_options, in_words
 
 __all__ = ["Regulariser", "Settings"]
 
@@ -125,8 +126,7 @@ class Settings:
         try:
             return TypeAdapter(cls).validate_python(dict(options))
         except ValidationError as error:
-            found = [f"{'.'.join(map(str, e['loc'])) or 'training'}: {e['msg']}" for e in error.errors()]
-            raise RecipeError("; ".join(text.replace(": Value error,", ":") for text in found)) from None
+            raise RecipeError(f"training: {in_words(error)}") from None
 
     def options(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -136,4 +136,6 @@ class Settings:
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise RecipeError(f"{what} must be one of {', '.join(known)}; got {value!r}.")
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RecipeError(f"{what} must be one of {', '.join(known)}; got {value!r}.{hint}")

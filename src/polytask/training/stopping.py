@@ -49,7 +49,7 @@ class StopRule:
             name = settings.stop_rule.removeprefix("task:")
             self.wanted = {name}
             if is_measured and settings.patience is not None and name not in constant:
-                raise UnknownNameError("task with validation labels, for stop_rule,", name, constant)
+                raise UnknownNameError("task with validation labels", name, constant, "stop_rule")
         elif not self.each_is_patient:
             self.wanted -= {*patient}
 

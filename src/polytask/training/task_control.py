@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from polytask.errors import RecipeError
-from polytask.training.constraint_spec import in_words
+from polytask.registry import in_words
 
 __all__ = ["CONTROLS", "TaskControl", "task_control"]
 

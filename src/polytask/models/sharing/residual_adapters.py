@@ -72,7 +72,7 @@ class ResidualAdapters(Sharing):
         super().__init__(encoder, tasks)
         for name in adapted:
             if name not in self.tasks:
-                raise UnknownNameError("task, for residual adapters,", name, self.tasks)
+                raise UnknownNameError("task", name, self.tasks, "residual adapters")
         self.trunk = nn.ModuleList(encoder.stages)
         source, shape = next(iter(encoder.inputs.items()))
         shapes = shapes_after(self.trunk, shape, source)

@@ -66,6 +66,11 @@ class PretrainThenFinetune(Schedule):
         if self.how not in WAYS:
             raise RecipeError(f"Schedule 'pretrain_then_finetune': how is one of {', '.join(WAYS)}; got {self.how!r}.")
 
+    def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Those in neither of both lists, where both are given."""
+        named = {*self.pretrain, *self.finetune}
+        return tuple(task for task in tasks if task not in named) if self.finetune else ()
+
     def next_stage(self, tasks: Sequence[str], epochs: int, n_layers: int, done: Sequence[StageResult]) -> Stage | None:
         """The pretraining, then one stage for each depth."""
         who = "schedule 'pretrain_then_finetune'"
