@@ -13,14 +13,12 @@ from scipy.special import ndtri
 from polytask.data.cells import READERS, TRUTH, category_keys, check_finite
 from polytask.errors import InputError
 
-__all__ = ["KINDS", "RARE", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
+__all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
 
 Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
 KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed")
 
-RARE = 1
-"""The code of a category that is rare, or was never seen in training."""
 _TEXT_SHARE = 0.5
 _TEXT_DISTINCT = 20
 _QUANTILES = 1000
@@ -279,6 +277,13 @@ class CategoricalColumn:
     def _bucket(self, key: str) -> int:
         bucket = zlib.crc32(key.encode("utf-8", "surrogatepass")) % self.buckets
         return 1 if bucket == 0 else len(self.categories) + 1 + bucket
+
+    def unknown(self, values: pd.Series[Any]) -> np.ndarray:
+        """Which values are none of the known categories, and not missing; hashed columns know them all."""
+        codes: np.ndarray = np.empty(len(values), dtype=np.int64)
+        self.encode(values, codes)
+        found: np.ndarray = codes == 1
+        return found
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from polytask.bundle import Bundle, Network
 from polytask.data.batch import ArraySource
-from polytask.data.columns import RARE, CategoricalColumn
+from polytask.data.columns import CategoricalColumn
 from polytask.data.tables import open_table
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, InputError, RecipeError, TargetError
@@ -40,8 +40,8 @@ class KnownTable(TableData):
         opened = open_table(table)
         if both := [target for target in targets if target in transform.names]:
             raise TargetError(
-                f"{', '.join(both)}: an input of the model cannot be a task of it too. If the column of labels only has "
-                "that name, rename it."
+                f"{', '.join(both)}: an input of the model cannot be a task of it too. If the column of labels only "
+                "has that name, rename it."
             )
         if len(opened):
             transform.transform(opened, np.arange(min(len(opened), 100)))  # columns are missed before labels are read
@@ -56,17 +56,17 @@ class KnownTable(TableData):
             more = ", ..." if len(self.unread) > 8 else ""
             notes.append(f"No inputs of the model, and so not read: {', '.join(self.unread[:8])}{more}.")
         for name, column in self.transform.read.items():
-            if isinstance(column, CategoricalColumn):
-                values = self.table.column(name)
-                codes = np.empty(len(values), dtype=np.int64)
-                column.encode(values, codes)
-                if new := sorted(set(values[codes == RARE].astype(str))):
-                    n_rows = int((codes == RARE).sum())
-                    what = "value that the model does" if len(new) == 1 else "values that the model does"
-                    notes.append(
-                        f"{name}: {len(new)} {what} not know ({', '.join(new[:3])}{', ...' if len(new) > 3 else ''}), in "
-                        f"{n_rows:,} of {len(values):,} rows; it reads all of them as one rare value."
-                    )
+            if not isinstance(column, CategoricalColumn):
+                continue
+            values = self.table.column(name)
+            unknown = column.unknown(values)
+            if new := sorted(set(values[unknown].astype(str))):
+                shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+                what = "value that the model does not know" if len(new) == 1 else "values that the model does not know"
+                notes.append(
+                    f"{name}: {len(new)} {what} ({shown}), in {int(unknown.sum()):,} of {len(values):,} rows; it reads "
+                    "all of them as one rare value."
+                )
 
 
 def known_data(bundle: Bundle, network: Network, source: str, data: Any, recipe: Recipe) -> tuple[DataSet, list[str]]:
