@@ -20,7 +20,7 @@ from polytask.storage import write_json
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet
 from polytask.training.evaluation import evaluate
-from polytask.training.growth import grown, own_parameters
+from polytask.training.growth import check_new, grown, own_parameters
 from polytask.training.known_data import check_labels, first_provenance, kept_rows, known_data, label_counts
 from polytask.training.listeners import Listeners
 from polytask.training.new_heads import How, NewHeads, OldTasks
@@ -139,6 +139,7 @@ class _Extension:
             kinds = ", ".join(model.kind for model in self.bundle.models)
             raise BundleError(f"Only a model of one network can be extended; this bundle has: {kinds}.")
         self.network: Network = self.bundle.models[0]
+        check_new(self.network.spec, list(self.recipe.tasks))
         self.old = [task for task in self.bundle.tasks if task.name in self.network.tasks]
         self.old_names = [task.name for task in self.old]
         self.names = frozenset(self.network.model.state_dict())

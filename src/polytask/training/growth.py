@@ -16,7 +16,7 @@ from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.evaluation import outputs_of
 
-__all__ = ["Answers", "grown", "own_parameters", "with_adapters"]
+__all__ = ["Answers", "check_new", "grown", "own_parameters", "with_adapters"]
 
 
 def grown(
@@ -39,12 +39,7 @@ def grown(
         RecipeError: If a task has the name of one that there is, or the sharing's parameters depend on the number of
             tasks, so that the old ones cannot stay as they are.
     """
-    for task in tasks:
-        if task.name in spec.n_outputs:
-            raise RecipeError(
-                f"The model has a task {task.name!r} already: rename the column of the new labels, or, in Python, name "
-                f"the new task otherwise and give it the column as its target, {{'NAME': {{'target': {task.name!r}}}}}."
-            )
+    check_new(spec, [task.name for task in tasks])
     changed = spec if adapters is None else with_adapters(spec, [task.name for task in tasks], adapters)
     larger = replace(
         changed,
@@ -64,6 +59,20 @@ def grown(
         )
     made.load_state_dict({**held, **known})
     return larger, made
+
+
+def check_new(spec: ModelSpec, tasks: Sequence[str]) -> None:
+    """Raise if a further task has the name of one that there is.
+
+    Raises:
+        RecipeError: Naming it, and what to do.
+    """
+    for name in tasks:
+        if name in spec.n_outputs:
+            raise RecipeError(
+                f"The model has a task {name!r} already: rename the column of the new labels, or, in Python, name the "
+                f"new task otherwise and give it the column as its target, {{'NAME': {{'target': {name!r}}}}}."
+            )
 
 
 def with_adapters(spec: ModelSpec, tasks: Sequence[str], options: Mapping[str, Any]) -> ModelSpec:
