@@ -258,7 +258,7 @@ class TableData(DataSet):
             "path": self.origin,
             "rows": len(self.table),
             "columns": list(self.table.names),
-            "inputs": list(self.inputs),
+            "inputs": list(self.transform.used if self.transform.is_fitted else self.inputs),
             "sha256": _hash_of_columns(self.table.column(name) for name in self.table.names),
         }
 

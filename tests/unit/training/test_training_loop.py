@@ -18,6 +18,7 @@ from polytask.models.inputs import InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Binary, Regression
 from polytask.training.feed import Feed
+from polytask.training.guards import Guard
 from polytask.training.loop import Training
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.settings import Regulariser, Settings
@@ -521,3 +522,43 @@ def test_a_task_left_out_of_a_step_has_no_loss_after_it():
     assert ours.skips.total == {"a": 3}
     assert sum(len(signals.index) == 1 for signals in told) == 3
     assert all(len(signals.index) == len(signals.losses) and signals.losses.isfinite().all() for signals in told)
+
+
+class Counting(Guard):
+    """Notes what it may look at, and how often it did."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+        self.epochs: list[int] = []
+
+    def before_update(self, training, outcome):
+        assert set(outcome.tasks) == {"a", "b"}
+        self.norms.append(sum(p.grad.norm().item() for p in training.model.parameters() if p.grad is not None))
+
+    def end_epoch(self, training):
+        self.epochs.append(training.at.epoch)
+
+    def state_dict(self):
+        return {"norms": list(self.norms), "epochs": list(self.epochs)}
+
+    def load_state_dict(self, state):
+        self.norms, self.epochs = list(state["norms"]), list(state["epochs"])
+
+
+def test_a_guard_sees_each_gradient_before_the_update_and_its_state_goes_with_the_training():
+    ours = training([source()], regressions("a", "b"), epochs=3)
+    guard = Counting()
+    ours.guards.append(guard)
+    ours.epoch()
+    state = ours.state_dict()
+    ours.run()
+    assert len(guard.norms) == ours.at.step
+    assert min(guard.norms) > 0.0
+    assert guard.epochs == [0, 1, 2]
+    again = training([source()], regressions("a", "b"), epochs=3)
+    other = Counting()
+    again.guards.append(other)
+    again.load_state_dict(state)
+    again.run()
+    assert other.norms == guard.norms
+    assert other.epochs == guard.epochs

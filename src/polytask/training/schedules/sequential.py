@@ -18,7 +18,8 @@ class Sequential(Schedule):
     the better one.
 
     Args:
-        order: Names of the tasks in order; the recipe's order if empty. Tasks that are not named are not trained.
+        order: Names of the tasks in order; the recipe's order if empty. A recipe needs them all, because a task
+            that no stage trains has no answers.
         decay: Factor on the learning rate from each layer to the one below it, in the stages after the first
             (discriminative learning rates).
         rate: Factor on the learning rate in the stages after the first.
