@@ -140,7 +140,7 @@ def _gain(task: str, done: Sequence[StageResult], tasks: Sequence[str]) -> float
 def _losses(result: StageResult, tasks: Sequence[str]) -> dict[str, float]:
     if missing := [task for task in tasks if task not in result.losses]:
         raise RecipeError(
-            f"Schedule 'curriculum' learns its order from validation losses, and there is none of {', '.join(missing)}: "
+            f"Schedule 'curriculum' learns its order from validation losses, and {', '.join(missing)} are without: "
             "give split.validation a share above 0, or the order itself."
         )
     return dict(result.losses)
