@@ -181,6 +181,8 @@ def _one_in_words(item: Mapping[str, Any]) -> str:
     if kind == "value_error":
         text = str(item["msg"]).removeprefix("Value error, ")
         return f"{where}: {text}" if where else text
+    if kind == "missing":
+        return f"{where} is missing"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", str(limits["expected"]))
         near = difflib.get_close_matches(str(item["input"]), known, n=1, cutoff=0.5)

@@ -185,7 +185,7 @@ def test_an_existing_run_folder(polytask, csv, run):
         (("--encoder", "tabluar"), "Did you mean 'tabular'"),
         (("--set", "balncer=equal"), "Did you mean 'balancer'"),
         (("--set", "training.epoch=3"), "Did you mean 'epochs'"),
-        (("--set", "training.epochs=few"), "epochs.*valid integer"),
+        (("--set", "training.epochs=few"), "epochs needs a whole number, got 'few'"),
         (("--set", "sharing.ratoi=1"), "Did you mean 'ratio'"),
         (("--set", "sharing.ratio=7"), "ratio between 0 and 1"),
         (("--set", "epochs"), "needs NAME=VALUE"),

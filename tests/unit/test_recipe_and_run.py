@@ -255,7 +255,7 @@ def test_recipes_as_data(tmp_path):
     [
         ({"tasks": []}, "at least one task"),
         ({"tasks": ["a"], "taks": 1}, "Did you mean 'tasks'"),
-        ({"tasks": ["a"], "seed": "x"}, "seed: .*integer"),
+        ({"tasks": ["a"], "seed": "x"}, "seed needs a whole number, got 'x'"),
         ({"tasks": ["a"], "split": {"method": "grouped"}}, "needs a column"),
         ({"tasks": ["a"], "split": {"validation": 0.6, "test": 0.6}}, "no row for training"),
         ({"tasks": ["a"], "split": {"method": "fair"}}, "split.method"),

@@ -36,8 +36,9 @@ def info(
             arrow = "↑" if first.higher_is_better else "↓"
             value = bundle.metrics.get(task.name, {}).get(first.name)
             rows.append([task.name, task.kind, f"{first.name} {arrow}", value])
-        extends = f"Tasks of {record.extension.origin}" if record is not None and record.extension is not None else ""
-        print_table(["task", "kind", "metric", "test"], rows, extends)
+        if record is not None and record.extension is not None:
+            say(f"Tasks of {record.extension.origin}:")
+        print_table(["task", "kind", "metric", "test"], rows)
     for name, transform in bundle.transforms.items():
         left_out = [column for column in transform.names if column not in transform.used]
         without = f" (left out: {', '.join(left_out)})" if left_out else ""

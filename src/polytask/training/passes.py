@@ -13,7 +13,7 @@ from polytask.balancing.balancer import Balancer
 from polytask.balancing.ghost import Ghost
 from polytask.balancing.outcome import Outcome
 from polytask.data.batch import Batch
-from polytask.errors import NonFiniteError
+from polytask.errors import NonFiniteError, RecipeError
 from polytask.models.model import MultiTaskModel
 from polytask.models.sharing.sharing import Features
 from polytask.shapes import Tensor
@@ -98,6 +98,11 @@ class Passes:
         """What constraints are measured by: answers to mixtures of rows are answers to no row."""
         if batch.unmixed is None or not self.constraints.bounds:
             return outputs
+        if self.settings.mode == "features":
+            raise RecipeError(
+                "Constraints beside mixup are measured on a pass of their own, and the mode 'features' looks at one "
+                "pass only: take the mode 'exact', or mixup out."
+            )
         bound = {bound.task.name for bound in self.constraints.bounds}
         names = [name for name in self.objective.by_source[batch.source] if name in bound]
         return self.model(batch.unmixed, names, batch.source) if names else outputs

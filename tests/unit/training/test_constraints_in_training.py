@@ -391,6 +391,9 @@ def test_with_mixup_constraints_are_measured_on_rows_and_not_on_mixtures():
     free = training_for(recipe(data=data, **changes), table())
     features, _ = free.passes.losses(next(free.feed.epoch(0)), 0)
     assert features is not None, "without constraints there is one pass"
+    by_features = {**changes, "training": {**changes["training"], "mode": "features"}}
+    with pytest.raises(RecipeError, match="measured on a pass of their own"):
+        recipe(data=data, constraints=["a.loss<=0.3"], balancer="nash_mtl", **by_features).run(table())
 
 
 def test_the_note_of_a_task_that_was_left_out_names_its_constraints():
