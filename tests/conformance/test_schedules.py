@@ -5,7 +5,7 @@ import pytest
 from polytask.testing import check_remedy, check_schedule
 from polytask.training.remedies import registry as remedies
 from polytask.training.remedy import Remedy
-from polytask.training.schedule import Schedule, Stage
+from polytask.training.schedule import Schedule, Stage, StageResult
 from polytask.training.schedules import registry as schedules
 
 REQUIRED = {"pretrain_then_finetune": {"pretrain": ["a"]}, "auxiliary_then_drop": {"main": ["b"]}}
@@ -25,6 +25,15 @@ SHARING = {"adapters": {"name": "residual_adapters", "bottleneck": 4}}
 @pytest.mark.parametrize(("name", "options"), [*((n, REQUIRED.get(n, {})) for n in schedules.names()), *MORE])
 def test_schedule(name, options):
     check_schedule(lambda: schedules.create(name, **options))
+
+
+@pytest.mark.parametrize(("name", "options"), [*((n, REQUIRED.get(n, {})) for n in schedules.names()), *MORE])
+def test_a_task_that_no_stage_trains_is_known_beforehand(name, options):
+    schedule, tasks, done = schedules.create(name, **options), ("a", "b", "c"), []
+    while (stage := schedule.next_stage(tasks, 10, 2, done)) is not None:
+        done.append(StageResult(stage, losses=dict.fromkeys(tasks, 0.5), epochs=1))
+    trained = {task for result in done for task in result.stage.tasks}
+    assert set(schedule.never_trains(tasks)) == set(tasks) - trained
 
 
 @pytest.mark.parametrize("name", remedies.names())

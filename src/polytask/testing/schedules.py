@@ -37,7 +37,7 @@ def check_schedule(make: Callable[[], Schedule], tasks: Sequence[str] = ("a", "b
 
     It comes to an end; each stage trains tasks that there are; stages have distinct names, unless there is only one;
     what comes next depends on options and results alone, so that two schedules made alike say the same however often
-    they are asked; no stage has more epochs than the settings allow.
+    they are asked; no stage has more epochs than the settings allow; tasks that it says it never trains are in no stage.
 
     Args:
         make: Makes the schedule, always the same, for the given tasks.
@@ -65,6 +65,9 @@ def check_schedule(make: Callable[[], Schedule], tasks: Sequence[str] = ("a", "b
             done.append(StageResult(stage, losses=losses, epochs=stage.epochs or epochs))
             assert len(done) < _MOST, f"no end after {_MOST} stages"
         assert done, "there must be at least one stage"
+        trained = {task for result in done for task in result.stage.tasks}
+        never = make().never_trains(tasks)
+        assert not trained & set(never), f"it says that it never trains {never}, and trains some of them"
         names = [result.stage.name for result in done]
         assert len(set(names)) == len(names), f"stages need distinct names, got {names}"
         assert len(done) == 1 or all(names), "where there are several stages, each needs a name"
