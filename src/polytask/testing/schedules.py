@@ -37,7 +37,7 @@ def check_schedule(make: Callable[[], Schedule], tasks: Sequence[str] = ("a", "b
 
     It comes to an end; each stage trains tasks that there are; stages have distinct names, unless there is only one;
     what comes next depends on options and results alone, so that two schedules made alike say the same however often
-    they are asked; no stage has more epochs than the settings allow; tasks that it says it never trains are in no stage.
+    they are asked; no stage has more epochs than the settings allow; tasks that it never trains are in no stage.
 
     Args:
         make: Makes the schedule, always the same, for the given tasks.
