@@ -38,7 +38,7 @@ def info(
             rows.append([task.name, task.kind, f"{first.name} {arrow}", value])
         if record is not None and record.extension is not None:
             say(f"Tasks of {record.extension.origin}:")
-        print_table(["task", "kind", "metric", "test"], rows)
+        print_table(["task", "kind", "metric", "test metric"], rows)
     for name, transform in bundle.transforms.items():
         left_out = [column for column in transform.names if column not in transform.used]
         without = f" (left out: {', '.join(left_out)})" if left_out else ""
