@@ -3,12 +3,13 @@
     python bench/engines.py
     python bench/engines.py --rows 2000 --folds 5 --kill
 
-With --kill, a worker of the local engine is killed in the middle of the study.
+With --kill, a worker of each engine that has several is killed (SIGKILL) in the middle of the study.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -31,19 +32,28 @@ def timeless(record: dict[str, Any]) -> str:
     return json.dumps({**{k: v for k, v in record.items() if k not in TIMES}, "arms": arms}, sort_keys=True)
 
 
-def kill_a_worker(after: float) -> None:
-    """Kill one process that works for this one, as the kernel does when the memory is used up."""
-    time.sleep(after)
-    while True:
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == os.getpid() and "spawn_main" in (path / "cmdline").read_text():
-                    os.kill(int(path.name), signal.SIGKILL)
-                    return
-            except (OSError, ValueError):
-                continue
-        time.sleep(0.05)
+class Killer:
+    """Kills a process that works on a trial, as the kernel does when the memory is used up, once some are done."""
+
+    def __init__(self, after: int):
+        self.after = after
+        self._thread = threading.Thread(target=self._kill, daemon=True)
+
+    def __call__(self, title: str, done: int, total: int) -> None:
+        if done >= self.after and self._thread.ident is None:
+            self._thread.start()
+
+    def _kill(self) -> None:
+        while True:
+            for path in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError, ValueError):
+                    parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                    doing = (path / "cmdline").read_text()
+                    # Ray names its processes after what they do.
+                    if (parent == os.getpid() and "spawn_main" in doing) or "ray::_carry_out" in doing:
+                        os.kill(int(path.name), signal.SIGKILL)
+                        return
+            time.sleep(0.005)
 
 
 def main() -> None:
@@ -62,12 +72,12 @@ def main() -> None:
     print(f"{'engine':<10}{'workers':>8}{'wall s':>8}{'trials s':>10}{'deaths':>8}  record as the first one's")
     first = ""
     for engine in engines:
-        if arguments.kill and engine == {"name": "local", "workers": 2}:
-            threading.Thread(target=kill_a_worker, args=(8.0,), daemon=True).start()
+        killer = Killer(after=4) if arguments.kill and engine["workers"] > 1 else None
         began = time.perf_counter()
         study = Study(
             made.frame, list(made.targets), arms=["joint", "single", "linear", "boosting", "forest"],
             protocol=Protocol(folds=arguments.folds), engine=engine, training={"epochs": arguments.epochs},
+            listener=killer,
         )  # fmt: skip
         record = study.run().to_json()
         took = time.perf_counter() - began

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from polytask.errors import DataError
 
@@ -25,10 +26,16 @@ __all__ = [
     "StudyTask",
     "TaskResult",
     "Verdict",
+    "load_form",
+    "read_form",
     "without_nan",
 ]
 
 SCHEMA = 1
+
+Form = TypeVar("Form")
+
+_WORDS = {"study": "a study"}
 
 
 @dataclass(frozen=True)
@@ -485,15 +492,7 @@ class StudyRecord:
         Raises:
             DataError: If it is no study record, or one of a newer form.
         """
-        if data.get("form") != "study":
-            raise DataError("This is no record of a study; `polytask study --out RUN` writes RUN/study.json.")
-        if data["schema"] > SCHEMA:
-            raise DataError(
-                f"This record has schema {data['schema']}, this polytask reads up to {SCHEMA}: upgrade polytask."
-            )
-        fields = {key: value for key, value in data.items() if key != "form"}
-        read: StudyRecord = _read(cls, fields)
-        return read
+        return read_form(cls, data, "study")
 
     @classmethod
     def load(cls, path: str | Path) -> StudyRecord:
@@ -502,14 +501,48 @@ class StudyRecord:
         Raises:
             DataError: If there is none, or it cannot be read.
         """
-        file = Path(path)
-        file = file / "study.json" if file.is_dir() else file
-        try:
-            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise DataError(f"{file} does not exist; `polytask study --out RUN` writes RUN/study.json.") from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{file} is damaged or no record of a study: {error}") from error
+        return load_form(cls, path, "study")
+
+
+def read_form(kind: type[Form], data: Mapping[str, Any], form: str) -> Form:
+    """A record from JSON.
+
+    Args:
+        kind: Its class.
+        data: What its ``to_json`` gave.
+        form: What it says of itself, which is also the verb that writes it.
+
+    Raises:
+        DataError: If it is of another form, or of a newer schema.
+    """
+    if data.get("form") != form:
+        raise DataError(f"This is no record of {_WORDS.get(form, form)}; {_writes(form)}")
+    if data["schema"] > SCHEMA:
+        raise DataError(
+            f"This record has schema {data['schema']}, this polytask reads up to {SCHEMA}: upgrade polytask."
+        )
+    read: Form = _read(kind, {key: value for key, value in data.items() if key != "form"})
+    return read
+
+
+def load_form(kind: type[Form], path: str | Path, form: str) -> Form:
+    """A record from its file, or from that in a folder; see :func:`read_form`.
+
+    Raises:
+        DataError: If there is none, or it cannot be read.
+    """
+    file = Path(path)
+    file = file / f"{form}.json" if file.is_dir() else file
+    try:
+        return read_form(kind, json.loads(file.read_text(encoding="utf-8")), form)
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist; {_writes(form)}") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{file} is damaged or no record of {_WORDS.get(form, form)}: {error}") from error
+
+
+def _writes(form: str) -> str:
+    return f"`polytask {form} --out RUN` writes RUN/{form}.json."
 
 
 def _read(form: Any, value: Any) -> Any:
@@ -520,6 +553,9 @@ def _read(form: Any, value: Any) -> Any:
     origin, inner = get_origin(form), get_args(form)
     if origin is tuple:
         return tuple(_read(inner[0], item) for item in value)
+    if origin in (Union, UnionType):
+        (chosen,) = {*inner} - {NoneType} if len(inner) == 2 and NoneType in inner else (Any,)
+        return None if value is None else _read(chosen, value)
     if origin is Mapping:
         return {key: _read(inner[1], item) for key, item in value.items()}
     return value

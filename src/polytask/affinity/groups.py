@@ -8,7 +8,7 @@ import numpy as np
 
 from polytask.affinity.grouping import EXACT_UP_TO, GroupBudget, arrangement, group_tasks, random_groups
 from polytask.affinity.grouping.score import Group
-from polytask.affinity.record import Arrangement, Found, Grouping
+from polytask.affinity.record import Arrangement, Found, Grouping, as_good_as
 from polytask.training.progress import Progress
 
 __all__ = ["gains_of", "make_grouping"]
@@ -98,11 +98,8 @@ def _words(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> str:
     if drawn:
         beside.append(f"random groups {np.mean(drawn):.3f}")
     text += f" Verified on test rows: skill {chosen.verified:.3f}, beside {', '.join(beside)}."
-    best = max(controls, key=lambda name: controls[name].verified or -np.inf)
-    best_value = controls[best].verified
-    if best_value is not None and best_value >= chosen.verified:
-        text += f" The groups are no better than {best}."
-    return text
+    better = as_good_as(chosen, controls)
+    return f"{text} The groups are no better than {better}." if better else text
 
 
 def _group_words(tasks: Sequence[str], serves: Sequence[str]) -> str:

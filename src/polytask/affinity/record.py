@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from polytask.errors import DataError
-from polytask.records import without_nan
+from polytask.records import SCHEMA, load_form, read_form, without_nan
 
-__all__ = ["AffinityRecord", "Arrangement", "Found", "Grouping", "Matrix", "Structure"]
-
-SCHEMA = 1
+__all__ = ["AffinityRecord", "Arrangement", "Found", "Grouping", "Matrix", "Structure", "as_good_as"]
 
 Matrix = tuple[tuple[float | None, ...], ...]
 """``[T, T]``; ``None`` where not known."""
@@ -121,6 +117,15 @@ class Grouping:
     notes: tuple[str, ...] = ()
 
 
+def as_good_as(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> str:
+    """The best control, if it was verified to be no worse than the chosen groups; empty otherwise."""
+    verified = {name: control.verified for name, control in controls.items() if control.verified is not None}
+    if chosen.verified is None or not verified:
+        return ""
+    best = max(verified, key=lambda name: verified[name])
+    return best if verified[best] >= chosen.verified else ""
+
+
 @dataclass(frozen=True)
 class AffinityRecord:
     """Which tasks belong together, as far as was found out.
@@ -163,23 +168,7 @@ class AffinityRecord:
         Raises:
             DataError: If it is no record of affinity, or one of a newer form.
         """
-        if data.get("form") != "affinity":
-            raise DataError("This is no record of affinity; `polytask affinity --out RUN` writes RUN/affinity.json.")
-        if data["schema"] > SCHEMA:
-            raise DataError(
-                f"This record has schema {data['schema']}, this polytask reads up to {SCHEMA}: upgrade polytask."
-            )
-        known = {key: value for key, value in data.items() if key != "form"}
-        grouping = known.get("grouping")
-        return cls(
-            **{
-                **known,
-                "measures": {name: _found(plain) for name, plain in known["measures"].items()},
-                "grouping": None if grouping is None else _grouping(grouping),
-                "harm": tuple(known["harm"]),
-                "notes": tuple(known["notes"]),
-            }
-        )
+        return read_form(cls, data, "affinity")
 
     @classmethod
     def load(cls, path: str | Path) -> AffinityRecord:
@@ -188,26 +177,4 @@ class AffinityRecord:
         Raises:
             DataError: If there is none, or it cannot be read.
         """
-        file = Path(path)
-        file = file / "affinity.json" if file.is_dir() else file
-        try:
-            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise DataError(f"{file} does not exist; `polytask affinity --out RUN` writes RUN/affinity.json.") from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{file} is damaged or no record of affinity: {error}") from error
-
-
-def _found(plain: Mapping[str, Any]) -> Found:
-    matrices = {key: tuple(map(tuple, plain[key])) for key in ("values", "spread", "gains")}
-    return Found(**{**plain, **matrices, "structure": Structure(**plain["structure"]), "notes": tuple(plain["notes"])})
-
-
-def _arrangement(plain: Mapping[str, Any]) -> Arrangement:
-    return Arrangement(**{**plain, **{key: tuple(map(tuple, plain[key])) for key in ("groups", "serves")}})
-
-
-def _grouping(plain: Mapping[str, Any]) -> Grouping:
-    controls = {name: _arrangement(control) for name, control in plain["controls"].items()}
-    chosen = _arrangement(plain["chosen"])
-    return Grouping(**{**plain, "chosen": chosen, "controls": controls, "notes": tuple(plain["notes"])})
+        return load_form(cls, path, "affinity")

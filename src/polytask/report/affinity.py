@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.affinity.record import AffinityRecord, Grouping
+from polytask.affinity.record import AffinityRecord, Grouping, as_good_as
 from polytask.report.figures import Figure, axis, heat_height, label, ticks
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
@@ -136,6 +136,8 @@ def _headline(record: AffinityRecord) -> str:
     n = len(grouping.chosen.groups)
     groups = f"{n} {'group' if n == 1 else 'groups'} of {len(record.tasks)} tasks"
     unsure = "" if found.is_found else "; no structure was found"
+    if found.is_found and (control := as_good_as(grouping.chosen, grouping.controls)):
+        unsure = f", no better than {control}"
     return f"{groups} by {grouping.measure}{unsure}; {harm}."
 
 

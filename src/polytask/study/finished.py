@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from polytask.bundle import Bundle, Network
+from polytask.data.batch import ArraySource
 from polytask.errors import NonFiniteError, RunFolderError, StorageError
 from polytask.storage import load_tree, save_tree
 from polytask.training.building import network_of
@@ -26,11 +28,12 @@ class FinishedNetworks:
     """Trains the networks of a unit, keeps each in a file as soon as its stack is done, and trains none of these again.
 
     Args:
-        folder: The unit's own folder, whose files are of this unit and no other; ``None`` keeps nothing.
+        folder: The unit's own folder; ``None`` keeps nothing.
 
     Note:
         A network comes back from its file bit for bit, and stacks are made up as if nothing were known, so that what
-        is trained after an interruption is what would have been trained without one.
+        is trained after an interruption is what would have been trained without one. A file that was written for
+        another plan or other rows is passed over.
     """
 
     def __init__(self, folder: Path | None):
@@ -45,7 +48,8 @@ class FinishedNetworks:
         """
         if self.folder is None or not asked:
             return fit_stacked(asked).fitted
-        found = {i: self._load(i, one) for i, one in enumerate(asked) if self._path(i).exists()}
+        known = {i: self._load(i, one) for i, one in enumerate(asked) if self._path(i).exists()}
+        found = {i: fitted for i, fitted in known.items() if fitted is not None}
         return fit_stacked(asked, known=found, done=lambda i, fitted: self._keep(i, asked[i], fitted)).fitted
 
     def forget(self) -> None:
@@ -65,13 +69,15 @@ class FinishedNetworks:
         else:
             tree = {name: getattr(fitted, name) for name in _PLAIN} | {"network": dict(fitted.model.state_dict())}
         self._path(i).parent.mkdir(parents=True, exist_ok=True)
-        save_tree(self._path(i), tree)
+        save_tree(self._path(i), {"of": _fingerprint(asked), **tree})
 
-    def _load(self, i: int, asked: Asked) -> Fitted | NonFiniteError:
+    def _load(self, i: int, asked: Asked) -> Fitted | NonFiniteError | None:
         try:
             tree = load_tree(self._path(i))
         except StorageError as error:
             raise RunFolderError(f"{error} Remove the file, and its network is trained again.") from error
+        if tree.pop("of") != _fingerprint(asked):
+            return None
         if "error" in tree:
             return NonFiniteError(tree["error"])
         prepared = asked.prepared
@@ -81,3 +87,19 @@ class FinishedNetworks:
         networks = [Network(spec, model.eval())]
         bundle = Bundle(prepared.tasks, networks, prepared.transforms, tree["metrics"], {}, {}, prepared.texts)
         return Fitted(bundle=bundle, model=model, **tree)
+
+
+def _fingerprint(asked: Asked) -> str:
+    """Of the plan, the tasks and the rows of a training."""
+    prepared = asked.prepared
+    options = [[task.options(), task.state()] for task in prepared.tasks]
+    digest = hashlib.sha256(repr((asked.plan, options, torch.__version__)).encode())
+    for sources in (prepared.train, prepared.validation):
+        for name, source in sources.items():
+            digest.update(f"{name} {len(source)}".encode())
+            if isinstance(source, ArraySource):
+                inputs = {"": source.inputs} if isinstance(source.inputs, torch.Tensor) else source.inputs
+                for field in (inputs, source.targets, source.observed):
+                    for key in sorted(field):
+                        digest.update(key.encode() + field[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -21,7 +21,7 @@ __all__ = ["check_measure"]
 
 _NETWORK: dict[str, Any] = {
     "encoder": {"name": "mlp", "widths": [8, 8]},
-    "training": {"epochs": 4, "batch_size": 32, "learning_rate": 0.01},
+    "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.01},
 }
 
 

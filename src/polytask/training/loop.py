@@ -206,12 +206,18 @@ class Training:
         losses = outcome.losses
         self.listeners.progress.step(lambda: by_name(outcome.tasks, losses, losses.isfinite()), at.epoch)
 
-    def end_epoch(self) -> dict[str, Any]:
-        """Validate, keep the epoch if it is the best, see whether to stop; returns the epoch's line of the history."""
+    def end_epoch(self, validation: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Validate, keep the epoch if it is the best, see whether to stop; returns the epoch's line of the history.
+
+        Args:
+            validation: The validation losses, if somebody knows them already.
+        """
         at = self.at
         for guard in self.guards:
             guard.end_epoch(self)
-        at.validation.append(mean_losses(self.model, self.tasks, self.validation) if self.validation else {})
+        if validation is None:
+            validation = mean_losses(self.model, self.tasks, self.validation) if self.validation else {}
+        at.validation.append(dict(validation))
         found = self._measure_constraints()
         is_best = self.stop_rule.is_best(at)
         if is_best:

@@ -113,7 +113,8 @@ class Stops(Silent):
 def test_resumed_is_equal_to_uninterrupted_and_trains_nothing_twice(tmp_path, at):
     made = clustered_tasks((2, 1), 90, n_inputs=5)
     asked = {"measures": ["gradient_cosine"], "budget": GroupBudget(models=2), **NETWORK}
-    whole = find_affinity(made.frame, list(made.targets), **asked)
+    counted = Stops(100)
+    whole = find_affinity(made.frame, list(made.targets), progress=counted, **asked)
     with pytest.raises(KeyboardInterrupt):
         find_affinity(made.frame, list(made.targets), out=tmp_path, progress=Stops(at), **asked)
     rest = Stops(100)
@@ -123,8 +124,6 @@ def test_resumed_is_equal_to_uninterrupted_and_trains_nothing_twice(tmp_path, at
     for one in (plain, again):
         one["measures"]["gradient_cosine"]["cost"].pop("seconds")
     assert again == plain
-    counted = Stops(100)
-    find_affinity(made.frame, list(made.targets), progress=counted, **asked)
     assert 100 - rest.left == 100 - counted.left - (at - 1)
 
 

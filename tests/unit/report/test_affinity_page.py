@@ -1,6 +1,7 @@
 """The page of affinity: whole, escaped, readable with many tasks; the section on a study's page."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,3 +84,14 @@ def test_no_structure_is_in_the_headline(tmp_path):
     page = write_page(record, tmp_path / "page.html", charts=False).read_text()
     assert "no structure was found" in page
     assert "Take the groups with care." in page
+
+
+def test_a_control_that_is_as_good_is_in_the_headline(tmp_path):
+    record, _ = made(5)
+    grouping = record.grouping
+    as_good = replace(grouping.chosen, verified=0.5)
+    for verified, said in ((0.5, True), (0.6, False)):
+        chosen = replace(grouping.chosen, verified=verified)
+        again = replace(record, grouping=replace(grouping, chosen=chosen, controls={"all together": as_good}))
+        page = write_page(again, tmp_path / f"{verified}.html", charts=False).read_text()
+        assert ("by gradient_cosine, no better than all together;" in page) == said

@@ -130,6 +130,15 @@ def test_every_kind_of_task_at_once(missing):
     assert check_equal(asked).sizes == [2]
 
 
+def test_several_labels_a_row_of_which_some_are_missing():
+    asked = []
+    for seed in range(2):
+        data = prepared(("multilabel",), seed=seed)
+        data.train["data"].observed["multilabel 0"][::3, 0] = False
+        asked.append(Asked(data, plan(seed=seed, epochs=3)))
+    check_equal(asked)
+
+
 def test_double_precision_is_equal_much_more_closely():
     torch.set_default_dtype(torch.float64)
     try:

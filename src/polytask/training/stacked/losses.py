@@ -56,9 +56,19 @@ class Labels:
         seen = [source.observed[name].flatten(1).any(1) if source.observed[name].ndim > 1 else source.observed[name]
                 for name in names]  # fmt: skip
         self.seen = torch.stack(seen, dim=1)
+        self._constant = source.row_weights is None and all(bool(seen.all()) for seen in self.observed)
+        self._known: dict[tuple[int, int], Tensor] = {}
 
     def factors(self, group: int, rows: Int[Tensor, " B"], n_members: int) -> Float[Tensor, "B G *K"]:
-        """The factors of the rows' losses."""
+        """The factors of the rows' losses; where no label is missing, the same in every batch of as many rows."""
+        if not self._constant:
+            return self._factors(group, rows, n_members)
+        key = group, len(rows)
+        if key not in self._known:
+            self._known[key] = self._factors(group, rows, n_members)
+        return self._known[key]
+
+    def _factors(self, group: int, rows: Int[Tensor, " B"], n_members: int) -> Float[Tensor, "B G *K"]:
         observed = self.observed[group][rows]
         extra = observed[0, 0].numel()
         # A share of 1 is the mean over the batch; otherwise the number of labels that is expected.

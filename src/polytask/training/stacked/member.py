@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +17,7 @@ from polytask.training.guards import CALM
 from polytask.training.loss_groups import Group
 from polytask.training.stacked.begun import Begun
 from polytask.training.stacked.losses import Labels
+from polytask.training.stacked.validation import HeldOut
 
 __all__ = ["Member"]
 
@@ -47,6 +48,7 @@ class Member:
         shares = [training.objective.coverage[name, task] for task in self.names]
         self.labels = Labels(source, training.tasks, shares, self.groups)
         self.is_complete = all(share == 1.0 for share in shares)
+        self.held_out = HeldOut.of(training.validation, training.tasks, self.groups)
         self._draws: Iterator[Draw] | None = None
         self.is_done = False
 
@@ -90,14 +92,14 @@ class Member:
         at.seconds += seconds
         return plan.steps_done == plan.n_steps
 
-    def end_epoch(self) -> None:
-        """Validate, and see whether to stop."""
+    def end_epoch(self, validation: Mapping[str, float] | None = None) -> None:
+        """See whether to stop, by validation losses that are known, or after validating."""
         assert self._draws is not None
         for _ in self._draws:  # nothing is left; the plan goes on to its next epoch
             raise AssertionError("an epoch had a batch left")
         self._draws = None
         try:
-            self.history.append(self.training.end_epoch())
+            self.history.append(self.training.end_epoch(validation))
         except NonFiniteError as error:
             self.error, self.is_done = error, True
             return

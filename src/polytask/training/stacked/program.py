@@ -81,6 +81,17 @@ class Program:
         self.template.sharing.forget_gates()
         return [found[task] for task in self.template.tasks]
 
+    @torch.no_grad()
+    def answers(self, at: Sequence[int], inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Each task's outputs ``[M, B, O]`` in prediction, of the members at these positions for rows of each."""
+        given: Inputs = inputs.get("", dict(inputs))
+        leaves = {name: leaf.detach()[list(at)] for name, leaf in self.leaves.items()}
+        self.template.eval()
+        found: dict[str, Tensor] = vmap(self._one)(leaves, given, ())
+        self.template.train()
+        self.template.sharing.forget_gates()
+        return [found[task] for task in self.template.tasks]
+
     def _one(self, leaves: Mapping[str, Tensor], inputs: Inputs, masks: Sequence[Tensor]) -> dict[str, Tensor]:
         given = iter(masks)
         with masks_from(lambda x, p: next(given)):

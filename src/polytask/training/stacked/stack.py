@@ -13,8 +13,12 @@ from polytask.training.stacked.losses import gather, losses_of
 from polytask.training.stacked.member import Member
 from polytask.training.stacked.optimisers import Optimisers
 from polytask.training.stacked.program import Program
+from polytask.training.stacked.validation import mean_losses_of
 
 __all__ = ["Stack"]
+
+_PIECE = 1024
+"""Rows of all members together that are judged at once."""
 
 
 class Stack:
@@ -56,8 +60,9 @@ class Stack:
         share = (time.perf_counter() - began) / len(members)
         ended = [i for i, member in enumerate(members) if not member.is_done and member.after_step(share)]
         self.tell(len(members))
+        validation = self._validate(ended)
         for i in ended:
-            self._end_epoch(i)
+            self._end_epoch(i, validation.get(i))
         if any(member.is_done for member in members):
             self._repack()
 
@@ -93,13 +98,37 @@ class Stack:
         self.sums[:, at] += torch.stack([losses * there, there, weights])
         return weights
 
-    def _end_epoch(self, i: int) -> None:
+    def _validate(self, ended: list[int]) -> dict[int, dict[str, float]]:
+        """Validation losses of the members whose epoch ends, those with as many rows at once."""
+        members = self.program.members
+        found: dict[int, dict[str, float]] = {}
+        by_rows: dict[int, list[int]] = {}
+        for i in ended:
+            held_out = members[i].held_out
+            if held_out is not None:
+                by_rows.setdefault(held_out.n_rows, []).append(i)
+        for n_rows, at in by_rows.items():
+            mine = [members[i] for i in at]
+            held = [member.held_out for member in mine if member.held_out is not None]
+            # No more rows at a time than one network alone is judged by, or than a step takes.
+            size = max(_PIECE // len(at), mine[0].training.settings.batch_size)
+            rows = [slice(start, start + size) for start in range(0, n_rows, size)]
+            outputs = []
+            for piece in rows:
+                each = [one.fields(piece) for one in held]
+                fields = {name: torch.stack([one[name] for one in each]) for name in each[0]}
+                outputs.append(self.program.answers(at, fields))
+            losses = mean_losses_of(outputs, rows, held, mine[0].groups, [one.training.tasks for one in mine])
+            found |= dict(zip(at, losses, strict=True))
+        return found
+
+    def _end_epoch(self, i: int, validation: dict[str, float] | None) -> None:
         member = self.program.members[i]
         sums = member.training.sums
         sums.losses, sums.steps, sums.weights = (part.clone() for part in self.sums[:, i])
         sums.fallbacks = self.fallbacks[i]
         self.sums[:, i], self.fallbacks[i] = 0.0, 0
-        member.end_epoch()
+        member.end_epoch(validation)
 
     def _repack(self) -> None:
         """Let the members go that are done."""
