@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from polytask import Recipe, Study, load
-from polytask.data import Vocabulary, made_up_reviews, made_up_sentences
+from polytask.data import (
+    Event,
+    Vocabulary,
+    event_rows,
+    find_events,
+    made_up_reviews,
+    made_up_sentences,
+    marked,
+    paired,
+)
 from polytask.errors import DataError, InputError, RecipeError, TargetError
 from polytask.training.text_data import TextData
 
@@ -83,7 +92,9 @@ def test_labels_that_do_not_fit_the_words_are_named():
         )
     with pytest.raises(DataError, match="3 values for the 2 rows"):
         TextData("notes", ["a", "b"], {"pos": ["X", "Y", "X"]})
-    with pytest.raises(RecipeError, match="Encoders of elements: bigru, speech_frames, text_cnn, transformer"):
+    with pytest.raises(
+        RecipeError, match="Encoders of elements: bigru, pretrained, seq2seq, speech_frames, text_cnn, transformer"
+    ):
         Recipe(tasks={"pos": "tagging"}, encoder="mlp").run({"x": np.zeros((8, 3), np.float32)} and sources(60)[:1])
 
 
@@ -98,3 +109,63 @@ def test_texts_cut_off_are_noted_and_still_tagged():
 def test_a_study_says_that_it_reads_no_texts():
     with pytest.raises(RecipeError, match="texts"):
         Study(sources(60)[0], ["pos", "genre"]).run()
+
+
+def test_questions_about_pairs_and_marked_spans_are_learned_beside_tags():
+    rows = made_up_sentences(240)
+    draw = np.random.default_rng(0)
+    vocabulary = Vocabulary()
+    words = [row["words"] for row in rows]
+    same = draw.random(len(rows)) < 0.5
+    others = [words[i] if s else words[(i + 7) % len(words)] for i, s in enumerate(same)]
+    first = [row["pos"].index("PROPN") if "PROPN" in row["pos"] else 0 for row in rows]
+    kinds = [row["ner"][i][-3:] for row, i in zip(rows, first, strict=True)]
+    sources = [
+        TextData("sentences", words, {"ner": [row["ner"] for row in rows]}, vocabulary),
+        TextData("pairs", paired(words, others), {"genre": [row["genre"] for row in rows]}, vocabulary),
+        TextData(
+            "relations", [marked(w, (i, i + 1)) for w, i in zip(words, first, strict=True)], {"sort": kinds}, vocabulary
+        ),
+    ]
+    recipe = Recipe(
+        tasks={"ner": {"kind": "tagging", "transitions": True}, "genre": "binary", "sort": "multiclass"},
+        encoder=SMALL,
+        training={"epochs": 8, "batch_size": 16, "learning_rate": 5e-3},
+    )
+    run = recipe.run(sources)
+    metrics = {name: result.metrics for name, result in run.record.tasks.items()}
+    assert metrics["ner"]["span_f1"] > 0.5
+    assert metrics["genre"]["accuracy"] > 0.8
+    assert metrics["sort"]["accuracy"] > 0.8
+    answer = run.predict([["Kibaville", "slept", "."]], source="sentences")["ner"].values[0]
+    assert len(answer) == 3
+
+
+def test_events_are_found_in_two_questions():
+    rows = made_up_sentences(240)
+    words = [row["words"] for row in rows]
+    events = []
+    for row in rows:
+        trigger = row["pos"].index("VERB")
+        told = [(i, i + 1, "where" if tag == "B-LOC" else "who") for i, tag in enumerate(row["ner"]) if tag[0] == "B"]
+        events.append([Event((trigger, trigger + 1), "do", tuple(told))])
+    made = event_rows(words, events)
+    vocabulary = Vocabulary()
+    sources = [
+        TextData("sentences", words, {"triggers": made["triggers"]}, vocabulary),
+        TextData("events", made["texts"], {"roles": made["roles"]}, vocabulary),
+    ]
+    recipe = Recipe(
+        tasks={"triggers": "tagging", "roles": "tagging"},
+        encoder=SMALL,
+        training={"epochs": 10, "batch_size": 16, "learning_rate": 5e-3},
+    )
+    run = recipe.run(sources)
+
+    def tag(task, texts):
+        source = "sentences" if task == "triggers" else "events"
+        return run.bundle.predict(texts, [task], source=source)[task].values
+
+    found = find_events(tag, words[:40])
+    right = sum(mine == truth for mine, truth in zip(found, events[:40], strict=True))
+    assert right > 20

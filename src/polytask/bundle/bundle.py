@@ -20,6 +20,7 @@ from polytask.bundle.model import BundledModel, Reading
 from polytask.bundle.network import Network
 from polytask.bundle.own import own_answers
 from polytask.bundle.pooled import Pooled
+from polytask.data.answers import AnswerTransform
 from polytask.data.batch import ArraySource
 from polytask.data.sources import array_source
 from polytask.data.tables import open_table
@@ -265,7 +266,7 @@ def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
         metrics=content["metrics"],
         provenance=content["provenance"],
         answers=content.get("answers", {}),
-        texts={name: TextTransform().load_state(state) for name, state in content.get("texts", {}).items()},
+        texts={name: _read_text(state) for name, state in content.get("texts", {}).items()},
         by=content.get("by", {}),
     )
     _rehearse(bundle)
@@ -286,6 +287,11 @@ def _rehearse(bundle: Bundle) -> None:
                 if out.shape[1] != task.n_outputs:
                     raise BundleError(f"Task {name!r} has {task.n_outputs} outputs, but its model has {out.shape[1]}.")
                 task.decode(out)
+
+
+def _read_text(state: Mapping[str, Any]) -> TextTransform:
+    made = AnswerTransform() if state["kind"] == AnswerTransform.kind else TextTransform()
+    return made.load_state(state)
 
 
 def _read_model(entry: Mapping[str, Any], reading: Reading) -> BundledModel:

@@ -132,6 +132,12 @@ class ArraySource:
     is_in_memory: ClassVar[bool] = True
 
     @property
+    def lengths(self) -> Int[Tensor, " N"] | None:
+        """Number of words of each row, for sources of texts."""
+        words = None if isinstance(self.inputs, Tensor) else self.inputs.get("words")
+        return None if words is None else (words != 0).sum(1)
+
+    @property
     def blocks(self) -> tuple[Sequence[int], int] | None:
         """Rows of each block, and how many are shuffled together, where the rows must be read block by block."""
         return None

@@ -12,7 +12,7 @@ import torch
 
 from polytask.data.sampler import Sampler
 from polytask.data.samplers.proportional import Proportional
-from polytask.data.shuffles import BlockShuffle, Shuffle, WholeShuffle
+from polytask.data.shuffles import BlockShuffle, LengthShuffle, Shuffle, WholeShuffle
 from polytask.errors import DataError, RecipeError
 from polytask.shapes import Int, Tensor
 
@@ -45,6 +45,7 @@ class BatchPlan:
             is joined to the one before, because batch normalisation cannot learn from one row.
         blocks: Of sources that are read block by block: the rows of each block, and how many rows are shuffled
             together, see :class:`~polytask.data.shuffles.BlockShuffle`.
+        lengths: Of sources whose batches are of rows of alike lengths: the length of each row.
 
     Raises:
         DataError: If there is no source, or one without rows.
@@ -68,6 +69,7 @@ class BatchPlan:
         steps_per_epoch: int | None = None,
         drop_last: bool = False,
         blocks: Mapping[str, tuple[Sequence[int], int]] | None = None,
+        lengths: Mapping[str, Int[Tensor, " N"]] | None = None,
     ):
         if not n_rows:
             raise DataError("A batch plan needs at least one source, got none.")
@@ -91,6 +93,7 @@ class BatchPlan:
         self._step = 0
         self._drawn = dict.fromkeys(self.n_rows, 0)  # batches drawn from each source since the start of the run
         self._blocks = {name: (list(sizes), window) for name, (sizes, window) in (blocks or {}).items()}
+        self._lengths = dict(lengths or {})
         self._shuffles = {name: self._shuffle(name, 1 + stream) for stream, name in enumerate(self.n_rows)}
 
     @property
@@ -152,11 +155,8 @@ class BatchPlan:
             "batch_size": self.batch_size,
             "n_steps": self.n_steps,
             "drop_last": self.drop_last,
-            **(
-                {"blocks": {name: [sizes, window] for name, (sizes, window) in self._blocks.items()}}
-                if self._blocks
-                else {}
-            ),
+            **({"blocks": {n: [sizes, window] for n, (sizes, window) in self._blocks.items()}} if self._blocks else {}),
+            **({"alike_lengths": sorted(self._lengths)} if self._lengths else {}),
         }
 
     def _count(self, name: str) -> int:
@@ -181,6 +181,8 @@ class BatchPlan:
         generators = partial(self._generator, stream)
         if name in self._blocks:
             return BlockShuffle(self.n_rows[name], generators, *self._blocks[name])
+        if name in self._lengths:
+            return LengthShuffle(self.n_rows[name], generators, self._lengths[name], self.batch_size[name])
         return WholeShuffle(self.n_rows[name], generators)
 
     def _generator(self, stream: int, number: int, part: int = 0) -> torch.Generator:

@@ -10,7 +10,7 @@ import torch
 from polytask.errors import DataError
 from polytask.shapes import Int, Tensor
 
-__all__ = ["BlockShuffle", "Shuffle", "WholeShuffle"]
+__all__ = ["BlockShuffle", "LengthShuffle", "Shuffle", "WholeShuffle"]
 
 Generators = Callable[..., torch.Generator]
 """A generator for a pass, and for a part of it: independent streams, found again without replaying the others."""
@@ -40,8 +40,51 @@ class WholeShuffle(Shuffle):
     def part(self, n_pass: int, start: int, stop: int) -> Int[Tensor, " B"]:
         """A part of the pass's permutation."""
         if self._held is None or self._held[0] != n_pass:
-            self._held = (n_pass, torch.randperm(self.n_rows, generator=self.generators(n_pass)))
+            self._held = (n_pass, self.order(n_pass))
         return self._held[1][start:stop]
+
+    def order(self, n_pass: int) -> Int[Tensor, " N"]:
+        """The pass's permutation."""
+        return torch.randperm(self.n_rows, generator=self.generators(n_pass))
+
+
+class LengthShuffle(WholeShuffle):
+    """Batches of rows of alike lengths: a shuffled pass in windows, each sorted by length, its batches shuffled.
+
+    Args:
+        n_rows: Number of rows.
+        generators: The only source of chance.
+        lengths: Length of each row.
+        batch_size: Rows of a batch.
+        window: Batches that are sorted together; one of them leaves the order to chance.
+
+    Example:
+        >>> def generators(n_pass, part=0):
+        ...     return torch.Generator().manual_seed(7 * n_pass + part)
+        >>> lengths = torch.tensor([1, 9, 1, 9, 1, 9])
+        >>> batches = LengthShuffle(6, generators, lengths, 2, 3).part(0, 0, 6).view(3, 2)
+        >>> (lengths[batches].amax(1) - lengths[batches].amin(1)).sum().item()
+        8
+
+    References:
+        Khomenko et al., Accelerating Recurrent Neural Network Training Using Sequence Bucketing, 2016.
+    """
+
+    def __init__(
+        self, n_rows: int, generators: Generators, lengths: Int[Tensor, " N"], batch_size: int, window: int = 50
+    ):
+        super().__init__(n_rows, generators)
+        self.lengths, self.batch_size, self.window = lengths, batch_size, window
+
+    def order(self, n_pass: int) -> Int[Tensor, " N"]:
+        """The pass's permutation; the last, smaller batch is of any lengths."""
+        order = super().order(n_pass)
+        n_whole = self.n_rows // self.batch_size * self.batch_size
+        parts = order[:n_whole].split(self.window * self.batch_size)
+        sorted_ = [part[self.lengths[part].argsort(stable=True)] for part in parts]
+        batches = torch.cat([*sorted_, order[:0]]).view(-1, self.batch_size)
+        mixed = batches[torch.randperm(len(batches), generator=self.generators(n_pass, 1))]
+        return torch.cat([mixed.flatten(), order[n_whole:]])
 
 
 class BlockShuffle(Shuffle):

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from polytask.errors import InputError, MissingExtraError
 from polytask.shapes import Int, Tensor
 
-__all__ = ["TextTransform", "Vocabulary", "words_of"]
+__all__ = ["TextTransform", "Vocabulary", "WordCodes", "tokenizers_library", "words_of"]
 
 PADDING, UNKNOWN = 0, 1
 _SUFFIX = "</w>"
@@ -41,7 +41,7 @@ def words_of(texts: Sequence[Any], who: str = "Texts") -> list[list[str]]:
     rows = []
     for row, text in enumerate(texts):
         if isinstance(text, str):
-            split = split or _library().pre_tokenizers.BertPreTokenizer()
+            split = split or tokenizers_library().pre_tokenizers.BertPreTokenizer()
             words = [word for word, _ in split.pre_tokenize_str(text)]
         elif isinstance(text, list | tuple | np.ndarray):
             words = [str(word) for word in text]
@@ -129,7 +129,7 @@ class Vocabulary:
         """Take back what :meth:`state` gave."""
         self.__init__(**state["options"])  # type: ignore[misc]
         self._words = tuple(state["words"])
-        self._tokenizer = _library().Tokenizer.from_str(state["pieces"])
+        self._tokenizer = tokenizers_library().Tokenizer.from_str(state["pieces"])
         return self
 
     def _settled(self) -> tuple[str, ...]:
@@ -166,6 +166,34 @@ class Vocabulary:
         return known
 
 
+class WordCodes(Protocol):
+    """What gives words and their pieces codes: a :class:`Vocabulary`, or that of a model trained elsewhere."""
+
+    options: dict[str, Any]
+
+    @property
+    def n_words(self) -> int:
+        """Codes of words, padding and unknown ones included."""
+        ...
+
+    @property
+    def n_pieces(self) -> int:
+        """Codes of pieces, padding included."""
+        ...
+
+    def learn(self, source: str, rows: Iterable[Sequence[str]]) -> None:
+        """Learn from a source's training rows, if there is anything to learn."""
+        ...
+
+    def encode(self, rows: Sequence[Sequence[str]], length: int) -> dict[str, Int[Tensor, "N L ..."]]:
+        """Codes ``words`` [N, L] and ``pieces`` [N, L, P], 0 where there is none."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        ...
+
+
 class TextTransform:
     """How the texts of one source become tensors: a vocabulary, and so many words a row.
 
@@ -176,8 +204,9 @@ class TextTransform:
 
     kind = "text"
 
-    def __init__(self, vocabulary: Vocabulary | None = None, length: int = 0):
-        self.vocabulary, self.length = vocabulary or Vocabulary(), length
+    def __init__(self, vocabulary: WordCodes | None = None, length: int = 0):
+        self.vocabulary: WordCodes = vocabulary or Vocabulary()
+        self.length = length
 
     def fit(self, source: str, rows: Sequence[Sequence[str]], longest: int) -> TextTransform:
         """Learn the words, and the length of the longest row, at most ``longest``."""
@@ -207,7 +236,13 @@ class TextTransform:
 
     def load_state(self, state: Mapping[str, Any]) -> TextTransform:
         """Take back what :meth:`state` gave."""
-        self.vocabulary, self.length = Vocabulary().load_state(state["vocabulary"]), int(state["length"])
+        if "tokenizer" in state["vocabulary"]:
+            from polytask.data.pretrained import PretrainedVocabulary
+
+            self.vocabulary = PretrainedVocabulary.from_state(state["vocabulary"])
+        else:
+            self.vocabulary = Vocabulary().load_state(state["vocabulary"])
+        self.length = int(state["length"])
         return self
 
 
@@ -221,7 +256,7 @@ def _listed(texts: Any) -> Sequence[Any]:
 
 
 def _learned_pieces(counts: Counter[str], n_pieces: int) -> Any:
-    library = _library()
+    library = tokenizers_library()
     tokenizer = library.Tokenizer(library.models.BPE(unk_token="?", end_of_word_suffix=_SUFFIX))
     trainer = library.trainers.BpeTrainer(
         vocab_size=n_pieces, special_tokens=["?"], end_of_word_suffix=_SUFFIX, show_progress=False
@@ -232,7 +267,12 @@ def _learned_pieces(counts: Counter[str], n_pieces: int) -> Any:
     return tokenizer
 
 
-def _library() -> Any:
+def tokenizers_library() -> Any:
+    """The library that splits texts.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
     try:
         import tokenizers
         import tokenizers.models

@@ -89,10 +89,14 @@ def run_stages(stages: Iterable[nn.Module], x: Any, source: str | None = None) -
 def fresh_copy(module: nn.Module, initialise: Callable[[nn.Module], None] | None = None) -> nn.Module:
     """A copy with newly drawn parameters, so that copies differ as separately built modules would.
 
-    Every submodule that has ``reset_parameters`` is drawn anew; a module without one keeps its values.
+    Every submodule that has ``reset_parameters`` is drawn anew; a module without one keeps its values, and so does all
+    that is in one with ``is_trained`` true.
     """
     copied = copy.deepcopy(module)
+    kept = {part for whole in copied.modules() if getattr(whole, "is_trained", False) for part in whole.modules()}
     for part in copied.modules():
+        if part in kept:
+            continue
         reset = getattr(part, "reset_parameters", None)
         if callable(reset):
             reset()

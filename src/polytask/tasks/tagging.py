@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
+from polytask.tasks._chain import best_chain, chain_losses, parts_of
 from polytask.tasks._labels import Classes, Label, checked_order
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
 from polytask.tasks._spans import is_bio, span_scores
@@ -31,11 +32,14 @@ class Tagging(Task):
     Args:
         tags: The tags in the order of the outputs; empty to take those of the training labels, sorted.
         missing: What stands for a tag that is not known, besides ``None``.
+        transitions: Whether a tag depends on the one before it (a conditional random field): the head also scores each
+            tag after each, and an answer is the likeliest sequence, in which ``I-LOC`` does not follow ``B-PER``.
         name: See :class:`Task`, as for the other arguments.
 
     Shape:
         labels ``[N]`` sequences, or texts whose tags stand between spaces; a tag alone is a sequence of one. Outputs
-        ``[N, L, K]``, targets ``[N, L]``, values ``[N, L]``. Outputs ``[N, K]`` are those of rows with one element.
+        ``[N, L, K]``, with transitions ``[N, L, K + K K]``, targets and values ``[N, L]``. Outputs without L are those
+        of rows with one element.
 
     Raises:
         TargetError: If all tags are missing, are of one sort only, or one is not in ``tags``.
@@ -50,14 +54,17 @@ class Tagging(Task):
     Note:
         ``span_f1`` is about spans where the tags mark some (``B-LOC``, ``I-LOC``, ``O``), over rows all of whose tags
         are known, and NaN elsewhere. ``accuracy`` is of elements. The relative error is log loss over that of the
-        training shares. No transition between tags is modelled.
+        training shares. With transitions the loss of an element is that of its tag given those before it, summed over
+        tags that are not known, so that a row's losses sum to the field's.
 
     References:
         Collobert et al., Natural Language Processing (Almost) from Scratch, JMLR 2011, section 3.3.1 (window approach).
+        Lample et al., Neural Architectures for Named Entity Recognition, NAACL 2016, section 2.2 (the field's scores).
     """
 
     tags: tuple[Label, ...] = ()
     missing: str = "_"
+    transitions: bool = False
     classes_: Classes | None = field(default=None, init=False, repr=False)
 
     kind: ClassVar[str] = "tagging"
@@ -98,6 +105,8 @@ class Tagging(Task):
             known = classes.is_known(self.who, flat)
             row = int(np.repeat(np.arange(len(rows)), lengths)[~known][0])
             raise TargetError(f"{error} It is an element of row {row} of the labels.") from error
+        if self.transitions:
+            targets[~observed] = -1  # which the tags around it are summed over
         return targets, observed
 
     def is_known(self, labels: np.ndarray) -> np.ndarray:
@@ -107,26 +116,30 @@ class Tagging(Task):
 
     @property
     def n_outputs(self) -> int:
-        """One logit for each tag."""
-        return len(self.fitted(self.classes_))
+        """One logit for each tag, and with transitions one for each pair of tags."""
+        n = len(self.fitted(self.classes_))
+        return n + n * n * self.transitions
 
     def label_losses(self, outputs: Float[Tensor, "*N L K"], targets: Shaped[Tensor, "*N L"]) -> Float[Tensor, "*N L"]:
         """Cross-entropy of each element."""
-        log_p = torch.log_softmax(full_precision(_by_element(outputs, targets)), dim=-1)
-        return -log_p.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)
+        z = full_precision(_by_element(outputs, targets))
+        if self.transitions:
+            return chain_losses(*parts_of(z, len(self.fitted(self.classes_))), targets.long())
+        log_p = torch.log_softmax(z, dim=-1)
+        return -log_p.gather(-1, targets.long().clamp_min(0).unsqueeze(-1)).squeeze(-1)
 
     def decode(self, outputs: Float[Tensor, "N L K"]) -> Prediction:
-        """The likeliest tag of each element."""
+        """The likeliest tag of each element, or the likeliest tags of a row."""
         z = finite(self.name, outputs)
-        z = z.unsqueeze(1) if z.ndim == 2 else z
-        return Prediction(self.fitted(self.classes_).decode(z.argmax(-1).numpy()))
+        return Prediction(self.fitted(self.classes_).decode(self._best(z.unsqueeze(1) if z.ndim == 2 else z).numpy()))
 
     def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N L K"]:
         """Logarithms of certainty."""
         classes = self.fitted(self.classes_)
         codes, _ = classes.encode(self.who, np.asarray(prediction.values).ravel())
         sure = F.one_hot(torch.from_numpy(codes), len(classes)).double().clamp(1e-12, 1.0).log()
-        return sure.view(*np.shape(prediction.values), len(classes))
+        sure = sure.view(*np.shape(prediction.values), len(classes))
+        return F.pad(sure, (0, self.n_outputs - len(classes)))
 
     def evaluate(
         self, outputs: Float[Tensor, "N L K"], targets: Shaped[Tensor, "N L"], observed: Bool[Tensor, "N L"]
@@ -136,8 +149,8 @@ class Tagging(Task):
         if seen is None:
             return undefined(self.metrics)
         z, y, there = _by_element(seen[0], seen[1]), seen[1].long(), seen[2]
-        errors = F.cross_entropy(z[there], y[there], reduction="none")
-        answers = z.argmax(-1)
+        errors = self.label_losses(z, y)[there]
+        answers = self._best(z)
         log_shares = torch.from_numpy(np.log(self.fitted(self.classes_).shares))
         return {
             "accuracy": (answers == y)[there].double().mean().item(),
@@ -148,7 +161,8 @@ class Tagging(Task):
 
     def initial_bias(self) -> Float[Tensor, " K"]:
         """Logarithms of the training shares."""
-        return torch.as_tensor(np.log(self.fitted(self.classes_).shares), dtype=torch.get_default_dtype())
+        shares = torch.as_tensor(np.log(self.fitted(self.classes_).shares), dtype=torch.get_default_dtype())
+        return F.pad(shares, (0, self.n_outputs - len(shares)))
 
     def state(self) -> dict[str, Any]:
         """Tags and counts."""
@@ -158,6 +172,9 @@ class Tagging(Task):
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
         self.classes_ = Classes(tuple(state["classes"]), tuple(state["counts"]))
+
+    def _best(self, z: Float[Tensor, "N L O"]) -> Shaped[Tensor, "N L"]:
+        return best_chain(*parts_of(z, len(self.fitted(self.classes_)))) if self.transitions else z.argmax(-1)
 
     def _span_f1(self, truth: Tensor, answers: Tensor, there: Tensor) -> float:
         names = self.fitted(self.classes_).names

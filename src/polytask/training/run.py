@@ -260,7 +260,9 @@ def training_of(
     """The training of one stage, or the only one."""
     rows = {name: len(source) for name, source in prepared.train.items()}
     blocks = {name: source.blocks for name, source in prepared.train.items() if source.blocks is not None}
-    batches, draws_per_step = _batches(replace(plan, settings=settings), rows, blocks)
+    lengths = {name: source.lengths for name, source in prepared.train.items() if settings.alike_lengths}
+    order = {"blocks": blocks, "lengths": {name: found for name, found in lengths.items() if found is not None}}
+    batches, draws_per_step = _batches(replace(plan, settings=settings), rows, order)
     balancer = balancers.create(plan.balancer, **plan.balancer_options)
     constraints = _constraints(plan, prepared, model, of_stage=True)
     if constraints.bounds:
@@ -289,9 +291,7 @@ def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_st
     return Constraints(resolved, links, Projection(model, rules) if rules else None)
 
 
-def _batches(
-    plan: Plan, rows: Mapping[str, int], blocks: Mapping[str, tuple[Sequence[int], int]]
-) -> tuple[BatchPlan, int]:
+def _batches(plan: Plan, rows: Mapping[str, int], order: Mapping[str, Any]) -> tuple[BatchPlan, int]:
     """The batches of the training, and how many of them make one step.
 
     A balancer that changes weights compares tasks, so it needs those of all sources in one step; then an epoch is one
@@ -303,7 +303,7 @@ def _batches(
         wanted = plan.balancer not in ("equal", "fixed") and plan.sampler == "proportional"
     if not wanted or len(rows) == 1:
         sampler = samplers.create(plan.sampler, **plan.sampler_options)
-        return BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed, blocks=blocks), 1
+        return BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed, **order), 1
     if plan.sampler != "proportional":
         raise RecipeError(
             f"A step with a batch of every source leaves nothing to the sampler {plan.sampler!r}: "
@@ -312,5 +312,6 @@ def _batches(
     in_turn = samplers.create("round_robin")
     once = BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed)
     n_steps = len(rows) * max(once.n_batches.values())
-    given: dict[str, Any] = {"seed": settings.seed, "steps_per_epoch": n_steps, "blocks": blocks}
-    return BatchPlan(rows, settings.batch_size, in_turn, **given), len(rows)
+    return BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed, steps_per_epoch=n_steps, **order), len(
+        rows
+    )

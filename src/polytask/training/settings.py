@@ -65,6 +65,8 @@ class Settings:
         mode: Mode of the balancing engine.
         together: Whether a step reads a batch of every source, so that the balancer sees all tasks at once, or of one
             source in turn. ``None``: of every source if the balancer changes weights and the sampler is the usual one.
+        alike_lengths: Whether a batch is of texts of alike lengths, which leaves less padding to compute; the rows are
+            still drawn anew in each pass.
         regularisers: Penalties on parameters.
         seed: Of parameters, batches, dropout.
         device: Where to train, as PyTorch names it.
@@ -87,6 +89,7 @@ class Settings:
     stop_rule: str = "mean_rank"
     mode: str = "exact"
     together: bool | None = None
+    alike_lengths: bool = False
     regularisers: tuple[Regulariser, ...] = ()
     seed: int = 0
     device: str = "cpu"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from polytask.data.batch import ArraySource
-from polytask.data.text import TextTransform, Vocabulary, words_of
+from polytask.data.text import TextTransform, WordCodes, words_of
 from polytask.errors import TargetError
 from polytask.models.inputs import Field, InputShape
 from polytask.models.views import View
@@ -47,7 +47,7 @@ class TextData(ArrayData):
         name: str,
         texts: Sequence[Any],
         labels: Mapping[str, Any],
-        vocabulary: Vocabulary | None = None,
+        vocabulary: WordCodes | None = None,
         columns: Mapping[str, Any] | None = None,
         longest: int = 200,
     ):
@@ -78,8 +78,8 @@ class TextData(ArrayData):
         for task in tasks:
             if task.of_elements and task.name in targets and observed[task.name].ndim > 1:
                 self._check_lengths(task, rows)
-                targets[task.name] = _as_wide(targets[task.name], self.text.length)
-                observed[task.name] = _as_wide(observed[task.name], self.text.length)
+                targets[task.name] = _as_wide(targets[task.name], self.elements(task))
+                observed[task.name] = _as_wide(observed[task.name], self.elements(task))
         return replace(made, targets=targets, observed=observed)
 
     def shape(self) -> InputShape:
@@ -96,6 +96,10 @@ class TextData(ArrayData):
     def view(self, task: Task) -> View | None:
         """All words are read."""
         return None
+
+    def elements(self, task: Task) -> int:
+        """Number of elements of a row that the task answers for."""
+        return self.text.length
 
     def _check_lengths(self, task: Task, rows: np.ndarray) -> None:
         for row in rows:

@@ -156,3 +156,24 @@ def test_a_state_of_another_plan_is_refused():
     for other in (BatchPlan({"a": 3}, 2, seed=2), BatchPlan({"b": 3}, 2, seed=1), BatchPlan({"a": 4}, 2, seed=1)):
         with pytest.raises(RecipeError, match="saved place"):
             other.load_state_dict(state)
+
+
+def test_batches_of_alike_lengths_are_a_pass_over_all_rows_and_leave_little_padding():
+    lengths = torch.randint(1, 60, (1003,), generator=torch.Generator().manual_seed(0))
+
+    def passes(**given):
+        plan = BatchPlan({"texts": 1003}, 16, seed=5, **given)
+        return [[draw.rows for draw in plan.epoch()] for _ in range(2)]
+
+    alike, plain = passes(lengths={"texts": lengths}), passes()
+    for one in alike:
+        assert sorted(torch.cat(one).tolist()) == list(range(1003))
+        assert [len(rows) for rows in one] == [len(rows) for rows in plain[0]]
+    assert not torch.equal(torch.cat(alike[0]), torch.cat(alike[1]))
+
+    def computed(batches):
+        return sum(int(lengths[rows].max()) * len(rows) for rows in batches)
+
+    assert computed(alike[0]) < 1.15 * int(lengths.sum()) < computed(plain[0])
+    longest = [int(lengths[rows].max()) for rows in alike[0][:20]]
+    assert longest != sorted(longest)

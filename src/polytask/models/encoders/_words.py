@@ -13,7 +13,7 @@ from polytask.models.inputs import InputShape
 from polytask.models.stages import BySource
 from polytask.shapes import Bool, Float, Inputs, Int, Tensor
 
-__all__ = ["WordEncoder", "WordVectors"]
+__all__ = ["WordEncoder", "WordVectors", "codes_of", "trimmed", "word_sizes"]
 
 
 class WordEncoder(Encoder):
@@ -41,7 +41,7 @@ class WordEncoder(Encoder):
         dropout: float,
     ):
         super().__init__(inputs)
-        sizes = [_sizes(source, shape, vocabulary) for source, shape in inputs.items()]
+        sizes = [word_sizes(source, shape, vocabulary) for source, shape in inputs.items()]
         if len(set(sizes)) > 1:
             raise InputError(
                 f"The sources count {sorted({words for words, _ in sizes})} words and {sorted({n for _, n in sizes})} "
@@ -50,7 +50,7 @@ class WordEncoder(Encoder):
         trunk = nn.Sequential(WordVectors(*sizes[0], embedding_width, dropout), context, _Rows())
         self.stages = nn.ModuleList(
             [
-                BySource({source: _Trim() for source in inputs}).followed_by(trunk),
+                trimmed(inputs).followed_by(trunk),
                 nn.Sequential(nn.Linear(context_width, width), nn.ReLU(), nn.Dropout(dropout)),
             ]
         )
@@ -84,17 +84,27 @@ class WordVectors(nn.Module):
         return self.dropout(vectors), codes[..., 0] != 0
 
 
+def trimmed(inputs: Mapping[str, InputShape]) -> BySource:
+    """A stage that puts each source's codes side by side, as long as the longest row of the batch."""
+    return BySource({source: _Trim() for source in inputs})
+
+
 class _Trim(nn.Module):
     """Codes of a source side by side, as long as the longest row of the batch."""
 
     def forward(self, inputs: Inputs) -> Int[Tensor, "B L C"]:
-        words = (inputs if isinstance(inputs, Tensor) else inputs["words"]).long()
-        codes = words.unsqueeze(-1)
-        if not isinstance(inputs, Tensor) and "pieces" in inputs:
-            codes = torch.cat([codes, inputs["pieces"].long()], -1)
-        if torch.compiler.is_exporting():
-            return codes
-        return codes[:, : max(int((words != 0).sum(1).max()), 1)]
+        return codes_of(inputs)
+
+
+def codes_of(inputs: Inputs) -> Int[Tensor, "B L C"]:
+    """Codes of words and of their pieces side by side, without the padding that all rows of the batch have."""
+    words = (inputs if isinstance(inputs, Tensor) else inputs["words"]).long()
+    codes = words.unsqueeze(-1)
+    if not isinstance(inputs, Tensor) and "pieces" in inputs:
+        codes = torch.cat([codes, inputs["pieces"].long()], -1)
+    if torch.compiler.is_exporting():
+        return codes
+    return codes[:, : max(int((words != 0).sum(1).max()), 1)]
 
 
 class _Rows(nn.Module):
@@ -104,7 +114,7 @@ class _Rows(nn.Module):
         return vectors.flatten(0, 1)
 
 
-def _sizes(source: str, shape: InputShape, vocabulary: int | None) -> tuple[int, int]:
+def word_sizes(source: str, shape: InputShape, vocabulary: int | None) -> tuple[int, int]:
     """Number of codes of words and of pieces."""
     fields = dict(shape.fields)
     words = fields.pop("words", None) or (fields.pop(next(iter(fields))) if len(fields) == 1 else None)

@@ -12,7 +12,7 @@ from polytask.models.encoders._words import WordEncoder
 from polytask.models.inputs import InputShape
 from polytask.shapes import Bool, Float, Tensor
 
-__all__ = ["Transformer"]
+__all__ = ["Attention", "Transformer", "sines"]
 
 
 class Transformer(WordEncoder):
@@ -58,12 +58,12 @@ class Transformer(WordEncoder):
     ):
         if width % (2 * n_heads):
             raise RecipeError(f"The width must be a multiple of twice the number of heads, got {width} and {n_heads}.")
-        super().__init__(
-            inputs, _Attention(width, n_layers, n_heads, dropout), width, width, width, vocabulary, dropout
-        )
+        super().__init__(inputs, Attention(width, n_layers, n_heads, dropout), width, width, width, vocabulary, dropout)
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
+    """Vectors of words, and which are there, to vectors of words in their context."""
+
     def __init__(self, width: int, n_layers: int, n_heads: int, dropout: float):
         super().__init__()
         layer = nn.TransformerEncoderLayer(
@@ -72,15 +72,17 @@ class _Attention(nn.Module):
         self.layers = nn.TransformerEncoder(layer, n_layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
     def forward(self, words: tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"]]) -> Float[Tensor, "B L W"]:
+        """The vectors of the last layer."""
         vectors, there = words
         # A row without any word attends to its padding, or attention would be over nothing and not a number.
         hidden = ~there & there.any(1, keepdim=True)
-        x = vectors * vectors.shape[-1] ** 0.5 + _sines(vectors)
+        x = vectors * vectors.shape[-1] ** 0.5 + sines(vectors)
         out: Tensor = self.layers(x, src_key_padding_mask=hidden)
         return out
 
 
-def _sines(vectors: Float[Tensor, "B L D"]) -> Float[Tensor, "L D"]:
+def sines(vectors: Float[Tensor, "B L D"]) -> Float[Tensor, "L D"]:
+    """What is added to vectors, so that their places are known."""
     length, width = vectors.shape[1:]
     rates = 10_000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rates

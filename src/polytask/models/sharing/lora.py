@@ -20,6 +20,9 @@ from polytask.shapes import Float, Inputs, Tensor
 
 __all__ = ["LoRA"]
 
+_ALL = ""
+"""Whose a change is that all tasks have in common; no task has this name."""
+
 
 class LoRA(Sharing):
     r"""One trunk for all tasks, whose dense layers and convolutions each task changes by a matrix of low rank.
@@ -35,6 +38,7 @@ class LoRA(Sharing):
         rank: :math:`r`; at 0 the tasks have the trunk's representation in common.
         alpha: :math:`\alpha`; the rank if not given, so that the factor is one.
         freeze: Whether the trunk stays as it is, for an encoder that is trained already.
+        common: Whether all tasks have one change in common, instead of one each.
 
     Shape:
         inputs of the encoder -> per task ``[B, D]``
@@ -67,23 +71,26 @@ class LoRA(Sharing):
         rank: int = 8,
         alpha: float | None = None,
         freeze: bool = False,
+        common: bool = False,
     ):
         super().__init__(encoder, tasks)
         if rank < 0:
             raise RecipeError(f"LoRA needs a rank of at least 0, got {rank}.")
-        self.rank, self.freeze = rank, freeze
+        self.rank, self.freeze, self.common = rank, freeze, common
         self.trunk = nn.ModuleList(encoder.stages)
         set_frozen(self.trunk, freeze)
         self._running = _Running()
         if rank:
             scale = 1.0 if alpha is None else alpha / rank
-            adapted = _adapt(self.trunk, lambda base: _Adapted(base, self.tasks, rank, scale, self._running))
+            changes = (_ALL,) if common else self.tasks
+            adapted = _adapt(self.trunk, lambda base: _Adapted(base, changes, rank, scale, self._running))
             if not adapted:
                 raise RecipeError("LoRA found neither a dense layer nor a convolution in the encoder.")
 
     def shared(self, inputs: Inputs, tasks: Sequence[str], source: str | None = None) -> Features:
         """One batch that holds each row once for each task."""
-        if not self.rank:
+        if not self.rank or self.common:
+            self._running.tasks = (_ALL,)
             return dict.fromkeys(tasks, run_stages(self.trunk, inputs, source))
         self._running.tasks = tuple(tasks)
         x: Tensor = run_stages(self.trunk, repeated(inputs, len(tasks)), source)
@@ -96,6 +103,8 @@ class LoRA(Sharing):
 
     def reached_by(self, task: str) -> list[nn.Parameter]:
         """The trunk's own weights, and the task's changes."""
+        if self.common:
+            return list(self.trunk.parameters())
         layers = [part for part in self.trunk.modules() if isinstance(part, _Adapted)]
         others = {
             id(p) for layer in layers for name in self.tasks if name != task for p in layer.changes[name].parameters()
