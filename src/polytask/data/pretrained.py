@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from polytask.data.text import tokenizers_library
+from polytask.data._tokenizers import tokenizers_library
 from polytask.errors import DataError
 from polytask.shapes import Int, Tensor
 

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from polytask.errors import InputError, MissingExtraError
+from polytask.data._tokenizers import tokenizers_library
+from polytask.data.pretrained import PretrainedVocabulary
+from polytask.errors import InputError
 from polytask.shapes import Int, Tensor
 
-__all__ = ["TextTransform", "Vocabulary", "WordCodes", "tokenizers_library", "words_of"]
+__all__ = ["TextTransform", "Vocabulary", "WordCodes", "words_of"]
 
 PADDING, UNKNOWN = 0, 1
 _SUFFIX = "</w>"
@@ -237,8 +239,6 @@ class TextTransform:
     def load_state(self, state: Mapping[str, Any]) -> TextTransform:
         """Take back what :meth:`state` gave."""
         if "tokenizer" in state["vocabulary"]:
-            from polytask.data.pretrained import PretrainedVocabulary
-
             self.vocabulary = PretrainedVocabulary.from_state(state["vocabulary"])
         else:
             self.vocabulary = Vocabulary().load_state(state["vocabulary"])
@@ -265,19 +265,3 @@ def _learned_pieces(counts: Counter[str], n_pieces: int) -> Any:
     texts = (word for word, count in ordered for _ in range(min(count, _REPEATS)))
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
-
-
-def tokenizers_library() -> Any:
-    """The library that splits texts.
-
-    Raises:
-        MissingExtraError: If it is not installed.
-    """
-    try:
-        import tokenizers
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
-    except ImportError as error:
-        raise MissingExtraError("reading texts", "tokenizers", "text") from error
-    return tokenizers
