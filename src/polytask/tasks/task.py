@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 
-from polytask.errors import TargetError
+from polytask.errors import RecipeError, TargetError
 from polytask.shapes import Bool, Float, Inputs, Shaped, Tensor
 
 __all__ = ["Metric", "Prediction", "Task", "task_from_options"]
@@ -41,7 +41,8 @@ class Prediction:
     """A task's answer for N rows, in the user's units.
 
     Args:
-        values: ``[N]`` (``[N, K]`` for tasks with K answers a row): classes as the user named them, or numbers.
+        values: ``[N]`` (``[N, K]`` for tasks with K answers a row, ``[N, H, W, ...]`` for tasks of pixels): classes as
+            the user named them, or numbers; for detection, a tuple of boxes a row.
         probabilities: ``[N, K]``, or ``None`` if the task has none.
         labels: Names of the K columns: classes, labels or quantiles.
     """
@@ -63,7 +64,11 @@ class Prediction:
     def columns(self, task: str) -> dict[str, np.ndarray]:
         """The answer as flat columns for a table: the value, then a column for each probability."""
         flat: dict[str, np.ndarray] = {}
-        if self.values.ndim == 1:
+        if self.values.ndim > 2:  # a map a row, as lists of lists
+            flat[task] = np.empty(len(self.values), dtype=object)
+            for row, map_ in enumerate(self.values):
+                flat[task][row] = map_.tolist()
+        elif self.values.ndim == 1:
             is_sequence = self.values.dtype == object and len(self.values) > 0 and isinstance(self.values[0], list)
             texts = [" ".join(map(str, row)) for row in self.values] if is_sequence else None
             flat[task] = self.values if texts is None else np.array(texts, dtype=object)
@@ -242,6 +247,42 @@ class Task(ABC):
     def constant_outputs(self, targets: Shaped[Tensor, "N ..."]) -> Float[Tensor, "N ... O"]:
         """The initial bias as the outputs of these rows."""
         return self.initial_bias().expand(*(targets.shape if self.of_elements else targets.shape[:1]), -1)
+
+    @property
+    def map_extents(self) -> tuple[int, ...]:
+        """Height and width of the images that training labels are for; empty but for kinds ``of_pixels``."""
+        return ()
+
+    def check_images(self, extents: tuple[int, ...]) -> None:
+        """Raise if the labels are not for images of this height and width.
+
+        Raises:
+            TargetError: If so.
+        """
+        known = self.map_extents[:2]
+        if known and known != tuple(extents):
+            sizes = [" x ".join(map(str, size)) for size in (known, extents)]
+            raise TargetError(
+                f"{self.who} has labels for images of {sizes[0]} pixels, and the images have {sizes[1]}. Bring both to "
+                "one size."
+            )
+
+    def moved(
+        self, targets: Shaped[Tensor, "B ..."], observed: Bool[Tensor, "B ..."], motion: Float[Tensor, "B 2 3"]
+    ) -> tuple[Shaped[Tensor, "B ..."], Bool[Tensor, "B ..."]]:
+        """Targets and ``observed`` as they are once the images were moved; the same, but for kinds ``of_pixels``.
+
+        Args:
+            targets: As :meth:`encode` gave them.
+            observed: As well.
+            motion: From places of the new images to those of the old, see :class:`polytask.data.Batch`.
+
+        Raises:
+            RecipeError: If they cannot be moved.
+        """
+        if self.of_pixels or self.of_inputs:
+            raise RecipeError(f"{self.who} cannot follow images that are moved or turned; leave that augmentation out.")
+        return targets, observed
 
     def fit_inputs(self, inputs: Inputs) -> None:
         """Learn from the training inputs; only of kinds whose targets are the inputs (``of_inputs``)."""

@@ -43,8 +43,8 @@ def check_task(make: Callable[[], Task], labels: Any, *, registered: bool = True
     task = make()
     task.fit(table)
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(len(table), task.n_outputs, generator=generator)
     targets, observed = _encoded(task, table)
+    outputs = torch.randn(task.constant_outputs(targets).shape, generator=generator)
     assert bool(observed.all()), "encode says that a label is missing which is not"
     _check_codec(task, make, table, registered)
     _check_losses(task, outputs, targets, observed)
@@ -70,7 +70,8 @@ def _check_codec(task: Task, make: Callable[[], Task], labels: np.ndarray, regis
     for before, after in zip(task.encode(labels), again.encode(labels), strict=True):
         assert before.dtype == after.dtype, "encode changes its type after a round trip through JSON"
         assert (before == after).all(), "encode changes after a round trip through JSON"
-    outputs = torch.randn(4, task.n_outputs, generator=torch.Generator().manual_seed(1))
+    shape = task.constant_outputs(torch.as_tensor(task.encode(labels)[0][:4])).shape
+    outputs = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     mine, theirs = task.decode(outputs), again.decode(outputs)
     assert mine.labels == theirs.labels, "labels change after a round trip through JSON"
     assert [type(a) for a in mine.labels] == [type(b) for b in theirs.labels], "labels change their type through JSON"
@@ -97,7 +98,9 @@ def _check_losses(
     task: Task, outputs: Float[Tensor, "N O"], targets: Shaped[Tensor, "N ..."], observed: Bool[Tensor, "N ..."]
 ) -> None:
     losses = task.label_losses(outputs, targets)
-    assert losses.shape == observed.shape, f"label_losses must be {tuple(observed.shape)}, got {tuple(losses.shape)}"
+    wanted = tuple(observed.shape)
+    assert losses.shape == wanted, f"label_losses must be {wanted} as observed is, got {tuple(losses.shape)}"
+    assert targets.shape[: len(wanted)] == wanted, f"targets must begin with {wanted}, got {tuple(targets.shape)}"
     stacked = task.label_losses(torch.stack([outputs, outputs]), torch.stack([targets, targets]))
     assert stacked.shape == (2, *losses.shape), "label_losses must take leading dimensions"
     torch.testing.assert_close(stacked[1], losses)
