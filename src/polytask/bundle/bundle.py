@@ -144,6 +144,19 @@ class Bundle:
             columns |= answer.columns(name)
         return pd.DataFrame(columns)
 
+    def predict_arrays(
+        self, data: Any, tasks: Sequence[str] | None = None, source: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """Answers as arrays by name, for maps and boxes: ``np.savez_compressed(path, **bundle.predict_arrays(x))``.
+
+        A map is an array ``[N, H, W]``; boxes are four arrays with an entry a box, ``task.row``, ``task.class``,
+        ``task.score`` and ``task.box``.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        for name, answer in self.predict(data, tasks, source).items():
+            arrays |= answer.arrays(name)
+        return arrays
+
     def save(self, path: str | Path) -> None:
         """Write the bundle; the file that makes it valid comes last.
 

@@ -29,6 +29,8 @@ class Batch:
         mix: If each row's inputs are a mixture of two rows, the part of the row itself; the rest is its partner's.
         partner: Then the position of each row's partner in the batch.
         unmixed: Then the inputs of the rows themselves.
+        motion: If the images were moved, from places of the new to those of the old: ``(x, y)`` in pixels, from the
+            left upper corner, becomes ``motion @ (x, y, 1)``.
     """
 
     inputs: Inputs
@@ -41,6 +43,7 @@ class Batch:
     mix: Float[Tensor, " B"] | None = None
     partner: Int[Tensor, " B"] | None = None
     unmixed: Inputs | None = None
+    motion: Float[Tensor, "B 2 3"] | None = None
 
     def __len__(self) -> int:
         first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
@@ -66,6 +69,7 @@ class Batch:
             mix=None if self.mix is None else move(self.mix),
             partner=None if self.partner is None else move(self.partner),
             unmixed=None if self.unmixed is None else moved(self.unmixed),
+            motion=None if self.motion is None else move(self.motion),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -366,8 +367,8 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
     """
     target = Path(path)
     writers: dict[str, Any] = {
-        ".csv": lambda file: frame.to_csv(file, index=False),
-        ".tsv": lambda file: frame.to_csv(file, index=False, sep="\t"),
+        ".csv": lambda file: _flat(frame).to_csv(file, index=False),
+        ".tsv": lambda file: _flat(frame).to_csv(file, index=False, sep="\t"),
         ".parquet": lambda file: frame.to_parquet(file, index=False),
         ".arrow": lambda file: frame.to_feather(file),
         ".feather": lambda file: frame.to_feather(file),
@@ -378,3 +379,13 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
         _pyarrow(target)
     with whole_file(target) as temporary:
         writers[target.suffix](temporary)
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with maps and lists of boxes as JSON, which a file of texts has no other place for."""
+    changed = {}
+    for name in frame.columns:
+        values = frame[name]
+        if values.dtype == object and values.map(lambda value: isinstance(value, list | tuple)).any():
+            changed[name] = values.map(lambda value: json.dumps(value, default=str))
+    return frame.assign(**changed) if changed else frame

@@ -50,7 +50,7 @@ def as_json(answers: Answers, n_rows: int) -> list[dict[str, Any]]:
     for task, answer in answers.items():
         names = [str(label) for label in answer.labels]
         values = answer.values.tolist()
-        if answer.values.ndim > 1:
+        if answer.values.ndim == 2 and names:
             values = [dict(zip(names, row, strict=True)) for row in values]
         shares = None if answer.probabilities is None else answer.probabilities.tolist()
         for i, row in enumerate(rows):

@@ -44,6 +44,13 @@ _DECODE = {
     "multiclass": "P(class k) = softmax(output)[k], classes in the order of the state",
     "multilabel": "P(label k) = sigmoid(output[k])",
     "ordinal": "P(beyond level k | at least k) = sigmoid(output[k]); the answer is the median level",
+    "segmentation": "class of pixel [h, w] = the largest of output[h, w]",
+    "dense_regression": "value of pixel [h, w] = output[h, w] * scale + centre of the state, or output over its length",
+    "detection": (
+        "P(centre of class k at [h, w]) = sigmoid(output[h, w, k]), a peak among its 8 neighbours; then the centre "
+        "(w + output[-4], h + output[-3]) and the size output[-2:] * sizes of the state"
+    ),
+    "retrieval": "embedding = output over its length",
     "reconstruction": "numbers in the units of the inputs, and logits of codes",
 }
 
@@ -238,6 +245,12 @@ def _difference(graph: _Graph, found: Sequence[np.ndarray], rows: Sequence[Tenso
     return max(float((np.abs(a - b) / np.maximum(1.0, np.abs(b))).max(initial=0.0)) for a, b in pairs)
 
 
+def _extents(network: Network, source: str, task: str) -> tuple[int, ...]:
+    """Height and width of the outputs, of a task of pixels."""
+    (first, *_) = network.spec.inputs[source].fields.values()
+    return first.shape[-2:] if task in network.spec.pixel_tasks else ()
+
+
 def _about(bundle: Bundle, network: Network, graph: _Graph, path: Path, difference: float) -> dict[str, Any]:
     """What lies before the graph and behind it, as plain data."""
     key = network.transform_of(graph.source)
@@ -266,7 +279,7 @@ def _about(bundle: Bundle, network: Network, graph: _Graph, path: Path, differen
             {
                 "task": name,
                 "kind": bundle.task(name).kind,
-                "shape": ["batch", bundle.task(name).n_outputs],
+                "shape": ["batch", *_extents(network, graph.source, name), bundle.task(name).n_outputs],
                 "decode": _DECODE.get(bundle.task(name).kind, "as the task's kind says"),
                 "options": bundle.task(name).options(),
                 "state": bundle.task(name).state(),

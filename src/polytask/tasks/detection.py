@@ -322,17 +322,19 @@ class Detection(Task):
             torch.where(is_peak, scores, torch.zeros_like(scores)).flatten(1).sort(dim=1, descending=True, stable=True)
         )
         ranked, place = ranked[:, : self.most], place[:, : self.most]
-        code, pixel = place // (height * width), place % (height * width)
-        about = z[..., n:].flatten(1, 2).gather(1, pixel.unsqueeze(-1).expand(-1, -1, 4)).numpy()
-        pixel = pixel.numpy()
+        code, place = place // (height * width), place % (height * width)
+        about = z[..., n:].flatten(1, 2).gather(1, place.unsqueeze(-1).expand(-1, -1, 4)).numpy()
+        pixel = place.numpy()
         # Kept inside the pixel after rounding too, so that an answer can be turned back into outputs.
         x = pixel % width + np.clip(about[..., 0], 0.001, 0.998)
         y = pixel // width + np.clip(about[..., 1], 0.001, 0.998)
         half = np.clip(about[..., 2:], 0, None) * np.array(self.sizes_) / 2
-        boxes = np.stack([x - half[..., 0], y - half[..., 1], x + half[..., 0], y + half[..., 1]], -1).round(3)
-        scores_ = np.clip(ranked.numpy().round(4), _SURE, 1 - _SURE)
-        kept = ranked.numpy() > 0
-        return [Found(c[k], b[k], s[k]) for c, b, s, k in zip(code.numpy(), boxes, scores_, kept, strict=True)]
+        edges = np.stack([x - half[..., 0], y - half[..., 1], x + half[..., 0], y + half[..., 1]], -1).round(3)
+        shown_ = np.clip(ranked.numpy().round(4), _SURE, 1 - _SURE)
+        return [
+            Found(c[kept], e[kept], s[kept])
+            for c, e, s, kept in zip(code.numpy(), edges, shown_, ranked.numpy() > 0, strict=True)
+        ]
 
     def _best_constant(self, targets: Shaped[Tensor, "N M 5"]) -> tuple[float, ...]:
         """What costs least if it is said of every pixel."""

@@ -79,6 +79,19 @@ class Prediction:
                 flat[f"P({task}={label})"] = self.probabilities[:, k]
         return flat
 
+    def arrays(self, task: str) -> dict[str, np.ndarray]:
+        """The answer as arrays that hold no objects: values, texts as such, and boxes one after another."""
+        if not (self.values.dtype == object and any(isinstance(row, tuple) for row in self.values[:1])):
+            flat = {task: self.values} if self.values.ndim > 1 else self.columns(task)
+            return {k: v.astype(str) if v.dtype == object else v for k, v in flat.items()}
+        boxes = [(row, box) for row, found in enumerate(self.values) for box in found]
+        return {
+            f"{task}.row": np.array([row for row, _ in boxes], dtype=np.int64),
+            f"{task}.class": np.array([box["class"] for _, box in boxes]),
+            f"{task}.score": np.array([box["score"] for _, box in boxes], dtype=np.float64),
+            f"{task}.box": np.array([box["box"] for _, box in boxes], dtype=np.float64).reshape(-1, 4),
+        }
+
 
 @dataclass(kw_only=True)
 class Task(ABC):

@@ -90,8 +90,24 @@ class DataSet(ABC):
                 labels[task.name] = self.labels(task, rows)
                 if unknown is not None:
                     labels[task.name] = _without_unknown(task, labels[task.name], unknown)
+        for task in tasks:
+            if task.name in labels and task.of_pixels:
+                task.check_images(self._image_extents(task))
         targets, observed = encode_labels(labels, tasks)
         return replace(self.inputs_of(rows), targets=targets, observed=observed)
+
+    def _image_extents(self, task: Task) -> tuple[int, ...]:
+        """Height and width of the images.
+
+        Raises:
+            InputError: If the inputs are no images.
+        """
+        shapes = [field.shape for field in self.shape().fields.values()]
+        if len(shapes) != 1 or len(shapes[0]) not in (2, 3):
+            raise InputError(
+                f"{task.who} has labels for the pixels of images, and {self.name!r} has inputs of {shapes}."
+            )
+        return shapes[0][-2:]
 
     @abstractmethod
     def shape(self) -> InputShape:
@@ -302,7 +318,7 @@ class ArrayData(DataSet):
 
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """The given labels."""
-        labels = np.asarray(self._labels[task.name])
+        labels = _as_labels(task, self._labels[task.name])
         return self.defined(task, labels if rows is None else labels[rows], rows)
 
     def named(self, name: str) -> np.ndarray:
@@ -343,6 +359,16 @@ class ArrayData(DataSet):
         return {"path": None, "rows": len(self), "columns": sorted(self.shape().fields), "inputs": None, "sha256": None}
 
 
+def _as_labels(task: Task, given: Any) -> np.ndarray:
+    """The given labels as an array; those in a list as one object a row, where a row's label is itself a sequence."""
+    if isinstance(given, np.ndarray) or not task.of_elements:
+        return np.asarray(given)
+    array = np.empty(len(given), dtype=object)
+    for row, value in enumerate(given):
+        array[row] = value
+    return array
+
+
 _WORDS = {True: {"yes", "true", "on", "y"}, False: {"no", "false", "off", "n"}}
 
 
@@ -362,11 +388,15 @@ def _without_unknown(task: Task, labels: np.ndarray, notes: list[str]) -> np.nda
     unknown = ~task.is_known(labels)
     if not unknown.any():
         return labels
-    values, counts = np.unique(labels[unknown].astype(str), return_counts=True)
-    listed = ", ".join(f"{value} ({count})" for value, count in list(zip(values, counts, strict=True))[:5])
+    if task.of_pixels:
+        listed, more = f"those of rows {', '.join(map(str, np.flatnonzero(unknown)[:5]))}", unknown.sum() > 5
+    else:
+        values, counts = np.unique(labels[unknown].astype(str), return_counts=True)
+        named = list(zip(values, counts, strict=True))
+        listed, more = ", ".join(f"{value} ({count})" for value, count in named[:5]), len(values) > 5
     notes.append(
         f"{unknown.sum()} labels of task {task.name!r} are of classes that no training row has, and count as "
-        f"missing: {listed}{', ...' if len(values) > 5 else ''}. A stratified split keeps rare classes in training."
+        f"missing: {listed}{', ...' if more else ''}. A stratified split keeps rare classes in training."
     )
     kept = labels.astype(object)
     kept[unknown] = None

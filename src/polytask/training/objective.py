@@ -75,7 +75,8 @@ class Objective:
             targets, observed = (t.repeat_interleave(self.n_members, 0) for t in (targets, observed))
             if row_weights is not None:
                 row_weights = row_weights.repeat_interleave(self.n_members, 0)
-        complete = coverage == 1.0
+        # Where images were moved, labels of pixels may be missing that the source has.
+        complete = coverage == 1.0 and batch.motion is None
         if not complete and not bool(observed.any()):
             return None
         labels = task.label_losses(outs, targets).flatten() if complete else task.loss(outs, targets, observed)

@@ -268,7 +268,7 @@ def training_of(
     if constraints.bounds:
         multipliers = multiplier_methods.create(plan.multipliers, **plan.multipliers_options)
         balancer = Constrained(balancer, multipliers, constraints.names)
-    variation = Variation(plan.augment, prepared.shapes, settings.seed)
+    variation = Variation(plan.augment, prepared.shapes, settings.seed, prepared.tasks)
     feed = Feed(prepared.train, batches, draws_per_step, variation)
     additions = Additions(remedies, factors or {}, constraints, plan.controls)
     return Training(model, prepared.tasks, feed, prepared.validation, balancer, settings, additions, listeners)

@@ -277,12 +277,23 @@ def splitter_of(spec: SplitSpec, seed: int) -> Any:
             validation=spec.validation,
             test=spec.test,
             seed=seed,
-            labels={t.name: data.labels(t) for t in tasks} if spec.method in ("stratified", "grouped") else None,
+            labels=_to_stratify(data, tasks) if spec.method in ("stratified", "grouped") else None,
             groups=by if spec.method == "grouped" else None,
             times=by if spec.method == "time" else None,
         )
 
     return split
+
+
+def _to_stratify(data: DataSet, tasks: Any) -> dict[str, np.ndarray]:
+    """The labels that a division looks at: of tasks of pixels, whether a row has one."""
+    labels = {task.name: data.labels(task) for task in tasks}
+    for task in tasks:
+        if task.of_pixels:
+            given = labels[task.name]
+            none = [value is None or value is np.nan for value in given] if given.ndim == 1 else [False] * len(given)
+            labels[task.name] = np.where(none, np.nan, 1.0)
+    return labels
 
 
 def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:

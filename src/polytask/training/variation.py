@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from polytask.data.augmentations.augmentation import Augmentation
 from polytask.data.batch import Batch
 from polytask.errors import RecipeError
 from polytask.models.inputs import InputShape
+from polytask.tasks.task import Task
 
 __all__ = ["Variation"]
 
@@ -24,22 +26,30 @@ class Variation:
         asked: Per source, names and options of its augmentations.
         shapes: Shape of each source's inputs.
         seed: Of everything random.
+        tasks: The tasks, whose labels follow images that are moved.
 
     Raises:
         UnknownNameError: If an augmentation is not known.
-        RecipeError: If an option is not one of its, or it varies images and the source has other inputs.
+        RecipeError: If an option is not one of its, it varies images and the source has other inputs, or it moves
+            images whose labels cannot follow.
     """
 
     def __init__(
-        self, asked: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]], shapes: Mapping[str, InputShape], seed: int
+        self,
+        asked: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]],
+        shapes: Mapping[str, InputShape],
+        seed: int,
+        tasks: Sequence[Task] = (),
     ):
         self.seed = seed
+        self.tasks = {task.name: task for task in tasks}
         self.by_source: dict[str, list[Augmentation]] = {}
         for source, named in asked.items():
             made = [registry.create(name, **options) for name, options in named]
             for (name, _), augmentation in zip(named, made, strict=True):
                 if augmentation.of_images and source in shapes:
                     _check_images(name, source, shapes[source])
+            _check_moves(source, dict(zip([name for name, _ in named], made, strict=True)), tasks)
             self.by_source[source] = made
 
     def __call__(self, batches: Sequence[Batch], step: int) -> list[Batch]:
@@ -53,7 +63,18 @@ class Variation:
             generator = torch.Generator().manual_seed(int(seed) >> 1)
             for augmentation in augmentations:
                 batch = augmentation(batch, generator)
+            batch = self._labels_moved(batch)
         return batch
+
+    def _labels_moved(self, batch: Batch) -> Batch:
+        """The batch with labels of pixels where its images were moved."""
+        if batch.motion is None:
+            return batch
+        targets, observed = dict(batch.targets), dict(batch.observed)
+        for name in targets:
+            if name in self.tasks:
+                targets[name], observed[name] = self.tasks[name].moved(targets[name], observed[name], batch.motion)
+        return replace(batch, targets=targets, observed=observed)
 
 
 def _check_images(name: str, source: str, shape: InputShape) -> None:
@@ -62,4 +83,24 @@ def _check_images(name: str, source: str, shape: InputShape) -> None:
         found = ", ".join(f"{key} of shape {of}" for key, of in others.items())
         raise RecipeError(
             f"Augmentation {name!r} varies images of shape (channels, height, width), and {source!r} has {found}."
+        )
+
+
+def _check_moves(source: str, made: Mapping[str, Augmentation], tasks: Sequence[Task]) -> None:
+    """Raise if images are moved whose labels cannot follow."""
+    moving = [name for name, augmentation in made.items() if augmentation.moves]
+    if not moving:
+        return
+    here = [task for task in tasks if task.source in (None, source)]
+    for task in here:
+        if task.of_inputs:
+            raise RecipeError(
+                f"Augmentation {moving[0]!r} moves the images of {source!r}, and {task.who} rebuilds them where they "
+                "were; leave one of both out."
+            )
+    names = list(made)
+    if any(task.of_pixels for task in here) and "mixup" in names and names.index("mixup") < names.index(moving[-1]):
+        raise RecipeError(
+            f"Augmentation {moving[-1]!r} moves images of {source!r} that 'mixup' has made of two, whose labels of "
+            "pixels would be moved otherwise: give 'mixup' last."
         )

@@ -11,9 +11,9 @@ import torch
 
 from polytask.data.batch import Batch
 from polytask.errors import RecipeError
-from polytask.shapes import Tensor
+from polytask.shapes import Float, Tensor
 
-__all__ = ["Augmentation", "share_of", "with_numbers"]
+__all__ = ["Augmentation", "moved", "share_of", "with_numbers"]
 
 
 class Augmentation(ABC):
@@ -24,9 +24,11 @@ class Augmentation(ABC):
 
     Class attributes:
         of_images: Whether every input must be an image, ``[B, C, H, W]``.
+        moves: Whether it moves images, and says how in the batch's ``motion``: labels of pixels follow.
     """
 
     of_images: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -39,6 +41,14 @@ def with_numbers(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     if isinstance(inputs, Tensor):
         return replace(batch, inputs=change(inputs) if inputs.is_floating_point() else inputs)
     return replace(batch, inputs={k: change(x) if x.is_floating_point() else x for k, x in inputs.items()})
+
+
+def moved(batch: Batch, change: Callable[[Tensor], Tensor], motion: Float[Tensor, "B 2 3"]) -> Batch:
+    """The batch with its images changed, and how they were moved, after earlier moves."""
+    if batch.motion is not None:
+        bottom = motion.new_tensor([0.0, 0.0, 1.0]).expand(len(motion), 1, 3)
+        motion = batch.motion @ torch.cat([motion, bottom], 1)
+    return replace(with_numbers(batch, change), motion=motion)
 
 
 def share_of(who: str, option: str, value: float) -> None:

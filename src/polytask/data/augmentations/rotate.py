@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from polytask.data.augmentations.augmentation import Augmentation, with_numbers
+from polytask.data.augmentations.augmentation import Augmentation, moved
 from polytask.data.batch import Batch
 from polytask.errors import RecipeError
 from polytask.shapes import Tensor
@@ -39,6 +39,7 @@ class Rotate(Augmentation):
 
     degrees: float = 10.0
     of_images = True
+    moves = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.degrees <= 180.0:
@@ -46,15 +47,25 @@ class Rotate(Augmentation):
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with its images turned."""
+        angle = (2.0 * torch.rand(len(batch), generator=generator) - 1.0) * math.radians(self.degrees)
+        sine, cosine = torch.sin(angle), torch.cos(angle)
 
         def turned(x: Tensor) -> Tensor:
-            angle = (2.0 * torch.rand(len(x), generator=generator) - 1.0) * math.radians(self.degrees)
             height, width = x.shape[2:]
             # Grid coordinates run from -1 to 1 on both sides, so that a turn of a long image is scaled.
-            sine, cosine, zero = torch.sin(angle), torch.cos(angle), torch.zeros_like(angle)
+            zero = torch.zeros_like(angle)
             across = torch.stack([cosine, -sine * height / width, zero], dim=-1)
             down = torch.stack([sine * width / height, cosine, zero], dim=-1)
             grid = F.affine_grid(torch.stack([across, down], dim=1).to(x.dtype), list(x.shape), align_corners=False)
             return F.grid_sample(x, grid, align_corners=False)
 
-        return with_numbers(batch, turned)
+        first = batch.inputs if isinstance(batch.inputs, Tensor) else next(iter(batch.inputs.values()))
+        y, x = (size / 2 for size in first.shape[2:])
+        motion = torch.stack(
+            [
+                torch.stack([cosine, -sine, x - cosine * x + sine * y], dim=-1),
+                torch.stack([sine, cosine, y - sine * x - cosine * y], dim=-1),
+            ],
+            dim=1,
+        )
+        return moved(batch, turned, motion)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from polytask.data.augmentations.augmentation import Augmentation, share_of, with_numbers
+from polytask.data.augmentations.augmentation import Augmentation, moved, share_of
 from polytask.data.batch import Batch
 from polytask.shapes import Tensor
 
@@ -37,20 +37,24 @@ class Shift(Augmentation):
 
     most: float = 0.1
     of_images = True
+    moves = True
 
     def __post_init__(self) -> None:
         share_of("shift", "most", self.most)
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with its images moved."""
+        first = batch.inputs if isinstance(batch.inputs, Tensor) else next(iter(batch.inputs.values()))
+        most = [round(self.most * size) for size in first.shape[2:]]
+        down, right = (torch.randint(2 * n + 1, (len(batch), 1), generator=generator) - n for n in most)
 
-        def moved(x: Tensor) -> Tensor:
+        def shifted(x: Tensor) -> Tensor:
             height, width = x.shape[2:]
-            down, right = round(self.most * height), round(self.most * width)
-            padded = F.pad(x, (right, right, down, down))
-            y = torch.randint(2 * down + 1, (len(x), 1), generator=generator) + torch.arange(height)
-            z = torch.randint(2 * right + 1, (len(x), 1), generator=generator) + torch.arange(width)
+            padded = F.pad(x, (most[1], most[1], most[0], most[0]))
+            y, z = down + most[0] + torch.arange(height), right + most[1] + torch.arange(width)
             rows = torch.arange(len(x))[:, None, None]
             return padded.movedim(1, -1)[rows, y[:, :, None], z[:, None, :]].movedim(-1, 1)
 
-        return with_numbers(batch, moved)
+        motion = torch.eye(2, 3).repeat(len(batch), 1, 1)
+        motion[:, :, 2] = torch.cat([right, down], 1)
+        return moved(batch, shifted, motion)
