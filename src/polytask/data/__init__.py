@@ -29,6 +29,7 @@ _HOMES = {
     "streamed": ("RowGroups", "StreamedSource"),
     "generators": ("Synthetic", "clustered_tasks", "impressions", "mmoe_synthetic", "related_regressions"),
     "bundled": ("BundledTable", "bundled_digits", "bundled_names", "load_bundled"),
+    "scenes": ("OverlappingDigits", "Scenes", "composed_scenes", "overlapping_digits"),
     "rendered": (
         "RenderedLetters",
         "rendered_letters",
