@@ -231,4 +231,4 @@ def _covered(box: tuple[int, ...], left: int, top: int, right: int, bottom: int)
 def _noisy(rng: np.random.Generator, images: np.ndarray, noise: float) -> np.ndarray:
     if noise:
         images = images + noise * rng.standard_normal(images.shape, dtype=np.float32)
-    return (np.clip(images, 0, 1) * 255).round().astype(np.uint8)[:, None]
+    return np.asarray((np.clip(images, 0, 1) * 255).round().astype(np.uint8)[:, None])
