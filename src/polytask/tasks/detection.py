@@ -141,7 +141,9 @@ class Detection(Task):
         return targets, np.array([boxes is not None for boxes in rows], dtype=bool)
 
     def is_known(self, labels: np.ndarray) -> np.ndarray:
-        """Which rows have only objects of classes that training saw, or ``classes`` names."""
+        """Which rows have only objects of classes that training saw; all if ``classes`` says which there are."""
+        if self.classes:
+            return super().is_known(labels)
         names = set(self.fitted(self.classes_).names)
         rows = read_boxes(self.who, labels, self.extents_)
         return np.array([all(box[0] in names for box in boxes or ()) for boxes in rows], dtype=bool)

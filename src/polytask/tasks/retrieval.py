@@ -96,8 +96,8 @@ class Retrieval(Task):
         return self.fitted(self.classes_).encode(self.who, labels)
 
     def is_known(self, labels: np.ndarray) -> np.ndarray:
-        """Which labels are missing or of a class that training saw, or ``classes`` names."""
-        return self.fitted(self.classes_).is_known(self.who, labels)
+        """Which labels are missing or of a class that training saw; all if ``classes`` says which there are."""
+        return super().is_known(labels) if self.classes else self.fitted(self.classes_).is_known(self.who, labels)
 
     @property
     def n_outputs(self) -> int:

@@ -127,7 +127,9 @@ class Segmentation(Task):
         return targets, observed
 
     def is_known(self, labels: np.ndarray) -> np.ndarray:
-        """Which masks have only classes that training saw, or ``classes`` names."""
+        """Which masks have only classes that training saw; all if ``classes`` says which there are."""
+        if self.classes:
+            return super().is_known(labels)
         maps, there = read_maps(self.who, labels, self.extents_)
         known = np.ones(len(there), dtype=bool)
         known[there] = ~self._unknown(maps, self._seen(maps), self.fitted(self.classes_)).any((1, 2))
