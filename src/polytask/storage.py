@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,17 +19,33 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-__all__ = ["load_tree", "save_tree", "sha256", "whole_file", "write_json", "write_text"]
+__all__ = [
+    "append_text",
+    "is_half",
+    "load_tree",
+    "remove_halves",
+    "save_tree",
+    "sha256",
+    "whole_file",
+    "write_json",
+    "write_text",
+]
 
 _TREE = "polytask.tree"
+_HALF = ".half-"
+"""In the names of files that are being written, and of those that a killed process left so."""
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when the block ends without an error."""
+    """A temporary file beside ``path``, of the same ending, that takes its place when the block ends without an error.
+
+    Raises:
+        StorageError: If the disk is full or the folder cannot be written; names the file and the space that is left.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_HALF}", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
         raise StorageError(_reason(path, error)) from error
@@ -43,6 +61,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+    except StorageError:
+        raise  # of another file that was written within the block, and that it names
     except OSError as error:
         raise StorageError(_reason(path, error)) from error
     finally:
@@ -50,8 +70,45 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _reason(path: Path, error: OSError) -> str:
-    why = error.strerror or error
-    return f"Cannot write {path}: {why}. What was there before is untouched; free space or rights are needed."
+    why = str(error.strerror or error).rstrip(".")
+    there = next((folder for folder in path.absolute().parents if folder.is_dir()), Path("/"))
+    free = shutil.disk_usage(there).free
+    return (
+        f"Cannot write {path}: {why}. What was there before is whole. {free / 1e6:,.1f} MB are free in {there}: make "
+        "room or get the right to write, and go on."
+    )
+
+
+def remove_halves(folder: Path, name: str = "*") -> None:
+    """Remove what a process that was killed left half written in a folder.
+
+    Args:
+        folder: The folder, which no other process writes to now.
+        name: The file that was being written; any if not given.
+    """
+    pattern = f".{'*' if name == '*' else glob.escape(Path(name).stem)}{_HALF}*"
+    for left in [*folder.glob(pattern)] if folder.is_dir() else []:
+        left.unlink(missing_ok=True)
+
+
+def is_half(path: Path) -> bool:
+    """Whether a file is one that is being written, or was when its process was killed."""
+    return path.name.startswith(".") and _HALF in path.name
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """Add to a text file and flush it to the disk; what was added may be cut short if the process is killed.
+
+    Raises:
+        StorageError: If the disk is full or the folder cannot be written.
+    """
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(_reason(Path(path), error)) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

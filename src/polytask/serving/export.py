@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from polytask.models.encoders import registry as encoders
 from polytask.models.inputs import SINGLE, InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.shapes import Inputs, Tensor
-from polytask.storage import sha256, whole_file, write_json
+from polytask.storage import is_half, remove_halves, sha256, whole_file, write_json
 
 __all__ = ["FORMATS", "SCHEMA", "TOLERANCE", "Exported", "export", "network_of", "quiet", "random_rows", "run"]
 
@@ -108,8 +109,10 @@ def export(
     if to not in FORMATS:
         raise RecipeError(f"A network is exported to {' or '.join(FORMATS)}, not to {to!r}.")
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    about = target / "graph.json"
+    if target.exists() and (not target.is_dir() or any(not _was_left(path) for path in target.iterdir())):
         raise StorageError(f"{target} holds something already, and nothing is overwritten. Choose another --out.")
+    remove_halves(target)
     name = bundle.source(source)
     asked = [bundle.task(task).name for task in tasks] if tasks else [task.name for task in bundle.tasks]
     network = network_of(bundle, asked, name)
@@ -119,16 +122,27 @@ def export(
     rows = random_rows(network.spec.inputs[name], 3)
     with whole_file(path) as temporary:
         temporary.write_bytes(_onnx(graph, rows) if to == "onnx" else _torch(graph, rows))
-    difference = max(
-        _difference(graph, run(path, rows), rows)
-        for rows in (random_rows(network.spec.inputs[name], n) for n in (1, 2, 7))
-    )
-    if not difference <= TOLERANCE:
-        path.unlink()
-        raise PolytaskError(f"The graph's outputs differ from the network's by {difference:.1e}; it was not kept.")
-    about = target / "graph.json"
-    write_json(about, _about(bundle, network, graph, path, difference))
+        difference = max(
+            _difference(graph, run(temporary, rows), rows)
+            for rows in (random_rows(network.spec.inputs[name], n) for n in (1, 2, 7))
+        )
+        if not difference <= TOLERANCE:
+            raise PolytaskError(f"The graph's outputs differ from the network's by {difference:.1e}; it was not kept.")
+        # Before the graph has its name: one without the other is then always what a process that was killed left.
+        write_json(
+            about, {**_about(bundle, network, graph, difference), "file": path.name, "sha256": sha256(temporary)}
+        )
     return Exported(path, about, difference)
+
+
+def _was_left(path: Path) -> bool:
+    """Whether a process that was killed left this: half of a file, or the description of a graph that is not there."""
+    if path.name != "graph.json":
+        return is_half(path)
+    try:
+        return not (path.parent / Path(json.loads(path.read_text(encoding="utf-8"))["file"]).name).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def network_of(bundle: Bundle, tasks: Sequence[str], source: str) -> Network:
@@ -251,7 +265,7 @@ def _extents(network: Network, source: str, task: str) -> tuple[int, ...]:
     return first.shape[-2:] if task in network.spec.pixel_tasks else ()
 
 
-def _about(bundle: Bundle, network: Network, graph: _Graph, path: Path, difference: float) -> dict[str, Any]:
+def _about(bundle: Bundle, network: Network, graph: _Graph, difference: float) -> dict[str, Any]:
     """What lies before the graph and behind it, as plain data."""
     key = network.transform_of(graph.source)
     transform = bundle.transforms.get(key)
@@ -261,8 +275,6 @@ def _about(bundle: Bundle, network: Network, graph: _Graph, path: Path, differen
     columns = {"numeric": list(numeric), "categorical": list(codes)}
     return {
         "schema": SCHEMA,
-        "file": path.name,
-        "sha256": sha256(path),
         "how": _HOW,
         "source": graph.source,
         "inputs": [

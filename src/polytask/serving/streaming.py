@@ -17,7 +17,7 @@ from polytask.data.columns import CategoricalColumn
 from polytask.data.pieces import count_rows, pieces
 from polytask.data.tables import write_table
 from polytask.errors import DataError, InputError, PolytaskError, StorageError
-from polytask.storage import whole_file, write_json
+from polytask.storage import is_half, remove_halves, whole_file, write_json
 
 __all__ = ["predict_file"]
 
@@ -128,7 +128,8 @@ class _Parts:
     def open(self, *, resume: bool, overwrite: bool) -> int:
         """Make the folder, or go on in it; how many parts are done."""
         begun = (self.folder / "plan.json").exists()
-        if not begun and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        held = self.folder.is_dir() and any(not is_half(path) for path in self.folder.iterdir())
+        if not begun and self.folder.exists() and (held or not self.folder.is_dir()):
             raise StorageError(f"{self.folder} is needed for parts, but is something else. Choose another --out.")
         if overwrite:
             if begun:
@@ -144,6 +145,7 @@ class _Parts:
             )
         if begun:
             self._check_plan()
+            remove_halves(self.target.parent, self.target.name)
             number = 0
             while self.path(number).exists():
                 number += 1
@@ -179,7 +181,9 @@ class _Parts:
         """Remove the parts, and what says that they are parts last."""
         for path in self.folder.glob(f"*{self.target.suffix}"):
             path.unlink()
-        shutil.rmtree(self.folder)
+        remove_halves(self.folder)
+        (self.folder / "plan.json").unlink()
+        self.folder.rmdir()
 
 
 def _join_text(paths: Sequence[Path], out: Path) -> tuple[int, tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from importlib import metadata
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.errors import RunFolderError, StorageError
-from polytask.storage import load_tree, save_tree, write_json, write_text
+from polytask.storage import append_text, is_half, load_tree, remove_halves, save_tree, write_json, write_text
 
 __all__ = ["RunFolder"]
 
@@ -97,18 +96,19 @@ class RunFolder:
                         f"{self.path} is the run of another recipe: {'; '.join(changed[:_MOST_CHANGES])}{more}. "
                         "Resume with the same settings, or choose another --out."
                     )
-                for left in self.path.glob(f".{self.checkpoint_path.name}.*"):
-                    left.unlink()  # half of a checkpoint, by a process that was killed
+                for folder in (self.path, self.bundle_path):
+                    remove_halves(folder)
                 return
             if self.checkpoint_path.exists():
                 raise RunFolderError(f"{self.path} has a checkpoint but no recipe.json; it cannot be resumed.")
             raise RunFolderError(f"{self.path} is no run folder of polytask; choose another --out.")
+        remove_halves(self.path)
         write_json(known, recipe)
         write_json(self.path / "environment.json", environment())
 
     def _is_untouched(self) -> bool:
-        """Whether nothing would be lost here: empty, or a run that failed before its first epoch."""
-        held = {path.name for path in self.path.iterdir()}
+        """Whether nothing would be lost here: empty, or a run that failed, or was killed, before its first epoch."""
+        held = {path.name for path in self.path.iterdir() if not is_half(path)}
         return held <= {"recipe.json", "environment.json"}
 
     def _asked(self) -> dict[str, Any]:
@@ -140,13 +140,7 @@ class RunFolder:
 
     def append_history(self, line: dict[str, Any]) -> None:
         """Add a line and flush it to the disk."""
-        try:
-            with self.history_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StorageError(f"Cannot write {self.history_path}: {error.strerror or error}.") from error
+        append_text(self.history_path, json.dumps(line, ensure_ascii=False) + "\n")
 
     def truncate_history(self, n_lines: int) -> None:
         """Keep the first lines only: what came after the checkpoint that a run goes on from is done again."""
