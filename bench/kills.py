@@ -56,7 +56,7 @@ MOST_KILLS = 4
 
 PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
     "loading": (running.prepare_recipe, ArraySource.batch, BatchPlan.epoch),
-    "step": (Training._step,),
+    "step": (Training.step,),
     "end of an epoch": (Training.end_epoch,),
     "checkpoint": (RunFolder.save_checkpoint, RunFolder.append_history, RunFolder.truncate_history),
     "bundle": (Bundle.save,),

@@ -10,6 +10,8 @@
     │   └── UnknownNameError no method of that name; carries near matches
     ├── TrainingError        a run cannot go on
     │   ├── NonFiniteError   NaN or infinity in a loss or gradient
+    │   │   └── ExplodedError  a loss is many times what it usually was
+    │   ├── HangingError     a source gives no batch in time
     │   └── RunFolderError   the run folder exists, is damaged or cannot be written
     ├── StorageError         a file cannot be written, or is damaged
     ├── BundleError          a bundle is damaged, newer than this version, or not one
@@ -26,6 +28,8 @@ from collections.abc import Iterable
 __all__ = [
     "BundleError",
     "DataError",
+    "ExplodedError",
+    "HangingError",
     "InputError",
     "MissingExtraError",
     "NonFiniteError",
@@ -108,6 +112,14 @@ class NonFiniteError(TrainingError):
     def __init__(self, message: str, tasks: tuple[str, ...] = ()):
         super().__init__(message)
         self.tasks = tasks
+
+
+class ExplodedError(NonFiniteError):
+    """A loss is a number still, but many times what it usually was; the message names the task and both numbers."""
+
+
+class HangingError(TrainingError):
+    """A source has not given a batch in the time that was set; the message names it, and where it is."""
 
 
 class RunFolderError(TrainingError):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,6 +34,8 @@ __all__ = [
 _TREE = "polytask.tree"
 _HALF = ".half-"
 """In the names of files that are being written, and of those that a killed process left so."""
+_LEFT = re.compile(rf"\..*{re.escape(_HALF)}|\.tmp[A-Za-z0-9]{{6}}$")
+"""Names of half-written files: ours, and those that safetensors makes beside a file before it renames them."""
 
 
 @contextlib.contextmanager
@@ -74,8 +76,8 @@ def _reason(path: Path, error: OSError) -> str:
     there = next((folder for folder in path.absolute().parents if folder.is_dir()), Path("/"))
     free = shutil.disk_usage(there).free
     return (
-        f"Cannot write {path}: {why}. What was there before is whole. {free / 1e6:,.1f} MB are free in {there}: make "
-        "room or get the right to write, and go on."
+        f"Cannot write {path}: {why}. What was there before is untouched; {free / 1e6:,.1f} MB are free in {there}. "
+        "Make room or get the right to write, and go on."
     )
 
 
@@ -86,14 +88,15 @@ def remove_halves(folder: Path, name: str = "*") -> None:
         folder: The folder, which no other process writes to now.
         name: The file that was being written; any if not given.
     """
-    pattern = f".{'*' if name == '*' else glob.escape(Path(name).stem)}{_HALF}*"
-    for left in [*folder.glob(pattern)] if folder.is_dir() else []:
-        left.unlink(missing_ok=True)
+    stem = "." if name == "*" else f".{Path(name).stem}{_HALF}"
+    for left in [*folder.iterdir()] if folder.is_dir() else []:
+        if left.name.startswith(stem) and is_half(left):
+            left.unlink(missing_ok=True)
 
 
 def is_half(path: Path) -> bool:
     """Whether a file is one that is being written, or was when its process was killed."""
-    return path.name.startswith(".") and _HALF in path.name
+    return _LEFT.match(path.name) is not None
 
 
 def append_text(path: str | Path, text: str) -> None:

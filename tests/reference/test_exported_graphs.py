@@ -57,6 +57,11 @@ def test_every_encoder_exports_with_the_same_outputs(encoder, to, tmp_path):
     assert about["largest_difference"] == made.difference
 
 
+@pytest.mark.parametrize("encoder", [name for name in encoders.names() if name not in ENCODERS])
+def test_an_encoder_that_claims_nothing_says_why(encoder):
+    assert "export" in encoders.load(encoder).__doc__
+
+
 def test_one_head_only(tmp_path):
     made = export(bundle_of("mlp", widths=(8,)), tmp_path / "graph", "onnx", ["b"])
     rows = random_rows(InputShape(NUMBERS), 5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from polytask.shapes import Tensor
 
 __all__ = ["MODES", "balanced_backward"]
 
+Check = Callable[[Sequence[str], Sequence[float]], None]
 MODES = ("exact", "every_k", "features", "matrix_free")
 
 
@@ -42,6 +43,7 @@ def balanced_backward(
     second: Losses | None = None,
     validation: Tensor | None = None,
     bf16: bool = False,
+    check: Check | None = None,
 ) -> Outcome:
     """Balance the tasks and add one gradient to ``.grad``, in place of ``sum(losses).backward()``.
 
@@ -72,6 +74,8 @@ def balanced_backward(
         validation: A loss on validation data, for methods that need one.
         bf16: Whether to find the Gramian by passes in bfloat16 and only the final gradient in full precision: worth it
             where matrix products are several times as fast in bfloat16, costs one pass more.
+        check: Told names and losses of the present tasks before anything is done; may raise. In data parallel they are
+            those of the joined batch, so that all processes come to the same.
 
     Shape:
         ``outcome.weights``: [T]. ``outcome.gramian``: [T, T]. Both over all tasks, with zeros for absent ones.
@@ -114,6 +118,8 @@ def balanced_backward(
     if group is not None:
         join(opened, balancer, group, counts)
     check_finite(opened)
+    if check is not None:
+        check(opened.names, opened.values.tolist())
     count = balancer.calls if step is None else step
     opened.is_first = balancer.calls == 0
     balancer.calls = count + 1

@@ -71,7 +71,8 @@ class Network(BundledModel):
             raise InputError(f"This model knows the sources {sorted(self.spec.inputs)}; got rows of {inputs.name!r}.")
         self.spec.inputs[inputs.name].check(inputs.inputs, "This model")
         device = next(self.model.parameters()).device
-        self.model.eval()
+        if self.model.training:  # going through all modules takes longer than one row through the network
+            self.model.eval()
         parts: dict[str, list[Tensor]] = {task: [] for task in tasks}
         for start in range(0, max(len(inputs), 1), piece):
             batch = inputs.batch(torch.arange(start, min(start + piece, len(inputs)))).to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -171,18 +172,24 @@ class NumericColumn:
             medians[part] = float(np.median(present))
         return cls(name, kind, parts, medians, bool(missing.any() and not missing.all()))
 
-    def encode(self, values: pd.Series[Any], out: np.ndarray) -> int:
+    def encode(self, values: pd.Series[Any] | np.ndarray, out: np.ndarray) -> int:
         """Write the numbers into ``out``, ``[N, len(features)]``; returns how many missing values were imputed.
+
+        Args:
+            values: The cells; as an array if they were checked one by one, see
+                :class:`~polytask.data.checked.CheckedRows`.
+            out: Where the numbers go.
 
         Raises:
             InputError: If a value is infinite, too large, or not of the kind.
         """
-        raw = READERS[self.kind](values, self.name)
+        raw = self._read(values)
         missing = np.isnan(next(iter(raw.values())))
         any_missing = bool(missing.any())
         for j, (part, scaler) in enumerate(self.parts.items()):
             numbers = raw[part]
-            check_finite(numbers, values, self.name)
+            if not isinstance(values, np.ndarray):
+                check_finite(numbers, values, self.name)
             if any_missing and not self.has_indicator:
                 numbers = np.where(missing, self.medians[part], numbers)
             with np.errstate(over="ignore"):
@@ -191,7 +198,7 @@ class NumericColumn:
                 scaled[missing] = 0.0
             finite = np.isfinite(scaled)
             if not finite.all():
-                worst = int(finite.argmin())
+                worst, values = int(finite.argmin()), pd.Series(values)
                 raise InputError(
                     f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]!r} is too large a number.",
                     self.name,
@@ -200,7 +207,17 @@ class NumericColumn:
         if self.has_indicator:
             out[:, -1] = missing
             return 0
-        return int(missing.sum())
+        return int(missing.sum()) if any_missing else 0
+
+    def _read(self, values: pd.Series[Any] | np.ndarray) -> dict[str, np.ndarray]:
+        """The numbers of each part, NaN where missing."""
+        if isinstance(values, np.ndarray):
+            if self.kind == "numeric":
+                return {"": values}
+            if self.kind == "boolean":
+                return {"": 2.0 * values - 1.0}
+            values = pd.Series(values)
+        return READERS[self.kind](values, self.name)
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
@@ -265,10 +282,13 @@ class CategoricalColumn:
         groups = len(kept) + (len(counts) > len(kept)) + bool((codes < 0).any())
         return cls(name, tuple(kept)), groups <= 1
 
-    def encode(self, values: pd.Series[Any], out: np.ndarray) -> None:
-        """Write the codes into ``out``, ``[N]``."""
+    def encode(self, values: pd.Series[Any] | np.ndarray, out: np.ndarray) -> None:
+        """Write the codes into ``out``, ``[N]``; of an array, each cell is a category's key, or ``None``."""
+        known = self._codes
+        if isinstance(values, np.ndarray):
+            out[:] = [0 if key is None else known.get(key) or self._bucket(key) for key in values]
+            return
         codes, distinct = pd.factorize(values)
-        known = {category: code for code, category in enumerate(self.categories, start=2)}
         # The last entry is where the -1 of a missing value points.
         keys = category_keys(distinct)
         table = np.array([*(known.get(key) or self._bucket(key) for key in keys), 0], dtype=np.int64)
@@ -284,6 +304,10 @@ class CategoricalColumn:
         self.encode(values, codes)
         found: np.ndarray = codes == 1
         return found
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {category: code for code, category in enumerate(self.categories, start=2)}
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""

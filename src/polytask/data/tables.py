@@ -63,6 +63,10 @@ class Table(ABC):
     def column(self, name: str) -> pd.Series[Any]:
         """One column, indexed 0 to N - 1, with missing values as pandas marks them."""
 
+    def cells(self, name: str) -> pd.Series[Any] | np.ndarray:
+        """The same, or an array of cells that need no more reading, see :class:`~polytask.data.checked.CheckedRows`."""
+        return self.column(name)
+
     def __contains__(self, name: object) -> bool:
         return name in self.names
 

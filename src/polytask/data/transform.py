@@ -224,7 +224,7 @@ class TableTransform:
             start = 0
             for column in self._numeric:
                 stop = start + len(column.features)
-                n_imputed = column.encode(_rows_of(table.column(found[column.name]), rows), numeric[:, start:stop])
+                n_imputed = column.encode(_rows_of(table.cells(found[column.name]), rows), numeric[:, start:stop])
                 start = stop
                 if n_imputed and notes is not None:
                     notes.append(f"Column {column.name!r}: {n_imputed} missing replaced by the training median.")
@@ -238,7 +238,7 @@ class TableTransform:
         if self._categorical:
             codes = np.empty((n_rows, len(self._categorical)), dtype=np.int64)
             for j, categorical in enumerate(self._categorical):
-                categorical.encode(_rows_of(table.column(found[categorical.name]), rows), codes[:, j])
+                categorical.encode(_rows_of(table.cells(found[categorical.name]), rows), codes[:, j])
             tensors["categorical"] = torch.from_numpy(codes)
         return tensors
 
@@ -316,9 +316,11 @@ class TableTransform:
         return self
 
 
-def _rows_of(values: pd.Series[Any], rows: np.ndarray | None) -> pd.Series[Any]:
+def _rows_of(values: Any, rows: np.ndarray | None) -> Any:
     """The rows, which keep their numbers in the table as index, for messages."""
-    return values if rows is None else values.iloc[rows]
+    if rows is None:
+        return values
+    return values[rows] if isinstance(values, np.ndarray) else values.iloc[rows]
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from polytask.bundle import Bundle, Network, Pooled
 from polytask.data.cells import category_keys
+from polytask.data.checked import CheckedRows
 from polytask.data.columns import CategoricalColumn, Kind, NumericColumn
 from polytask.errors import InputError
 from polytask.models.inputs import SINGLE, InputShape
@@ -144,7 +145,7 @@ class RowReader:
     def data(self, columns: Columns) -> Any:
         """The columns as :meth:`Bundle.predict` takes them."""
         if self.columns:
-            return pd.DataFrame(dict(columns), copy=False)
+            return CheckedRows(columns, "The request")
         return columns[SINGLE] if list(columns) == [SINGLE] else dict(columns)
 
 

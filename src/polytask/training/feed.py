@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from polytask.data.batch import Batch, Source
-from polytask.data.plan import BatchPlan
+from polytask.data.plan import BatchPlan, Draw
+from polytask.training.reading import in_time
 from polytask.training.variation import Variation
 
 __all__ = ["Feed"]
@@ -21,6 +22,7 @@ class Feed:
         draws_per_step: Draws of the plan that make one step: 1, or as many as there are sources, which the plan then
             gives in turn, so that the balancer sees the tasks of all sources at once.
         variation: How the batches are varied; they are not if ``None``.
+        seconds: How long reading a batch may take; as long as it takes if ``None``.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class Feed:
         plan: BatchPlan,
         draws_per_step: int = 1,
         variation: Variation | None = None,
+        seconds: float | None = None,
     ):
         self.sources, self.plan, self.draws_per_step, self.variation = sources, plan, draws_per_step, variation
+        self.seconds = seconds
 
     @property
     def n_steps(self) -> int:
@@ -45,6 +49,10 @@ class Feed:
         """
         draws = self.plan.epoch()
         while together := list(itertools.islice(draws, self.draws_per_step)):
-            batches = [self.sources[draw.source].batch(draw.rows) for draw in together]
+            batches = [self._read(draw) for draw in together]
             yield batches if self.variation is None else self.variation(batches, step)
             step += 1
+
+    def _read(self, draw: Draw) -> Batch:
+        source = self.sources[draw.source]
+        return source.batch(draw.rows) if self.seconds is None else in_time(source, draw.rows, self.seconds)

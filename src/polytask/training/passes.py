@@ -125,6 +125,7 @@ class Passes:
                     step=at.step,
                     epoch=at.epoch,
                     ghost=self._ghost,
+                    check=self._look,
                     **further,
                 )
             except NonFiniteError as error:
@@ -135,6 +136,15 @@ class Passes:
                 continue
             self.skips.were_numbers(name for name, loss in losses.items() if loss is not None)
             return outcome
+
+    def _look(self, names: Sequence[str], values: Sequence[float]) -> None:
+        """See whether a task's loss exploded; constraints are violated or not, and know no usual."""
+        n_tasks = len(self.balancer.tasks) - len(self.constraints.names)
+        if len(names) > n_tasks or self.constraints.names:
+            known = set(self.balancer.tasks[:n_tasks])
+            pairs = [(name, value) for name, value in zip(names, values, strict=True) if name in known]
+            names, values = [name for name, _ in pairs], [value for _, value in pairs]
+        self.skips.look(names, values, self.settings.explosion)
 
     def _forget_absent(self, losses: Mapping[str, Tensor | None]) -> None:
         """Zeros that a layer of all heads gave to tasks without a label here are no gradients, and move nothing."""

@@ -72,8 +72,13 @@ class Settings:
         device: Where to train, as PyTorch names it.
         checkpoint_seconds: A checkpoint is written at the end of an epoch, but not more often than this.
         max_seconds: Stop after the step in which this many seconds are over, or ``None``.
-        skips: How many batches in a row a task whose loss is NaN or infinite is left out of, while the others go on,
-            before the training stops; 0 stops at the first.
+        skips: How many batches in a row a task whose loss is NaN, infinite or exploded is left out of, while the others
+            go on, before the training stops; 0 stops at the first.
+        explosion: A loss of more than this many times what the task's losses usually are has exploded; 0 for none.
+        load_seconds: How long reading a batch may take before the training stops and names the source, or ``None``.
+        deterministic: Whether PyTorch may use deterministic algorithms only. On the CPU the same seed gives the same
+            bits in any case; on an accelerator this makes it so, at a cost that depends on the network (scatters and
+            convolutions' gradients are slower), and an operation that has no such algorithm ends the training.
     """
 
     epochs: int = 100
@@ -96,6 +101,9 @@ class Settings:
     checkpoint_seconds: float = 20.0
     max_seconds: float | None = None
     skips: int = 10
+    explosion: float = 1e4
+    load_seconds: float | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         _one_of("optimiser", self.optimiser, OPTIMISERS)
@@ -106,11 +114,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"{name} must be at least 1, got {value!r}.")
-        for name in ("learning_rate", "clip_norm", "max_seconds"):
+        for name in ("learning_rate", "clip_norm", "max_seconds", "load_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise RecipeError(f"{name} must be a number above 0, got {value!r}.")
-        for name in ("weight_decay", "checkpoint_seconds", "skips", "patience_share"):
+        for name in ("weight_decay", "checkpoint_seconds", "skips", "patience_share", "explosion"):
             if not getattr(self, name) >= 0:
                 raise RecipeError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         if not 0 <= self.warmup < 1:

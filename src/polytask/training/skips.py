@@ -1,27 +1,82 @@
-"""A task whose loss is NaN or infinite in a batch: left out of that step, counted, a few times in a row at most."""
+"""A task whose loss is no number, or exploded, in a batch: left out of that step, counted; a few times in a row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from polytask.errors import NonFiniteError
+from polytask.errors import ExplodedError, NonFiniteError
 from polytask.shapes import Tensor
 
 __all__ = ["Skips"]
+
+
+_FIRST = 32
+"""So many losses of a task tell what they usually are, before any can be called exploded."""
+_PACE = 1.05
+"""The factor by which a loss above or below the running median moves it, so that no single one carries it far."""
 
 
 @dataclass
 class Skips:
     """Counts of batches that a task was left out of; plain numbers, part of the checkpoint.
 
+    What a task's loss usually is, is the larger of two medians of its size: that of its first losses, and a running
+    one. So a task that has learned nearly everything may still err, and one whose losses rise slowly may go on.
+
     Args:
         total: By task, in the whole training.
         in_a_row: By task, since its loss was last a number.
+        first: By task, the sizes of its first losses; empty once their median is known.
+        usual: By task, the median of the first, and the running one.
+
+    Example:
+        >>> skips = Skips()
+        >>> for _ in range(40):
+        ...     skips.look(["a", "b"], [1.0, 3.0], most=1e4)
+        >>> try:
+        ...     skips.look(["a", "b"], [9e3, 4e4], most=1e4)
+        ... except ExplodedError as error:
+        ...     print(error)
+        The loss of task 'b' (40000) is over 10000 times what it usually was (3), so no gradient was taken.
     """
 
     total: dict[str, int] = field(default_factory=dict)
     in_a_row: dict[str, int] = field(default_factory=dict)
+    first: dict[str, list[float]] = field(default_factory=dict)
+    usual: dict[str, list[float]] = field(default_factory=dict)
+
+    def look(self, tasks: Sequence[str], values: Sequence[float], most: float) -> None:
+        """See whether a loss exploded, and learn from those that did not.
+
+        Args:
+            tasks: Names of the tasks of a step.
+            values: Their losses, all of them numbers.
+            most: How many times the usual is too much; never, if 0.
+
+        Raises:
+            ExplodedError: If a loss is more than so many times what it usually was.
+        """
+        if not most:
+            return
+        pairs = [(name, abs(value)) for name, value in zip(tasks, values, strict=True)]
+        bad = {n: v for n, v in pairs if n in self.usual and v > most * max(self.usual[n]) > 0.0}
+        if bad:
+            told = ", ".join(
+                f"{name!r} ({value:g}) is over {most:g} times what it usually was ({max(self.usual[name]):g})"
+                for name, value in bad.items()
+            )
+            raise ExplodedError(f"The loss of task {told}, so no gradient was taken.", tuple(bad))
+        for name, value in pairs:
+            if name in self.usual:
+                usual = self.usual[name]
+                usual[1] = usual[1] * _PACE if value > usual[1] else usual[1] / _PACE
+                continue
+            first = self.first.setdefault(name, [])
+            first.append(value)
+            if len(first) == _FIRST:
+                self.usual[name] = [statistics.median(self.first.pop(name))] * 2
 
     def leave_out(self, error: NonFiniteError, losses: dict[str, Tensor | None], most: int, where: str) -> None:
         """Take the tasks that the error names out of the losses.
@@ -61,7 +116,7 @@ class Skips:
         Example:
             >>> for note in Skips({"a": 3, "a.loss<=1": 2}).notes({"a.loss<=1": "a", "a.recall>=0.9": "a"}):
             ...     print(note)
-            Task 'a': its loss was NaN or infinite in 3 batches, which were left out for it. It has the constraints ...
+            Task 'a': its loss was NaN, infinite or exploded in 3 batches, which were left out for it. It has ...
             Constraint a.loss<=1: it was NaN or infinite in 2 batches, in which nothing kept it.
         """
         by_task: dict[str, list[str]] = {}
@@ -72,7 +127,9 @@ class Skips:
             if name in (constraints or {}):
                 found.append(f"Constraint {name}: it was NaN or infinite in {count} batches, in which nothing kept it.")
                 continue
-            note = f"Task {name!r}: its loss was NaN or infinite in {count} batches, which were left out for it."
+            note = (
+                f"Task {name!r}: its loss was NaN, infinite or exploded in {count} batches, which were left out for it."
+            )
             if mine := by_task.get(name):
                 what = "the constraint" if len(mine) == 1 else "the constraints"
                 note += f" It has {what} {', '.join(mine)}, which other batches alone speak for."

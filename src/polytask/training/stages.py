@@ -14,6 +14,7 @@ from torch import nn
 from polytask.errors import RecipeError
 from polytask.models.model import MultiTaskModel
 from polytask.tasks.task import Task
+from polytask.training.determinism import deterministic
 from polytask.training.evaluation import constant_losses, evaluate, mean_losses
 from polytask.training.layers import layers_of
 from polytask.training.listeners import Listeners
@@ -176,7 +177,8 @@ class Stages:
         part = self.prepared if set(stage.tasks) == set(self.tasks) else self.prepared.only(stage.tasks)
         self.last = training = self.make(part, settings, listeners, self.remedies, factors)
         training.resume()
-        lines = training.run(f"{title}, stage {number + 1}: {stage.name}" if stage.name else title)
+        with deterministic(settings.deterministic):
+            lines = training.run(f"{title}, stage {number + 1}: {stage.name}" if stage.name else title)
         self.history += [{"stage": stage.name, **line} if stage.name else line for line in lines]
         for remedy in self.remedies:
             remedy.end()

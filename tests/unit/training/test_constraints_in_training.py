@@ -402,7 +402,7 @@ def test_the_note_of_a_task_that_was_left_out_names_its_constraints():
     training.run()
     assert training.skips.total == {"b": 2, "b.loss<=5": 2}
     of_task, of_constraint = training.skips.notes({bound.name: "b" for bound in training.constraints.bounds})
-    assert of_task.startswith("Task 'b': its loss was NaN or infinite in 2 batches")
+    assert of_task.startswith("Task 'b': its loss was NaN, infinite or exploded in 2 batches")
     assert "the constraint b.loss<=5" in of_task
     assert of_constraint.startswith("Constraint b.loss<=5: it was NaN or infinite in 2 batches")
 

@@ -39,6 +39,8 @@ class BiGRU(WordEncoder):
 
     Note:
         Padding is never read (packed sequences), so that a row's representation does not depend on its batch.
+        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
+        shapes can tell from the shape of its inputs.
 
     References:
         Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014, section 2.3; Schuster and

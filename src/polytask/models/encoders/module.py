@@ -33,7 +33,8 @@ class Module(Encoder):
         (8, 2)
 
     Note:
-        A bundle stores the parameters but no code: loading it needs the same module again.
+        A bundle stores the parameters but no code: loading it needs the same module again. Whether it can be exported
+        is known of the module alone, so it is tried, and the graph is kept if its outputs are the network's.
     """
 
     def __init__(self, inputs: Mapping[str, InputShape], module: nn.Module | Sequence[nn.Module] | None = None):

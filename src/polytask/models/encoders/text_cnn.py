@@ -40,6 +40,8 @@ class TextCNN(WordEncoder):
     Note:
         Padding is zero before each convolution, as is what lies beyond the ends, so that a row's representation does
         not depend on its batch.
+        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
+        shapes can tell from the shape of its inputs.
 
     References:
         Collobert et al., Natural Language Processing (Almost) from Scratch, JMLR 2011, section 3.3.2.

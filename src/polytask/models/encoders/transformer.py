@@ -41,6 +41,8 @@ class Transformer(WordEncoder):
     Note:
         Nothing attends to padding, so that a row's representation does not depend on its batch. With a few thousand
         training rows, recurrent and convolutional encoders learn faster.
+        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
+        shapes can tell from the shape of its inputs.
 
     References:
         Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3 (sines for positions: 3.5); Xiong et al., On

@@ -130,7 +130,7 @@ def fit_stacked(
             members = _train([asked[i] for i in chunk], progress or Silent())
             for i, member in zip(chunk, members, strict=True):
                 if member.error is not None:
-                    outcome.alone[i] = "a loss or a parameter was no number in the stack"
+                    outcome.alone[i] = "a loss or a parameter was no number, or exploded, in the stack"
                 else:
                     ready(i, finish(member.begun, member.history, [_note(len(chunk))]))
     for i, why in sorted(outcome.alone.items()):

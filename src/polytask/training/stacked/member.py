@@ -11,7 +11,7 @@ from polytask.balancing.balancer import Signals
 from polytask.balancing.losses.equal import Equal
 from polytask.data.batch import ArraySource
 from polytask.data.plan import Draw
-from polytask.errors import NonFiniteError
+from polytask.errors import ExplodedError, NonFiniteError
 from polytask.shapes import Bool, Float, Int, Tensor
 from polytask.training.guards import CALM
 from polytask.training.loss_groups import Group
@@ -84,6 +84,16 @@ class Member:
             f"finite, so no gradient was taken. {CALM}"
         )
         self.is_done = True
+
+    def look(self, losses: Float[Tensor, " T"], present: Bool[Tensor, " T"] | None) -> None:
+        """Leave the stack because of a loss that exploded; by itself the training leaves its task out of the step."""
+        there = [True] * len(self.names) if present is None else present.tolist()
+        pairs = [(n, v) for n, v, is_there in zip(self.names, losses.tolist(), there, strict=True) if is_there]
+        try:
+            names, values = [name for name, _ in pairs], [value for _, value in pairs]
+            self.training.skips.look(names, values, self.training.settings.explosion)
+        except ExplodedError as error:
+            self.error, self.is_done = error, True
 
     def after_step(self, seconds: float) -> bool:
         """Count the step; whether it was the last one of the epoch."""

@@ -82,6 +82,8 @@ class Stack:
             present[i] = seen
             if not bool(mine.isfinite().all()):
                 self.program.members[i].fail(mine)
+            else:
+                self.program.members[i].look(mine, seen)
         (losses * weights.to(losses)).sum().backward()  # type: ignore[no-untyped-call]
 
     def _weights(

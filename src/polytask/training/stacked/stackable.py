@@ -60,6 +60,8 @@ def _why_settings(settings: Settings) -> str:
         return f"it trains on {settings.device}"
     if settings.max_seconds is not None:
         return "it stops by the clock"
+    if settings.deterministic or settings.load_seconds is not None:
+        return "it asks for deterministic algorithms, or for batches in time"
     return "" if settings.mode == "exact" else f"its balancer runs in the mode {settings.mode}"
 
 
