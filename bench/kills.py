@@ -413,12 +413,12 @@ class Killer:
         self.result.lives += 1
 
     def run(self, kills: int) -> Result:
-        """Lives of all jobs in turn, the long ones less often, until there were so many kills."""
+        """Lives of all jobs in turn, the long ones less often, until each was killed and there were so many kills."""
         began = time.monotonic()
         turn = 0
-        while sum(self.result.kills.values()) < kills or turn < len(self.jobs):
+        while sum(self.result.kills.values()) < kills or len(self.result.by_job) < len(self.jobs):
             job = self.jobs[turn % len(self.jobs)]
-            if not job.is_long or (turn // len(self.jobs)) % 4 == 0:
+            if not job.is_long or job.name not in self.result.by_job or (turn // len(self.jobs)) % 4 == 0:
                 self.live(job)
             turn += 1
         self.result.seconds = time.monotonic() - began

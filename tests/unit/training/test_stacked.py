@@ -214,7 +214,7 @@ def test_a_member_that_diverges_stops_no_other():
     data = prepared()
     found = fit_stacked([Asked(data, plan()), Asked(data, plan(learning_rate=1e30)), Asked(data, plan(seed=3))])
     assert found.sizes == [3]
-    assert found.alone == {1: "a loss or a parameter was no number in the stack"}
+    assert found.alone == {1: "a loss or a parameter was no number, or exploded, in the stack"}
     assert isinstance(found.fitted[1], NonFiniteError) or found.fitted[1].notes
     for i, seed in ((0, 0), (2, 3)):
         theirs = fit(data, plan(seed=seed))

@@ -260,7 +260,8 @@ def test_left_out_too_often_in_a_row_the_training_stops_and_says_so():
     with pytest.raises(NonFiniteError, match=r"number 3 in a row in which task 'b' .*3 in all"):
         ours.run()
     assert ours.at.step == 2
-    assert ours.state_dict()["skips"] == {"total": {"b": 3}, "in_a_row": {"b": 3}}
+    kept = ours.state_dict()["skips"]
+    assert (kept["total"], kept["in_a_row"]) == ({"b": 3}, {"b": 3})
 
 
 def test_nothing_is_left_to_go_on_with_if_every_loss_is_no_number():
