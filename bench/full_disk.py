@@ -49,7 +49,7 @@ def main() -> None:
         for job in chosen:
             told[job.name] = found = try_all(job, disk, options.step)
             if not options.json:
-                print(f"{job.name}: {found['full']} disks too small, by {len(found['files'])} files: {found['files']}")
+                print(f"{job.name}: {found['full']} disks too small; the file was {found['files']}")
     if options.json:
         print(json.dumps(told))
 

@@ -101,3 +101,23 @@ def test_files_of_noise_never_make_it_fail(client, body, kind, tasks, accept):
         "/predict/file", content=body, headers={"Content-Type": kind, "Accept": accept}, params={"tasks": tasks}
     )
     assert found.status_code in (200, 415, 422), found.text
+
+
+@usual
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"]),
+    data=st.data(),
+    params=st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3),
+    headers=st.dictionaries(
+        st.sampled_from(["Accept", "Content-Type", "X-API-Key", "Authorization", "Range", "If-None-Match"]),
+        st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20),
+        max_size=3,
+    ),
+    body=st.binary(max_size=60),
+)
+def test_every_end_point_takes_every_method_and_header(client, method, data, params, headers, body):
+    paths = [*client.get("/openapi.json").json()["paths"], "/", "/docs", "/openapi.json", "/nothing/here"]
+    path = data.draw(st.sampled_from(paths))
+    found = client.request(method, path, params=params, headers=headers, content=body)
+    assert found.status_code < 500, (method, path, found.text)
+    assert "Traceback" not in found.text
