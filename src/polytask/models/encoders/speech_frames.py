@@ -45,6 +45,9 @@ class SpeechFrames(Encoder):
         >>> encoder.n_elements, encoder(torch.randn(2, 4000)).shape
         (12, torch.Size([24, 16]))
 
+    Note:
+        It claims no export: what a task of moments answers depends on how the moments are read, which no graph holds.
+
     References:
         Graves, Mohamed and Hinton, Speech Recognition with Deep Recurrent Neural Networks, ICASSP 2013.
     """
