@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -81,16 +82,16 @@ def _reason(path: Path, error: OSError) -> str:
     )
 
 
-def remove_halves(folder: Path, name: str = "*") -> None:
-    """Remove what a process that was killed left half written in a folder.
+def remove_halves(folder: Path, name: str = "") -> None:
+    """Remove what a process that was killed left half written.
 
     Args:
-        folder: The folder, which no other process writes to now.
-        name: The file that was being written; any if not given.
+        folder: A folder that no other process writes to now, with all that are in it.
+        name: A file in the folder: then only what was to become that file.
     """
-    stem = "." if name == "*" else f".{Path(name).stem}{_HALF}"
-    for left in [*folder.iterdir()] if folder.is_dir() else []:
-        if left.name.startswith(stem) and is_half(left):
+    pattern = f".{glob.escape(Path(name).stem)}{_HALF}*" if name else "**/.*"
+    for left in [*folder.glob(pattern)]:
+        if is_half(left):
             left.unlink(missing_ok=True)
 
 

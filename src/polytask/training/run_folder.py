@@ -96,8 +96,7 @@ class RunFolder:
                         f"{self.path} is the run of another recipe: {'; '.join(changed[:_MOST_CHANGES])}{more}. "
                         "Resume with the same settings, or choose another --out."
                     )
-                for folder in (self.path, self.bundle_path):
-                    remove_halves(folder)
+                remove_halves(self.path)
                 return
             if self.checkpoint_path.exists():
                 raise RunFolderError(f"{self.path} has a checkpoint but no recipe.json; it cannot be resumed.")
