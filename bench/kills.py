@@ -45,7 +45,7 @@ from polytask.data.plan import BatchPlan
 from polytask.serving.export import export
 from polytask.serving.export import run as run_graph
 from polytask.serving.streaming import predict_file
-from polytask.storage import load_tree
+from polytask.storage import is_half, load_tree
 from polytask.study import Protocol, Study, trials
 from polytask.training import running
 from polytask.training.loop import Training
@@ -404,6 +404,8 @@ class Killer:
                     break
                 self.result.kills[moment.part or "by the clock"] += 1
                 self.result.by_job[job.name] += 1
+            if litter := [path.name for path in folder.rglob("*") if is_half(path)]:
+                raise AssertionError(f"Half-written files were left: {litter}")
             if job.left(folder) != expected:
                 raise AssertionError("What it left differs from what an undisturbed one leaves.")
         except BaseException as error:
