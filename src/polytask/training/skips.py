@@ -22,14 +22,14 @@ _PACE = 1.05
 class Skips:
     """Counts of batches that a task was left out of; plain numbers, part of the checkpoint.
 
-    What a task's loss usually is, is the larger of two medians of its size: that of its first losses, and a running
-    one. So a task that has learned nearly everything may still err, and one whose losses rise slowly may go on.
+    What a task's loss usually is, is a running median of its size, never below the median of its first losses. So a
+    task that has learned nearly everything may still err, and one whose losses rise slowly may go on.
 
     Args:
         total: By task, in the whole training.
         in_a_row: By task, since its loss was last a number.
         first: By task, the sizes of its first losses; empty once their median is known.
-        usual: By task, the median of the first, and the running one.
+        usual: By task, the median of the first, and the running one, which never is below it.
 
     Example:
         >>> skips = Skips()
@@ -61,17 +61,17 @@ class Skips:
         if not most:
             return
         pairs = [(name, abs(value)) for name, value in zip(tasks, values, strict=True)]
-        bad = {n: v for n, v in pairs if n in self.usual and v > most * max(self.usual[n]) > 0.0}
+        bad = {n: v for n, v in pairs if n in self.usual and v > most * self.usual[n][1] > 0.0}
         if bad:
             told = ", ".join(
-                f"{name!r} ({value:g}) is over {most:g} times what it usually was ({max(self.usual[name]):g})"
+                f"{name!r} ({value:g}) is over {most:g} times what it usually was ({self.usual[name][1]:g})"
                 for name, value in bad.items()
             )
             raise ExplodedError(f"The loss of task {told}, so no gradient was taken.", tuple(bad))
         for name, value in pairs:
             if name in self.usual:
-                usual = self.usual[name]
-                usual[1] = usual[1] * _PACE if value > usual[1] else usual[1] / _PACE
+                lowest, usual = self.usual[name]
+                self.usual[name][1] = usual * _PACE if value > usual else max(usual / _PACE, lowest)
                 continue
             first = self.first.setdefault(name, [])
             first.append(value)

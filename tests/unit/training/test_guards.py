@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 
@@ -77,7 +78,7 @@ def test_what_is_usual_goes_with_the_checkpoint():
     for _ in range(10):
         ours.epoch()
     assert ours.skips.usual.keys() == {"a", "b"}
-    other.load_state_dict(ours.state_dict())
+    other.load_state_dict(copy.deepcopy(ours.state_dict()))
     assert other.skips == ours.skips
     while not ours.at.is_done:
         ours.epoch(), other.epoch()
