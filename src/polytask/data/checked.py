@@ -25,9 +25,9 @@ class CheckedRows(Table):
     Example:
         >>> from polytask.data.transform import TableTransform
         >>> transform = TableTransform().fit({"age": [30.0, 40.0, 50.0], "town": ["x", "y", "x"]})
-        >>> rows = CheckedRows({"age": np.array([40.0]), "town": np.array(["y"], dtype=object)}, "The request")
+        >>> rows = CheckedRows({"age": np.array([40.0]), "town": np.array(["x"], dtype=object)}, "The request")
         >>> {name: values.tolist() for name, values in transform.transform(rows).items()}
-        {'numeric': [[0.0]], 'categorical': [[3]]}
+        {'numeric': [[0.0]], 'categorical': [[2]]}
     """
 
     def __init__(self, columns: Mapping[str, np.ndarray], origin: str):
