@@ -72,6 +72,38 @@ def clients(
     return [s for seconds, _ in found for s in seconds], sum(wrong for _, wrong in found)
 
 
+def one_row(bundle, row: dict, times: int = 300) -> None:
+    """What a row costs between its request and its answer, without HTTP."""
+    import torch
+
+    from polytask.serving.answers import as_json, json_text
+    from polytask.serving.app import Service
+    from polytask.serving.limits import Limits
+
+    torch.set_num_threads(1)
+    service = Service(bundle, Limits())
+    source, tasks = service.chosen(None, None)
+    reader = service.readers[source]
+
+    def encode():
+        return bundle.encode(reader.data(reader.read([row])), source)
+
+    encoded = encode()
+    parts = {
+        "all": lambda: json_text(as_json(service._predict(source, reader.read([row]), tasks), 1)),
+        "encoding": encode,
+        "network": lambda: bundle.models[0].outputs(encoded, tasks),
+    }
+    told = []
+    for name, part in parts.items():
+        part()
+        began = time.process_time()
+        for _ in range(times):
+            part()
+        told.append(f"{name} {(time.process_time() - began) / times * 1000:.2f}")
+    print(f"One row without HTTP, CPU milliseconds: {', '.join(told)}.")
+
+
 def server(bundle: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "polytask.cli", "serve", str(bundle), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -91,6 +123,7 @@ def main() -> None:
         run = Recipe(tasks=TASKS, training={"epochs": 3}).run(frame, out=Path(folder) / "run")
         rows = json.loads(frame[INPUTS].to_json(orient="records"))
         expected = run.bundle.predict(frame[INPUTS])["price"].values.tolist()
+        one_row(run.bundle, rows[0])
         bodies = []
         for row in rows:
             body = json.dumps({"rows": [row]}).encode()
