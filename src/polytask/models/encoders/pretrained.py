@@ -47,6 +47,8 @@ class Pretrained(Encoder):
     Note:
         Nothing is ever downloaded, and no code of the folder runs. A bundle holds the weights, but the folder must
         still be there, for its configuration, when a bundle is loaded.
+        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
+        shapes can tell from the shape of its inputs.
 
     References:
         Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019, section 5.3 (the first piece

@@ -47,6 +47,9 @@ class Seq2Seq(Encoder):
         >>> encoder(rows).shape
         torch.Size([2, 8])
 
+    Note:
+        It does not export: a text is written one word after another until it ends, which no graph of fixed shapes does.
+
     References:
         Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.1; Williams and Zipser, A Learning Algorithm
         for Continually Running Fully Recurrent Neural Networks, 1989 (teacher forcing).
