@@ -17,7 +17,7 @@ from polytask.affinity.measures.lookahead import Lookahead
 from polytask.affinity.measures.pairwise_gain import PairwiseGain
 from polytask.affinity.measures.rsa import rsa_matrix
 from polytask.affinity.measures.transfer import _components, _head, ahp
-from polytask.affinity.probe import Probe, gramian, probes
+from polytask.affinity.probe import Probe, gramian, has_own_rows, probes
 from polytask.affinity.trace import cosines
 from polytask.data.generators import clustered_tasks
 from polytask.recipe import Recipe
@@ -33,7 +33,11 @@ NETWORK = {
 
 @pytest.fixture
 def ground():
-    made = clustered_tasks((2, 1), 240, n_inputs=6, missing=0.3, noise=0.3)
+    return ground_of(missing=0.3)
+
+
+def ground_of(missing: float) -> Ground:
+    made = clustered_tasks((2, 1), 240, n_inputs=6, missing=missing, noise=0.3)
     recipe = Recipe(tasks=list(made.targets), **NETWORK)
     prepared = prepare_recipe(recipe, made.frame)
     return Ground(prepared, plan_of(recipe, prepared), 1)
@@ -51,10 +55,13 @@ def losses64(model, probe):
     return twin, found
 
 
-def test_the_gramian_of_a_probe_is_that_of_double_precision_autograd(ground):
+@pytest.mark.parametrize(("missing", "own_rows"), [(0.3, False), (0.6, True)])
+def test_the_gramian_of_a_probe_is_that_of_double_precision_autograd(missing, own_rows):
+    ground = ground_of(missing)
     seen = []
 
     def look(probe: Probe):
+        assert has_own_rows(probe) == own_rows
         mine = cosines(gramian(probe).numpy())
         twin, losses = losses64(probe.training.model, probe)
         shared = twin.shared_parameters()

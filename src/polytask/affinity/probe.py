@@ -20,11 +20,13 @@ from polytask.shapes import Float, Tensor
 from polytask.training.loop import Training
 from polytask.training.objective import Objective
 
-__all__ = ["Probe", "gramian", "gramians", "probes", "still"]
+__all__ = ["Probe", "gramian", "gramians", "has_own_rows", "probes", "still"]
 
 _ROWS = 512
 _LABELS = 48
 _GROWTH = 1.5
+_NUMBERS = 25_000_000
+"""Gradients of all tasks together that are held at once."""
 _CHANCE = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _RUNNING = nn.modules.batchnorm._BatchNorm
 
@@ -47,6 +49,7 @@ class Probe:
             for name, source in training.feed.sources.items()
             if isinstance(source, ArraySource)
         }
+        self.sources = sources
         # The shares of observed labels are those of the probe, so that a loss is the mean over its observed labels.
         self.objective = Objective(training.tasks, sources, training.model.n_members)
         self.batches: list[Batch] = [
@@ -100,6 +103,57 @@ class _Plain(Balancer):
 
 def gramian(probe: Probe) -> Float[Tensor, "T T"]:
     """Inner products of the tasks' gradients at the shared parameters; NaN for tasks without a label in the probe."""
+    return _of_own_rows(probe) if has_own_rows(probe) else _of_all_rows(probe)
+
+
+def has_own_rows(probe: Probe) -> bool:
+    """Whether tasks have labels of different rows, as schools in a long table do, and gradients that fit in memory."""
+    training = probe.training
+    if len(probe.sources) != 1 or training.model.corruptions:
+        return False
+    n_numbers = len(training.tasks) * sum(p.numel() for p in training.passes.shared)
+    return len(training.tasks) > 2 and _n_labelled(probe) <= 2 * probe.n_rows and n_numbers <= _NUMBERS
+
+
+def _n_labelled(probe: Probe) -> int:
+    """Labels of all tasks in the probe, those of one task and row counted once."""
+    tasks = probe.training.tasks
+    return sum(
+        len(_labelled(source, t.name)) for source in probe.sources.values() for t in tasks if t.name in source.tasks
+    )
+
+
+def _of_own_rows(probe: Probe) -> Float[Tensor, "T T"]:
+    """Each task forward and back through its own rows only: passes over all rows once, and not once for each task."""
+    training = probe.training
+    model, shared = training.model, training.passes.shared
+    (source,) = probe.sources.values()
+    rows = [_labelled(source, task.name) for task in training.tasks]
+    g_TP = torch.zeros(len(rows), sum(p.numel() for p in shared), device=training.device)
+    with still(model, probe.seed):
+        for g_P, task, mine in zip(g_TP, training.tasks, rows, strict=True):
+            if len(mine):
+                own = source.take(mine)
+                batch = own.batch(torch.arange(len(own))).to(training.device)
+                outputs = model(batch.inputs, [task.name], batch.source)
+                loss = Objective([task], {batch.source: own}, model.n_members)(outputs, batch)[task.name]
+                assert loss is not None  # every row of its own has a label
+                found = torch.autograd.grad(loss, shared, allow_unused=True, materialize_grads=True)
+                torch.cat([part.flatten() for part in found], out=g_P)
+    g_TP = g_TP.double()
+    found_TT = (g_TP @ g_TP.t()).cpu()
+    absent = torch.tensor([not len(mine) for mine in rows])
+    return found_TT.masked_fill(absent.unsqueeze(1) | absent, float("nan"))
+
+
+def _labelled(source: ArraySource, task: str) -> Tensor:
+    """Rows with a label of the task."""
+    observed = source.observed[task]
+    return (observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()).nonzero().flatten()
+
+
+def _of_all_rows(probe: Probe) -> Float[Tensor, "T T"]:
+    """By the balancing engine."""
     training = probe.training
     n_tasks = len(training.tasks)
     with Ghost(training.model.sharing) as ghost:
@@ -145,7 +199,8 @@ def gramians(ground: Ground, most: int = 10) -> list[Float[Tensor, "T T"]]:
     """The Gramian of the tasks' gradients at each look of :func:`probes`; one training for all measures of a seed."""
 
     def look(probe: Probe) -> Float[Tensor, "T T"]:
-        ground.charge(probe.n_rows, forward=1, backward=len(probe.training.tasks))
+        passes = _n_labelled(probe) / probe.n_rows if has_own_rows(probe) else len(probe.training.tasks)
+        ground.charge(probe.n_rows, forward=1, backward=passes)
         return gramian(probe)
 
     found: list[Float[Tensor, "T T"]] = ground.once(f"gramians {most}", lambda: probes(ground, look, most))

@@ -15,6 +15,8 @@ __all__ = ["agreement", "structure_of"]
 
 _LEVEL = 0.05
 _PERMUTATIONS = 999
+_CLOSE = 0.5
+"""From this correlation on it would be wrong to say that readings do not agree."""
 
 
 def structure_of(
@@ -65,6 +67,12 @@ def structure_of(
         words = (
             "There is structure: independent readings agree about which pairs are close "
             f"(r = {observed:.2f}, p = {p:.3f})."
+        )
+    elif observed >= _CLOSE:
+        words = (
+            "Structure cannot be told from chance: independent readings agree about which pairs are close "
+            f"(r = {observed:.2f}), but of random renamings of the {n_tasks} tasks {p:.0%} agree as well "
+            f"(p = {p:.3f}); more tasks would tell."
         )
     else:
         words = (

@@ -48,3 +48,13 @@ def test_what_cannot_be_told_is_said():
     found = structure_of([three, three], halves=True)
     assert found.p is None
     assert "too few to tell" in found.words
+
+
+def test_few_tasks_whose_readings_agree_are_not_said_to_disagree():
+    """Two pairs of four tasks: a third of all renamings gives the same matrix again."""
+    cluster = np.repeat([0, 1], 2)
+    signal = np.where(np.eye(4), np.nan, cluster[:, None] == cluster)
+    found = structure_of([signal, signal], halves=True)
+    assert not found.is_found
+    assert found.agreement == 1.0
+    assert "cannot be told from chance: independent readings agree" in found.words
