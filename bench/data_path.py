@@ -111,6 +111,52 @@ def time_splits(n_rows: int = 100_000, n_labels: int = 20) -> None:
     print(f"5 folds of {n_rows:,} rows, stratified over {n_labels} labels: {time.perf_counter() - start:.2f} s")
 
 
+def share_of_scenes(n_rows: int = 256, size: int = 32, batch_size: int = 32, steps: int = 12) -> None:
+    """Processor time of a batch of images with masks, depth and boxes, moved and turned, over that of its step."""
+    from polytask.data import composed_scenes
+    from polytask.models.inputs import InputShape
+    from polytask.models.model import ModelSpec, build_model
+    from polytask.tasks import registry
+    from polytask.training.data_sets import ArrayData
+    from polytask.training.variation import Variation
+
+    scenes = composed_scenes(n_rows, size)
+    tasks = [
+        registry.create("segmentation", name="mask"),
+        registry.create("dense_regression", name="depth"),
+        registry.create("detection", name="boxes", size=(size, size)),
+    ]
+    for task in tasks:
+        task.fit(getattr(scenes, task.name))
+    labels = {task.name: getattr(scenes, task.name) for task in tasks}
+    source = ArrayData("scenes", scenes.images, labels).source(tasks, np.arange(n_rows))
+    shapes = {"scenes": InputShape.of(source.inputs)}
+    names = tuple(task.name for task in tasks)
+    outputs = {task.name: task.n_outputs for task in tasks}
+    model = build_model(ModelSpec(shapes, outputs, encoder="unet", element_tasks=names, pixel_tasks=names))
+    variation = Variation({"scenes": [("shift", {}), ("rotate", {})]}, shapes, 0, tasks)
+    spent = {"batch": [], "labels moved": [], "step": []}
+    for step in range(steps):
+        clock = [time.process_time()]
+        batch = source.batch(torch.randint(n_rows, (batch_size,)))
+        clock.append(time.process_time())
+        (batch,) = variation([batch], step)
+        clock.append(time.process_time())
+        found = model(batch.inputs)
+        losses = [task.loss(found[task.name], batch.targets[task.name], batch.observed[task.name]) for task in tasks]
+        sum(loss.mean() for loss in losses).backward()
+        clock.append(time.process_time())
+        for name, before, after in zip(spent, clock, clock[1:], strict=False):
+            spent[name].append(after - before)
+    medians = {name: float(np.median(times[2:])) for name, times in spent.items()}
+    loader = medians["batch"] + medians["labels moved"]
+    print(
+        f"{batch_size} scenes of {size} x {size} with masks, depth and boxes: {1e3 * medians['batch']:.1f} ms a batch, "
+        f"{1e3 * medians['labels moved']:.1f} ms to move and turn it and its labels, {1e3 * medians['step']:.0f} ms a "
+        f"step of a U-Net: {loader / (loader + medians['step']):.1%} of the whole"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -122,6 +168,7 @@ def main() -> None:
         measure_parquet(options.measure)
         return
     batches_per_second()
+    share_of_scenes()
     time_splits()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.parquet"

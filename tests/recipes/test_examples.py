@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SHORT = {
     "digits_and_letters": ["--rows", "300"],
     "sequence": ["--rows", "260", "--only", "joint,plain,ewc,replay,adapters"],
+    "vision": ["--rows", "160"],
 }
 # Examples about something else than joint beside single say so by another word of their output.
 SHOWS = {
