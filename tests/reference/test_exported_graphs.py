@@ -20,7 +20,7 @@ from polytask.models.model import ModelSpec, build_model
 from polytask.serving import export as exporting
 from polytask.serving.export import TOLERANCE, export, random_rows
 from polytask.serving.quantisation import answer, quantise
-from polytask.tasks import Binary, Regression
+from polytask.tasks import Binary, Detection, Regression, Segmentation
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -60,6 +60,28 @@ def test_every_encoder_exports_with_the_same_outputs(encoder, to, tmp_path):
 @pytest.mark.parametrize("encoder", [name for name in encoders.names() if name not in ENCODERS])
 def test_an_encoder_that_claims_nothing_says_why(encoder):
     assert "export" in encoders.load(encoder).__doc__
+
+
+def test_maps_and_boxes_export_below_attention(tmp_path):
+    torch.manual_seed(0)
+    mask, boxes = Segmentation(name="mask"), Detection(name="boxes", size=(8, 8))
+    mask.fit(np.arange(128).reshape(2, 8, 8) % 3)
+    labels = np.empty(2, dtype=object)
+    labels[:] = [[("a", 1, 1, 4, 5)], []]
+    boxes.fit(labels)
+    spec = ModelSpec(
+        inputs={"main": InputShape({"x": Field((1, 8, 8))})},
+        n_outputs={"mask": 3, "boxes": 5},
+        encoder="unet",
+        encoder_options={"channels": (4, 8), "width": 8},
+        sharing="mtan",
+        element_tasks=("mask", "boxes"),
+        pixel_tasks=("mask", "boxes"),
+    )
+    made = export(Bundle([mask, boxes], [Network(spec, build_model(spec).eval())]), tmp_path / "graph", "onnx")
+    assert made.difference <= TOLERANCE
+    told = json.loads(made.about.read_text())["outputs"]
+    assert [output["shape"] for output in told] == [["batch", 8, 8, 3], ["batch", 8, 8, 5]]
 
 
 def test_one_head_only(tmp_path):

@@ -64,7 +64,7 @@ def composed_scenes(
 
     Example:
         >>> scenes = composed_scenes(5, size=32, seed=1)
-        >>> scenes.images.shape, len(scenes.boxes[0]) == scenes.counts[0].sum()
+        >>> scenes.images.shape, bool(len(scenes.boxes[0]) == scenes.counts[0].sum())
         ((5, 1, 32, 32), True)
     """
     if n < 1 or size < 16 or most < 1:
