@@ -19,8 +19,9 @@ import torch
 
 from polytask.errors import RecipeError, TrainingError, UnknownNameError
 from polytask.study import Protocol, Study
+from polytask.study.bench import Place, PlannedTrial, Unit
 from polytask.study.budget import Budget
-from polytask.study.engine import MOST_ATTEMPTS, Place, PlannedTrial, Unit
+from polytask.study.engine import MOST_ATTEMPTS
 from polytask.study.engines.local import Local
 from polytask.study.threads import limited_threads
 

@@ -15,7 +15,7 @@ from polytask import Study, load
 from polytask.errors import DataError, InputError, RecipeError, RunFolderError
 from polytask.records import StudyRecord
 from polytask.study import Protocol
-from polytask.study.engine import Bench, Material, Place
+from polytask.study.bench import Bench, Material, Place
 
 TARGETS = ["y", "z", "ill"]
 QUICK = {

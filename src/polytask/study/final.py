@@ -11,8 +11,9 @@ import numpy as np
 from polytask.bundle import Bundle, BundledModel
 from polytask.data.transform import TableTransform
 from polytask.study.arm import PLAIN, FittedArm, FoldData
+from polytask.study.bench import LastTraining
 from polytask.study.choice import Candidate
-from polytask.study.engine import Engine, LastTraining
+from polytask.study.engine import Engine
 from polytask.study.trials import Trial
 
 __all__ = ["final_bundle", "settle"]

@@ -14,9 +14,10 @@ from polytask.errors import RecipeError, UnknownNameError
 from polytask.recipe import Recipe
 from polytask.records import StudyRecord, Verdict, without_nan
 from polytask.storage import write_json
+from polytask.study.bench import Bench, Material
 from polytask.study.budget import DEFAULT_ARMS, NEEDED, seconds_of, with_search
 from polytask.study.choice import choose_all
-from polytask.study.engine import Bench, Engine, Material
+from polytask.study.engine import Engine
 from polytask.study.engines import registry as engines
 from polytask.study.final import final_bundle
 from polytask.study.finished import FinishedNetworks

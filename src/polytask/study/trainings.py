@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from polytask.errors import RecipeError
+from polytask.study.bench import MOST_ROWS, Bench, Place, PlannedTrial, Unit, Work
 from polytask.study.budget import Budget
 from polytask.study.choice import FoldScores
-from polytask.study.engine import MOST_ROWS, Bench, Engine, Place, PlannedTrial, Unit, Work
+from polytask.study.engine import Engine
 from polytask.study.naming import make_arm
 from polytask.study.networks import NetworkArm
 from polytask.study.outcome import Outcome

@@ -16,8 +16,8 @@ from polytask.report import write_page
 from polytask.study import Protocol, Study
 from polytask.study import search as search_module
 from polytask.study.arm import why_not_learn
+from polytask.study.bench import Bench, Material, Place
 from polytask.study.budget import Budget
-from polytask.study.engine import Bench, Material, Place
 from polytask.study.final import settle
 from polytask.study.inner import inner_errors, inner_folds
 from polytask.study.naming import make_arm

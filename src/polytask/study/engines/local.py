@@ -15,7 +15,8 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from polytask.study.engine import Bench, Done, Engine, Work, answer, first, opened, read
+from polytask.study.bench import Bench, Done, Work
+from polytask.study.engine import Engine, answer, first, opened, read
 from polytask.study.threads import limited_threads
 
 __all__ = ["Local"]

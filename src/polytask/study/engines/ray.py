@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from polytask.errors import MissingExtraError, RecipeError
-from polytask.study.engine import Bench, Done, Engine, Work, answer, first, opened, read
+from polytask.study.bench import Bench, Done, Work
+from polytask.study.engine import Engine, answer, first, opened, read
 
 __all__ = ["Ray"]
 

@@ -1,0 +1,207 @@
+"""Units of work, and the bench on which a worker carries them out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from polytask.data.splits import Split
+from polytask.recipe import Recipe
+from polytask.study.arm import FittedArm, FoldData, learn
+from polytask.study.finished import FinishedNetworks
+from polytask.study.folds import JudgedFold, Protocol, make_fold, whole_fold
+from polytask.study.naming import make_arm
+from polytask.study.networks import NetworkArm, whole
+from polytask.study.several import rows_of
+from polytask.study.terms import Terms
+from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trials, trial_key
+from polytask.tasks.task import Task
+from polytask.training.data_sets import DataSet
+from polytask.training.preparation import Prepared
+from polytask.training.run import Plan
+from polytask.training.running import plan_of
+
+__all__ = ["MOST_ROWS", "Bench", "Done", "LastTraining", "Material", "Place", "PlannedTrial", "Unit", "Work"]
+
+MOST_ROWS = 50_000
+"""With more rows, several folds are too much to lie in memory at once, and there is little to win."""
+_READY = 8
+"""Folds that lie ready."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every worker needs, given to it once.
+
+    Args:
+        data: The data.
+        tasks: The tasks, fitted on all rows.
+        recipe: The networks' side of the study.
+        protocol: How rows are divided.
+        terms: On what terms arms may search.
+        folder: Where workers keep networks until their unit is done; ``None`` for nowhere.
+    """
+
+    data: DataSet
+    tasks: Sequence[Task]
+    recipe: Recipe
+    protocol: Protocol
+    terms: Terms = field(default_factory=Terms)
+    folder: Path | None = None
+
+    def finished(self, work: Work) -> FinishedNetworks:
+        """The networks of a piece of work that were trained already."""
+        return FinishedNetworks(None if self.folder is None else self.folder / work.key)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which fold of which repetition, and its rows."""
+
+    repeat: int
+    fold: int
+    split: Split = field(compare=False)
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """An arm to be trained and tested on a fold.
+
+    Args:
+        arm: Its name.
+        place: The fold.
+        given: What it found on another fold, which it is to use here and not to search for anew.
+    """
+
+    arm: str
+    place: Place
+    given: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.arm}, repetition {self.place.repeat + 1}, fold {self.place.fold + 1}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Trials that are done together, by one worker.
+
+    Args:
+        trials: The trials; mostly one.
+    """
+
+    trials: tuple[PlannedTrial, ...]
+
+    @property
+    def key(self) -> str:
+        """Where its networks are kept; which trials come after the first follows from the study."""
+        first = self.trials[0]
+        return trial_key(first.arm, first.place.repeat, first.place.fold)
+
+    def __str__(self) -> str:
+        more = f" and {len(self.trials) - 1} more" if len(self.trials) > 1 else ""
+        return f"{self.trials[0]}{more}"
+
+
+@dataclass(frozen=True)
+class LastTraining:
+    """An arm to be trained on all rows, after it was chosen.
+
+    Args:
+        arm: Its name.
+        tasks: The tasks that it is to answer.
+        settled: What its trials settled, so that it needs no validation rows.
+    """
+
+    arm: str
+    tasks: tuple[str, ...]
+    settled: Mapping[str, Any] = field(compare=False)
+
+    @property
+    def key(self) -> str:
+        """Where its networks are kept; with a budget, a study that is gone on with may settle something else."""
+        asked = json.dumps([self.arm, self.tasks, self.settled], sort_keys=True, default=str)
+        return f"all/{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+
+    def __str__(self) -> str:
+        return f"{self.arm}, all rows"
+
+
+Result = tuple[Trial, Answers]
+"""A trial and the answers of its arm."""
+Work = Unit | LastTraining
+"""What a worker is given."""
+Done = list[Result] | FittedArm
+"""What it gives back: the trials of a unit, or the arm that was trained on all rows."""
+
+
+class Bench:
+    """Where units are carried out; the folds that were used last lie ready.
+
+    Args:
+        material: The data and what is asked of them.
+        tell: Told in words how far a long trial is.
+    """
+
+    def __init__(self, material: Material, tell: Callable[[str], None] | None = None):
+        self.material, self.tell = material, tell
+        self._made: dict[tuple[int, int], tuple[JudgedFold, KeptFold]] = {}
+
+    def carry_out(self, unit: Work) -> Done:
+        """Train and test the unit's trials, networks of one shape at once; or train an arm on all rows."""
+        if isinstance(unit, LastTraining):
+            arm = make_arm(unit.arm)
+            fold = self.whole.only(unit.tasks) if arm.is_per_task else self.whole
+            if isinstance(arm, NetworkArm) and len(fold.prepared.train) == 1:
+                return arm.assemble(fold, whole(self.material.finished(unit).fit(arm.trainings(fold, unit.settled))))
+            return learn(arm, fold, unit.settled)
+        asked = []
+        for planned in unit.trials:
+            judged, kept = self.fold(planned.place)
+            if planned.given is not None:
+                terms = replace(judged.data.terms, given={planned.arm: planned.given})
+                judged = replace(judged, data=replace(judged.data, terms=terms))
+            asked.append((make_arm(planned.arm), kept, judged))
+        return train_trials(asked, self.material.finished(unit))
+
+    @cached_property
+    def whole(self) -> FoldData:
+        """All rows, for training and nothing else."""
+        material = self.material
+        return whole_fold(material.data, material.tasks, self.plan, material.protocol.seed)
+
+    def fold(self, place: Place) -> tuple[JudgedFold, KeptFold]:
+        """A fold with its rows, and what scoring needs of it."""
+        where = (place.repeat, place.fold)
+        if where not in self._made:
+            material = self.material
+            # They are asked for again arm by arm.
+            most = _READY if len(material.data) <= MOST_ROWS else 1
+            while len(self._made) >= most:
+                del self._made[next(iter(self._made))]
+            seed, group = material.protocol.seed_of(*where), material.protocol.group
+            judged = make_fold(material.data, material.tasks, self.plan, where, seed, place.split, group)
+            judged.data = replace(judged.data, terms=self._terms(place), where=f"{place.repeat}-{place.fold}")
+            self._made[where] = judged, keep_fold(Store(None), judged)
+        return self._made[where]
+
+    def _terms(self, place: Place) -> Terms:
+        protocol, data = self.material.protocol, self.material.data
+        columns: dict[str, Any] = {
+            key: {source: data.column(name)[rows] for source, rows in rows_of(data, place.split.train).items()}
+            for key, name in (("groups", protocol.group), ("times", protocol.time))
+            if name
+        }
+        return replace(self.material.terms, tell=self._told, **columns)
+
+    def _told(self, text: str) -> None:
+        if self.tell is not None:
+            self.tell(text)
+
+    def plan(self, prepared: Prepared) -> Plan:
+        """The networks' plan for prepared data."""
+        return plan_of(self.material.recipe, prepared)
