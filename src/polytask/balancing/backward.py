@@ -18,10 +18,12 @@ from polytask.balancing.step import Heads, Losses, Step, check_finite, open_step
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.shapes import Tensor
 
-__all__ = ["MODES", "balanced_backward"]
+__all__ = ["MODES", "SKETCH", "balanced_backward"]
 
 Check = Callable[[Sequence[str], Sequence[float]], None]
-MODES = ("exact", "every_k", "features", "matrix_free")
+MODES = ("exact", "every_k", "features", "sketch", "matrix_free")
+SKETCH = 1024
+"""Numbers a task in the mode ``sketch``: inner products are then off by three hundredths of the norms' product."""
 
 
 def balanced_backward(
@@ -44,6 +46,7 @@ def balanced_backward(
     validation: Tensor | None = None,
     bf16: bool = False,
     check: Check | None = None,
+    sketch: int = SKETCH,
 ) -> Outcome:
     """Balance the tasks and add one gradient to ``.grad``, in place of ``sum(losses).backward()``.
 
@@ -59,7 +62,9 @@ def balanced_backward(
             gone through once, down to the features, and the mode ``features`` is possible.
         balancer: The method; bound to the tasks at the first call if it is not yet.
         mode: ``exact``; ``every_k`` (exact weights kept for ``every`` steps); ``features`` (a different Gramian: that
-            of the gradients at the features); ``matrix_free`` (one product of the exact Gramian with the weights).
+            of the gradients at the features); ``sketch`` (an unbiased estimate of the exact Gramian, for which
+            data-parallel processes send ``sketch`` numbers a task in place of whole gradients); ``matrix_free`` (one
+            product of the exact Gramian with the weights).
         heads: The tasks' own parameters or modules; found in the graph if not given.
         every: Steps from one solution to the next in the mode ``every_k``.
         ghost: Watches the shared part's layers, so that some can do without a weight gradient a task.
@@ -69,13 +74,17 @@ def balanced_backward(
         scaler: A gradient scaler. The losses are given unscaled; the gradients are left scaled, as it expects.
         group: In data parallel, the processes that share the batch. Needs ``heads``. The Gramian is that of the joined
             batch, all processes find the same weights, and ``.grad`` holds the sum, so do not reduce it again.
-        counts: Observed labels of each task in this process's batch, if the processes differ.
-        second: Losses of a second, independent batch, for methods that need one (MoDo, SDMGrad).
-        validation: A loss on validation data, for methods that need one.
+        counts: What each task's loss here counts for in the mean over the processes: as many labels as are observed in
+            this process's batch, or as many rows as it has if the losses are means over rows; 1 if not given. A task
+            without a loss here counts as a loss of zero.
+        second: Losses of a second, independent batch, for methods that need one (MoDo, SDMGrad). In data parallel the
+            mean over the processes is meant, and a process without the loss counts as zero.
+        validation: A loss on validation data, for methods that need one; in data parallel as ``second``.
         bf16: Whether to find the Gramian by passes in bfloat16 and only the final gradient in full precision: worth it
             where matrix products are several times as fast in bfloat16, costs one pass more.
         check: Told names and losses of the present tasks before anything is done; may raise. In data parallel they are
             those of the joined batch, so that all processes come to the same.
+        sketch: Numbers a task in the mode ``sketch``; the relative error of an inner product falls with its root.
 
     Shape:
         ``outcome.weights``: [T]. ``outcome.gramian``: [T, T]. Both over all tasks, with zeros for absent ones.
@@ -112,6 +121,8 @@ def balanced_backward(
             f"polytask.balancing.registry.create('nash_mtl'); got {balancer!r}."
         )
     _check_mode(balancer, mode)
+    if sketch < 1:
+        raise RecipeError(f"sketch takes the numbers a task, 1 or more; got {sketch}.")
     opened = open_step(losses, balancer, shared)
     opened.unit = 1.0 if scaler is None or not opened.index else float(scaler.scale(torch.ones(())).item())
     opened.scale, opened.given_features, opened.given_heads = scale, features, heads
@@ -135,7 +146,8 @@ def balanced_backward(
     elif mode == "matrix_free":
         result = by_product(opened, solver, signals)
     else:
-        result = by_rows(opened, solver, signals, Extras(ghost, second, validation, bf16))
+        width = sketch if mode == "sketch" else None
+        result = by_rows(opened, solver, signals, Extras(ghost, second, validation, bf16, width))
     return _outcome(opened, mode, result, solver)
 
 
@@ -165,6 +177,7 @@ def _outcome(step: Step, mode: str, result: Result, balancer: Balancer) -> Outco
         overflow=result.overflow,
         layers=result.layers,
         notes=tuple(step.notes),
+        sent=0 if step.peers is None else step.peers.sent,
     )
     gramian = None
     if result.gramian is not None:

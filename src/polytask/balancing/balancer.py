@@ -205,7 +205,7 @@ class Balancer(nn.Module, ABC):
         if self.needs & {"rows", "cross_gramian", "validation"}:
             return ("exact", "every_k") if self.is_mixture else ("exact",)
         has_step = type(self).iterate is not Balancer.iterate
-        return ("exact", "every_k", "features", *(("matrix_free",) if has_step else ()))
+        return ("exact", "every_k", "features", "sketch", *(("matrix_free",) if has_step else ()))
 
     def note_fallback(self, reason: str) -> None:
         """Record that a solver did not converge and what was done instead; the engine counts it in its report."""

@@ -18,7 +18,8 @@ class Report:
     Args:
         mode: The mode that was asked for.
         route: How it was done: ``one_backward`` (weights known beforehand), ``rows`` (one gradient a task),
-            ``ghost`` (some layers without weight gradients), ``features``, ``matrix_free``, ``nothing`` (no task).
+            ``ghost`` (some layers without weight gradients), ``sketch``, ``features``, ``matrix_free``, ``nothing`` (no
+            task).
         passes: How often the shared part was gone through backwards.
         absent: Tasks without an observed label in the batch.
         fallbacks: One line for each solver that did not converge in this step.
@@ -26,6 +27,7 @@ class Report:
         overflow: Whether the scaled gradients overflowed, so that the scaler will skip the step.
         layers: For each layer that a ghost watches, ``ghost`` or ``native: <why>``.
         notes: What else a careful reader wants to know, e.g. features that a task goes around.
+        sent: Bytes that this process gave to be summed over the processes.
     """
 
     mode: str
@@ -37,6 +39,7 @@ class Report:
     overflow: bool = False
     layers: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sent: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import cast
 
 import torch
 
-from polytask.balancing.distributed import summed, summed_list
 from polytask.balancing.graph import reach
+from polytask.balancing.peers import summed, summed_list
 from polytask.balancing.rows import row_products
-from polytask.balancing.step import Step, add_gradients
+from polytask.balancing.step import Step, add_gradients, given_heads
 from polytask.balancing.task_rows import Rows
 from polytask.shapes import Float, Tensor
 
@@ -20,6 +20,7 @@ __all__ = [
     "add_heads",
     "features_gramian",
     "head_passes",
+    "joined_backward",
     "plain_backward",
     "product_pass",
     "row_passes",
@@ -73,6 +74,9 @@ def row_passes(step: Step, found: Cotangents, rows: Rows, keep_graph: bool = Fal
     """
     n_shared = len(rows.inputs)
     for i, (loss, heads, used) in enumerate(zip(step.losses, step.heads, step.used, strict=True)):
+        if loss.grad_fn is None:  # labelled in other processes only
+            rows.take(i, [None] * n_shared)
+            continue
         keep = keep_graph or (not step.own_graphs and i + 1 < len(step.losses))
         if used:
             outputs, cotangents, inputs = [step.features[j] for j in used], found.at_features[i], rows.inputs
@@ -88,8 +92,18 @@ def row_passes(step: Step, found: Cotangents, rows: Rows, keep_graph: bool = Fal
 
 def add_heads(step: Step, found: Cotangents, weights: Float[Tensor, " T"]) -> None:
     """Add each task's weight times the gradient of its own loss to its own parameters."""
-    for heads, grads, weight in zip(step.heads, found.heads, weights.tolist(), strict=True):
-        add_gradients(heads, summed_list(grads, heads, step.group), weight * step.scale)
+    each = zip(step.heads, found.heads, weights.tolist(), strict=True)
+    if step.peers is None:
+        for heads, grads, weight in each:
+            add_gradients(heads, grads, weight * step.scale)
+        return
+    sums: dict[Tensor, Tensor | None] = {}  # one message for all tasks; a constraint owns what its task owns
+    for heads, grads, weight in each:
+        for parameter, grad in zip(heads, grads, strict=True):
+            known = sums.get(parameter)
+            new = None if grad is None else grad * weight
+            sums[parameter] = known if new is None else new if known is None else known + new
+    add_gradients([*sums], summed_list([*sums.values()], [*sums], step.peers), step.scale)
 
 
 def plain_backward(step: Step, weights: Float[Tensor, " T"]) -> None:
@@ -97,6 +111,18 @@ def plain_backward(step: Step, weights: Float[Tensor, " T"]) -> None:
     factors = (weights * (step.unit * step.scale)).tolist()
     grads = [torch.full_like(loss, factor) for loss, factor in zip(step.losses, factors, strict=True)]
     torch.autograd.backward(step.losses, grads)
+
+
+def joined_backward(step: Step, weights: Float[Tensor, " T"]) -> None:
+    """The same in data parallel: one backward here, and one sum over the processes for everything."""
+    parameters = list(dict.fromkeys([*step.shared, *(p for own in given_heads(step) for p in own)]))
+    here = [i for i, loss in enumerate(step.losses) if loss.grad_fn is not None]
+    grads: list[Tensor | None] = [None] * len(parameters)
+    if here and parameters:
+        cotangents = [_unit(step, i) * weights[i].item() for i in here]
+        losses = [step.losses[i] for i in here]
+        grads = list(torch.autograd.grad(losses, parameters, cotangents, allow_unused=True))
+    add_gradients(parameters, summed_list(grads, parameters, step.peers), step.scale)
 
 
 def mixture(step: Step, found: Cotangents, weights: Float[Tensor, " T"]) -> tuple[list[Tensor], list[Tensor]]:
@@ -117,7 +143,7 @@ def shared_backward(step: Step, found: Cotangents, weights: Float[Tensor, " T"])
     """Go through the shared part once, with the weighted sum of the cotangents."""
     outputs, cotangents = mixture(step, found, weights)
     grads = torch.autograd.grad(outputs, step.shared, cotangents, allow_unused=True)
-    add_gradients(step.shared, summed_list(grads, step.shared, step.group), step.scale)
+    add_gradients(step.shared, summed_list(grads, step.shared, step.peers), step.scale)
 
 
 def weighted_backward(step: Step, weights: Float[Tensor, " T"], head_weights: Float[Tensor, " T"]) -> None:
@@ -140,7 +166,7 @@ def product_pass(
     _refuse_once_differentiable(outputs)
     starts = [cotangent.detach().requires_grad_() for cotangent in cotangents]
     grads = torch.autograd.grad(outputs, step.shared, starts, create_graph=True, allow_unused=True)
-    total = summed_list([None if g is None else g.detach() for g in grads], step.shared, step.group)
+    total = summed_list([None if g is None else g.detach() for g in grads], step.shared, step.peers)
     pairs = [(g, v) for g, v in zip(grads, total, strict=True) if g is not None and g.requires_grad]
     back: list[Tensor | None] = [None] * len(starts)
     if pairs:
@@ -152,7 +178,7 @@ def product_pass(
         if not used:
             ends = [(by_output.get(id(step.losses[i])), _unit(step, i))]
         product[i] = sum(float((r * c).sum(dtype=torch.float64)) for r, c in ends if r is not None)
-    return total, summed(product, step.group)
+    return total, summed(product, step.peers)
 
 
 def _refuse_once_differentiable(outputs: Sequence[Tensor]) -> None:
@@ -165,4 +191,4 @@ def _refuse_once_differentiable(outputs: Sequence[Tensor]) -> None:
 
 def features_gramian(step: Step, found: Cotangents) -> Float[Tensor, "T T"]:
     """Inner products of the cotangents at the one shared representation."""
-    return summed(row_products(torch.stack([at[0].flatten() for at in found.at_features])), step.group)
+    return summed(row_products(torch.stack([at[0].flatten() for at in found.at_features])), step.peers)

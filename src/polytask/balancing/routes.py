@@ -10,18 +10,20 @@ from typing import Any
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.distributed import summed_list
 from polytask.balancing.ghost import Ghost
 from polytask.balancing.passes import (
     add_heads,
     features_gramian,
     head_passes,
+    joined_backward,
     plain_backward,
     product_pass,
     row_passes,
     shared_backward,
     weighted_backward,
 )
+from polytask.balancing.peers import summed, summed_list
+from polytask.balancing.sketch import sketched_gramian
 from polytask.balancing.step import Step, add_gradients, survey
 from polytask.balancing.task_rows import Rows
 from polytask.errors import NonFiniteError, RecipeError
@@ -52,20 +54,22 @@ class Extras:
         second: Losses of a second, independent batch, one a task.
         validation: A validation loss.
         bf16: Whether the passes for the Gramian run in bfloat16.
+        sketch: Numbers a task in the mode ``sketch``; else ``None``.
     """
 
     ghost: Ghost | None = None
     second: Sequence[Tensor | None] | Mapping[str, Tensor | None] | None = None
     validation: Tensor | None = None
     bf16: bool = False
+    sketch: int | None = None
 
 
 def by_known_weights(step: Step, balancer: Balancer, signals: Signals) -> Result:
     """The weights follow from the losses alone: one backward."""
     weights = solve(balancer, signals, step.unit * step.scale)
     head_weights = balancer.head_weights(signals, weights).detach().to("cpu", torch.float64)
-    if step.group is None and torch.equal(weights, head_weights):
-        plain_backward(step, weights)
+    if torch.equal(weights, head_weights):
+        (plain_backward if step.peers is None else joined_backward)(step, weights)
     else:
         survey(step)
         weighted_backward(step, weights, head_weights)
@@ -81,10 +85,8 @@ def by_rows(step: Step, balancer: Balancer, signals: Signals, extras: Extras) ->
     rows = Rows(step, balancer, _allowed_ghost(step, balancer, needs, extras))
     with _precision(step, extras.bf16):
         row_passes(step, found, rows, keep_graph=extras.bf16)
-    if step.group is not None:
-        rows.sum_over(step.group)
-    gramian = rows.gramian() / step.unit**2
-    route = "ghost" if rows.layers else "rows"
+    gramian = _joined_gramian(step, rows, extras, signals.step) / step.unit**2
+    route = "sketch" if extras.sketch else "ghost" if rows.layers else "rows"
     result = Result(route, torch.zeros(len(step.losses)), gramian, passes=len(step.losses), layers=rows.decided)
     if not gramian.isfinite().all():
         head_weights = _overflow(step, gramian, result)
@@ -103,9 +105,20 @@ def by_rows(step: Step, balancer: Balancer, signals: Signals, extras: Extras) ->
             shared_backward(step, found, weights)
             return result
         combined = rows.combined(weights) if own is None else rows.split(own * step.unit)
+    if extras.sketch:
+        combined = summed_list(combined, step.shared, step.peers)
     add_heads(step, found, head_weights)
     add_gradients(step.shared, combined, step.scale)
     return result
+
+
+def _joined_gramian(step: Step, rows: Rows, extras: Extras, number: int) -> Float[Tensor, "T T"]:
+    """The Gramian of the joined batch: from summed rows, or from summed sketches of them, the rows staying as here."""
+    if extras.sketch:
+        return sketched_gramian(rows.buffer.blocks, extras.sketch, number, step.peers)
+    if step.peers is not None:
+        rows.sum_over(step.peers)
+    return rows.gramian()
 
 
 def _precision(step: Step, bf16: bool) -> AbstractContextManager[Any]:
@@ -117,8 +130,10 @@ def _allowed_ghost(step: Step, balancer: Balancer, needs: frozenset[str], extras
         return None
     if needs & {"rows", "cross_gramian", "validation"}:
         step.notes.append(f"{type(balancer).__name__} needs whole gradients, so the ghost was not used")
-    elif step.group is not None:
+    elif step.peers is not None:
         step.notes.append("gradients are summed over the processes, so the ghost was not used")
+    elif extras.sketch:
+        step.notes.append("whole gradients are sketched, so the ghost was not used")
     elif extras.bf16:
         step.notes.append("the passes run in bfloat16, so the ghost was not used")
     else:
@@ -144,24 +159,30 @@ def _further(
             if not isinstance(extras.second, Mapping)
             else extras.second
         )
+        there = torch.tensor([float(losses.get(task) is not None) for task in step.names])
+        there = summed(there, step.peers)
         cross = gramian.clone()
         for i, task in enumerate(step.names):
-            loss = losses.get(task)
-            if loss is None:
+            if there[i] == 0.0:
                 step.notes.append(f"{task}: not in the second batch; its column is that of the first")
                 continue
-            cross[:, i] = _with_gradient(step, rows, loss) / step.unit
+            cross[:, i] = _with_gradient(step, rows, losses.get(task)) / step.unit
         found["cross_gramian"] = cross
     if "validation" in needs:
-        if extras.validation is None:
+        if summed(torch.tensor([float(extras.validation is not None)]), step.peers) == 0.0:
             raise RecipeError(f"{name} needs validation=: a loss on validation data.")
         found["validation"] = _with_gradient(step, rows, extras.validation) / step.unit
     return found
 
 
-def _with_gradient(step: Step, rows: Rows, loss: Tensor) -> Float[Tensor, " T"]:
-    gradients = torch.autograd.grad(loss, step.shared, retain_graph=True, allow_unused=True)
-    return rows.products_with(summed_list(gradients, step.shared, step.group))
+def _with_gradient(step: Step, rows: Rows, loss: Tensor | None) -> Float[Tensor, " T"]:
+    """Products of the rows with the gradient of one more loss; in data parallel with that of the processes' mean."""
+    gradients: list[Tensor | None] = [None] * len(step.shared)
+    if loss is not None:
+        found = torch.autograd.grad(loss, step.shared, retain_graph=True, allow_unused=True)
+        n_processes = 1 if step.peers is None else step.peers.size
+        gradients = [None if g is None else g / n_processes for g in found]
+    return rows.products_with(summed_list(gradients, step.shared, step.peers))
 
 
 def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.distributed import ProcessGroup
 
 from polytask.balancing.balancer import Balancer
 from polytask.balancing.graph import Reach, reach
+from polytask.balancing.peers import Peers
 from polytask.errors import NonFiniteError, RecipeError
 from polytask.shapes import Float, Tensor
 
-__all__ = ["Heads", "Losses", "Step", "add_gradients", "check_finite", "open_step", "survey"]
+__all__ = ["Heads", "Losses", "Step", "add_gradients", "check_finite", "given_heads", "open_step", "survey"]
 
 Losses = Sequence["Tensor | None"] | Mapping[str, "Tensor | None"]
 Heads = Mapping[str, "nn.Module | Iterable[Tensor]"] | Sequence["nn.Module | Iterable[Tensor]"]
@@ -39,7 +39,7 @@ class Step:
         unit: Factor that a gradient scaler wants on each loss.
         scale: Factor on everything that is added to ``.grad``.
         shares: In data parallel, the part that this process's batch has in each task's loss; else empty.
-        group: The processes among which the batch is split.
+        peers: The processes among which the batch is split.
         given_features: The features as the caller gave them.
         given_heads: The heads as the caller gave them.
         notes: Remarks for the report.
@@ -59,7 +59,7 @@ class Step:
     unit: float = 1.0
     scale: float = 1.0
     shares: list[float] = field(default_factory=list)
-    group: ProcessGroup | None = None
+    peers: Peers | None = None
     given_features: Tensor | Mapping[str, Tensor] | None = None
     given_heads: Heads | None = None
     notes: list[str] = field(default_factory=list)
@@ -174,7 +174,7 @@ def survey(step: Step) -> None:
     if step.given_heads is None:
         step.heads = [[leaf for leaf in one.leaves if id(leaf) not in shared] for one in reaches]
     else:
-        step.heads = [[p for p in own if id(p) not in shared] for own in _given_heads(step.given_heads, step)]
+        step.heads = given_heads(step)
     step.heads_meet = _meet(one.nodes for one in reaches)
     step.own_graphs = not step.heads_meet and not _trunks_meet(step, reaches)
 
@@ -205,7 +205,15 @@ def _check_below(step: Step) -> None:
         )
 
 
-def _given_heads(heads: Heads, step: Step) -> list[list[Tensor]]:
+def given_heads(step: Step) -> list[list[Tensor]]:
+    """The present tasks' own parameters as the caller gave them, those left out that are shared or frozen.
+
+    Raises:
+        RecipeError: If there is nothing for a present task.
+    """
+    heads, shared = step.given_heads, {id(p) for p in step.shared}
+    if heads is None:
+        return []
     if isinstance(heads, (Mapping, nn.ModuleDict)):
         missing = [name for name in step.names if name not in heads]
         if missing:
@@ -214,7 +222,7 @@ def _given_heads(heads: Heads, step: Step) -> list[list[Tensor]]:
     else:
         chosen = [list(heads)[i] for i in step.index]
     lists = [list(own.parameters()) if isinstance(own, nn.Module) else list(own) for own in chosen]
-    return [[p for p in own if p.requires_grad] for own in lists]
+    return [[p for p in own if p.requires_grad and id(p) not in shared] for own in lists]
 
 
 def _meet(node_sets: Iterable[set[torch.autograd.graph.Node]]) -> bool:

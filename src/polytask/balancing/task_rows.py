@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch.autograd.graph import GradientEdge
-from torch.distributed import ProcessGroup
 
 from polytask.balancing.balancer import Balancer
-from polytask.balancing.distributed import summed
 from polytask.balancing.ghost import Ghost
 from polytask.balancing.ghost_layer import GhostLayer
 from polytask.balancing.graph import Reach, reach
+from polytask.balancing.peers import Peers
 from polytask.balancing.rows import inner_products, row_buffer
 from polytask.balancing.step import Step
 from polytask.shapes import Float, Tensor
@@ -57,11 +56,11 @@ class Rows:
             for position in layer.reached_by(own):
                 self.reached[position] = True
 
-    def sum_over(self, group: ProcessGroup) -> None:
-        """Make the rows those of the joined batch."""
+    def sum_over(self, peers: Peers) -> None:
+        """Make the rows those of the joined batch: T times as many numbers to send as there are parameters."""
         for block in self.buffer.blocks:
-            summed(block, group)
-        flags = summed(torch.tensor([float(was) for was in self.reached]), group)
+            peers.sum(block)
+        flags = peers.sum(torch.tensor([float(was) for was in self.reached]))
         self.reached = [bool(flag) for flag in flags]
 
     def products_with(self, gradients: Sequence[Tensor | None]) -> Float[Tensor, " T"]:

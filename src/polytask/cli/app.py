@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from polytask.cli import affinity, bench, demo, export, extend, fit, info, list_methods, predict, report, serve, study
+from polytask.cli.processes import refuse_several
 from polytask.cli.terminal import fail
 from polytask.errors import PolytaskError
 
@@ -24,6 +25,11 @@ class _Verbs(TyperGroup):
         except KeyboardInterrupt as stop:
             fail(str(stop) or "Interrupted.")
             raise typer.Exit(130) from None
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        name, command, rest = super().resolve_command(ctx, args)
+        refuse_several(name or "")
+        return name, command, rest
 
 
 app = typer.Typer(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli.options import listed_methods, method_options, separated, task_options
+from polytask.cli.processes import is_first, run_again
 from polytask.errors import RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ def fit(
             "data.NAME.augment=[mixup] (own_norms, importance).",
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            help="Train one network by so many processes of this machine, each with its part of every batch; on "
+            "several machines: torchrun ... -m polytask fit ...",
+            min=1,
+        ),
+    ] = 1,
+    ray: Annotated[
+        str, typer.Option(help="Take the --processes from a Ray cluster: auto, host:port; local starts Ray here.")
+    ] = "",
     compare: Annotated[bool, typer.Option(help="Also train one model a task, with the same budget.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
@@ -81,6 +93,8 @@ def fit(
 
     Example: polytask fit patients.csv --targets motor,total --group patient --out runs/first --compare
     """
+    if processes > 1 and not ray:
+        raise typer.Exit(run_again(processes))
     from polytask.cli.terminal import fail, note, print_record, say
     from polytask.recipe import Recipe
     from polytask.training.progress import Bar
@@ -111,7 +125,17 @@ def fit(
         recipe = Recipe(**method_options(recipe.plain(), overrides))
     if constraint:
         recipe = Recipe(**{**recipe.plain(), "constraints": [*recipe.constraints, *constraint]})
-    run = recipe.run(out=out, resume=resume, compare=compare, progress=Bar())
+    if ray:
+        if out is None:
+            raise RecipeError("A training on a cluster needs a folder that its first process can write to: give --out.")
+        from polytask.clusters import run_on_ray
+
+        address = None if ray == "local" else ray
+        print_record(run_on_ray(recipe, processes, out=out, address=address, resume=resume, compare=compare))
+        return
+    run = recipe.run(out=out, resume=resume, compare=compare, progress=Bar() if is_first() else None)
+    if not is_first():
+        raise typer.Exit(BROKEN if run.record.broken else 0)
     if json_output:
         import json
 

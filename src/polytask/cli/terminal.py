@@ -91,6 +91,9 @@ def print_record(record: RunRecord) -> None:
     )
     if record.sampling:
         say(f"An epoch: {record.sampling}.")
+    if "processes" in record.environment:
+        sent = record.environment.get("bytes_per_step", 0)
+        say(f"Trained by {record.environment['processes']} processes; each gave {sent:,} bytes a step to be summed.")
     if record.constraints:
         _print_constraints(record.constraints)
     for text in record.notes:

@@ -31,6 +31,8 @@ class Batch:
         unmixed: Then the inputs of the rows themselves.
         motion: If the images were moved, from places of the new to those of the old: ``(x, y)`` in pixels, from the
             left upper corner, becomes ``motion @ (x, y, 1)``.
+        part: Which part of the rows of the step's batch these are, where other processes, or further pieces of the
+            batch, have the rest; 0 for rows that count for nothing.
     """
 
     inputs: Inputs
@@ -44,6 +46,7 @@ class Batch:
     partner: Int[Tensor, " B"] | None = None
     unmixed: Inputs | None = None
     motion: Float[Tensor, "B 2 3"] | None = None
+    part: float = 1.0
 
     def __len__(self) -> int:
         first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))

@@ -16,6 +16,7 @@ from polytask.models.encoders import registry as encoders
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.heads import Heads
 from polytask.models.inputs import InputShape
+from polytask.models.recompute import recomputed
 from polytask.models.sharing import registry as sharings
 from polytask.models.sharing.sharing import Features, Sharing
 from polytask.models.source_norms import SourceNorm, give_own_norms
@@ -71,6 +72,10 @@ class MultiTaskModel(nn.Module):
         self.links = dict(links or {})
         self.n_members = sharing.n_members
         self.element_tasks = frozenset(element_tasks)
+        self.precision: torch.dtype | None = None
+        """Of matrix products and convolutions in training, where it is not that of the parameters."""
+        self.pieces = 0
+        """In training: in how many pieces of its rows the shared part runs, all computed again on the way back."""
         self._held: list[nn.Module] = []
         self._trainable: list[nn.Parameter] | None = None
 
@@ -123,6 +128,15 @@ class MultiTaskModel(nn.Module):
             source = next(iter(self.inputs))
         if self.inputs and not torch.compiler.is_exporting():
             self._check(inputs, source)
+        if self.precision is None or not self.training:
+            return self._features_and_outputs(inputs, asked, source)
+        with torch.autocast(next(self.parameters()).device.type, self.precision):
+            features, outputs = self._features_and_outputs(inputs, asked, source)
+        return features, {task: output.float() for task, output in outputs.items()}
+
+    def _features_and_outputs(
+        self, inputs: Inputs, asked: Sequence[str], source: str | None
+    ) -> tuple[Features, dict[str, Float[Tensor, "B O"]]]:
         needed = tuple(dict.fromkeys(other for task in asked for other in self.sharing.combined_from(task)))
         features, representations = self._run(inputs, needed, source)
         if self.sharing.has_elements or self.sharing.has_pixels:
@@ -175,7 +189,7 @@ class MultiTaskModel(nn.Module):
         for norm in self._norms:
             norm.source = source
         if not self.views and not (self.training and self.corruptions):
-            features = self.sharing.shared(inputs, tasks, source)
+            features = self._shared(inputs, tasks, source, source)
             return self._cut(features, tasks), self.sharing.private(features, tasks, source)
         by_task: dict[str, Tensor] = {}
         representations: dict[str, Tensor] = {}
@@ -183,11 +197,22 @@ class MultiTaskModel(nn.Module):
             read = select_view(inputs, view)
             if corruption is not None:
                 read = corruption(read)
-            features = self.sharing.shared(read, together, adapter_name(source, view))
+            features = self._shared(read, together, adapter_name(source, view), source)
             representations |= self.sharing.private(features, together, adapter_name(source, view))
             cut = self._cut(features, together)
             by_task |= dict.fromkeys(together, cut) if isinstance(cut, Tensor) else cut
         return by_task, {task: representations[task] for task in tasks}
+
+    def _shared(self, inputs: Inputs, tasks: Sequence[str], adapter: str | None, source: str | None) -> Features:
+        if not (self.pieces and self.training and torch.is_grad_enabled()):
+            return self.sharing.shared(inputs, tasks, adapter)
+
+        def run(piece: Inputs) -> Features:
+            for norm in self._norms:  # another source may have run in between
+                norm.source = source
+            return self.sharing.shared(piece, tasks, adapter)
+
+        return recomputed(run, inputs, self.pieces, self.sharing)
 
     @cached_property
     def _norms(self) -> list[SourceNorm]:

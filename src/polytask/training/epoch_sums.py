@@ -31,6 +31,7 @@ class EpochSums:
         self.losses, self.steps, self.weights = torch.zeros(3, n, dtype=torch.float64).unbind()
         self.cosines, self.pairs, self.conflicts = torch.zeros(3, n, n, dtype=torch.float64).unbind()
         self.fallbacks = 0
+        self.sent = self.done = 0
 
     def add(self, outcome: Outcome) -> None:
         """Count one step; a task that was absent from it adds nothing."""
@@ -38,6 +39,8 @@ class EpochSums:
         self.steps += outcome.losses.isfinite()
         self.weights += outcome.weights
         self.fallbacks += len(outcome.report.fallbacks)
+        self.sent += outcome.report.sent
+        self.done += 1
         if outcome.gramian is not None:
             norms = outcome.gramian.diagonal().sqrt()
             # A task that is absent, or whose gradient is zero, is in no conflict with any other.
@@ -50,6 +53,7 @@ class EpochSums:
     def line(self) -> dict[str, Any]:
         """Means over the steps that had the task, or the pair.
 
+        In data parallel, ``bytes_per_step``: what each process gave to be summed over the processes.
         If gradients were seen, ``cosines`` by pair, and ``conflict_rate``: the share of negative cosines among all
         pairs of tasks in all steps.
         """
@@ -60,6 +64,8 @@ class EpochSums:
             "weights": by_name(names, weights[:n], seen),
             "fallbacks": self.fallbacks,
         }
+        if self.sent:
+            found["bytes_per_step"] = round(self.sent / self.done)
         if self.n_constraints:
             found["multipliers"] = by_name(self.tasks[n:], weights[n:], (self.steps > 0)[n:])
         above = torch.triu(self.pairs[:n, :n], diagonal=1)

@@ -11,6 +11,7 @@ from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks._ranking import ranking_metrics
 from polytask.tasks.task import Task
+from polytask.training.ranks import here
 
 __all__ = ["RANKED_KINDS", "constant_losses", "evaluate", "mean_losses", "outputs_of"]
 
@@ -19,7 +20,7 @@ __all__ = ["RANKED_KINDS", "constant_losses", "evaluate", "mean_losses", "output
 def outputs_of(
     model: MultiTaskModel, source: Source, tasks: Sequence[str], piece: int = 1024
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Outputs, targets and ``observed`` of all rows of a source, on the CPU.
+    """Outputs, targets and ``observed`` of all rows of a source, on the CPU; in data parallel found by all processes.
 
     Args:
         model: The network; put into evaluation mode for the time being.
@@ -33,7 +34,10 @@ def outputs_of(
     outputs: dict[str, list[Tensor]] = {task: [] for task in tasks}
     targets: dict[str, list[Tensor]] = {task: [] for task in tasks if task in source.tasks}
     observed: dict[str, list[Tensor]] = {task: [] for task in targets}
-    for start in range(0, len(source), piece):
+    ranks = here()
+    starts = range(0, len(source), piece)
+    shared_out = ranks.size > 1 and len(starts) >= ranks.size  # each piece is one process's, as it would be without
+    for start in starts[ranks.rank :: ranks.size] if shared_out else starts:
         batch = source.batch(torch.arange(start, min(start + piece, len(source)))).to(device)
         for task, out in model(batch.inputs, tasks, batch.source).items():
             outputs[task].append(out.cpu())
@@ -43,7 +47,18 @@ def outputs_of(
     model.train(was_training)
     join = {name: {task: torch.cat(parts) for task, parts in group.items() if parts}
             for name, group in (("outputs", outputs), ("targets", targets), ("observed", observed))}  # fmt: skip
+    if shared_out:
+        join = {name: {t: _gathered(x, len(source), piece) for t, x in group.items()} for name, group in join.items()}
     return join["outputs"], join["targets"], join["observed"]
+
+
+def _gathered(mine: Tensor, n_rows: int, piece: int) -> Tensor:
+    """All rows in order, where each process has every so many pieces of them."""
+    ranks = here()
+    sizes = [min(piece, n_rows - start) for start in range(0, n_rows, piece)]
+    parts = ranks.gather(mine, [sum(sizes[rank :: ranks.size]) for rank in range(ranks.size)])
+    pieces = [iter(part.split(sizes[rank :: ranks.size])) for rank, part in enumerate(parts)]
+    return torch.cat([next(pieces[number % ranks.size]) for number in range(len(sizes))])
 
 
 def mean_losses(model: MultiTaskModel, tasks: Sequence[Task], sources: Mapping[str, Source]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from polytask.errors import RecipeError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.training.objective import Objective
+from polytask.training.ranks import Ranks, here
 
 __all__ = ["ExtraBatches"]
 
@@ -29,6 +31,7 @@ class ExtraBatches:
         train: Training sources.
         validation: Validation sources.
         seed: Of the rows drawn.
+        ranks: In data parallel, who reads the rest of these rows.
 
     Raises:
         RecipeError: If validation rows are needed and there are none.
@@ -46,7 +49,9 @@ class ExtraBatches:
         train: Mapping[str, Source],
         validation: Mapping[str, Source],
         seed: int,
+        ranks: Ranks | None = None,
     ):
+        self.ranks = ranks or here()
         self.model, self.objective, self.train, self.validation, self.seed = model, objective, train, validation, seed
         self.needs = balancer.needs & {"cross_gramian", "validation"}
         missing = sorted(name for name in train if name not in validation)
@@ -77,8 +82,18 @@ class ExtraBatches:
 
     def _on(self, source: Source, batch: Batch, step: int, stream: int) -> dict[str, Tensor | None]:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 2 + stream)
-        rows = torch.randint(len(source), (min(len(batch), len(source)),), generator=generator)
+        rows = torch.randint(len(source), (min(self._n_joined(batch), len(source)),), generator=generator)
+        rows, part = self.ranks.share(rows)
         device = next(self.model.parameters()).device
-        other = source.batch(rows).to(device)
+        other = replace(source.batch(rows), part=part).to(device)
         names = self.objective.by_source[batch.source]
-        return self.objective(self.model(other.inputs, names, other.source), other)
+        losses = self.objective(self.model(other.inputs, names, other.source), other)
+        if self.ranks.size == 1:
+            return losses
+        return {name: None if loss is None else loss * self.ranks.size for name, loss in losses.items()}
+
+    def _n_joined(self, batch: Batch) -> int:
+        """Rows of the step's batch in all processes."""
+        if self.ranks.size == 1:
+            return len(batch)
+        return int(self.ranks.sum(torch.tensor([len(batch) if batch.part else 0])))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from polytask.data.batch import Batch, Source
 from polytask.data.plan import BatchPlan, Draw
+from polytask.training.ranks import Ranks, here
 from polytask.training.reading import in_time
 from polytask.training.variation import Variation
 
@@ -23,6 +25,7 @@ class Feed:
             gives in turn, so that the balancer sees the tasks of all sources at once.
         variation: How the batches are varied; they are not if ``None``.
         seconds: How long reading a batch may take; as long as it takes if ``None``.
+        ranks: In data parallel, who else reads a part of each batch.
     """
 
     def __init__(
@@ -32,9 +35,10 @@ class Feed:
         draws_per_step: int = 1,
         variation: Variation | None = None,
         seconds: float | None = None,
+        ranks: Ranks | None = None,
     ):
         self.sources, self.plan, self.draws_per_step, self.variation = sources, plan, draws_per_step, variation
-        self.seconds = seconds
+        self.seconds, self.ranks = seconds, ranks or here()
 
     @property
     def n_steps(self) -> int:
@@ -55,4 +59,6 @@ class Feed:
 
     def _read(self, draw: Draw) -> Batch:
         source = self.sources[draw.source]
-        return source.batch(draw.rows) if self.seconds is None else in_time(source, draw.rows, self.seconds)
+        rows, part = self.ranks.share(draw.rows)
+        batch = source.batch(rows) if self.seconds is None else in_time(source, rows, self.seconds)
+        return batch if part == 1.0 else replace(batch, part=part)

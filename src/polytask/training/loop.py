@@ -21,6 +21,7 @@ import torch
 
 from polytask.balancing.balancer import Balancer
 from polytask.data.batch import Batch, Source
+from polytask.errors import RecipeError, RunFolderError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
@@ -38,6 +39,7 @@ from polytask.training.optimisation import Optimisation
 from polytask.training.own_ways import OwnWays
 from polytask.training.passes import Passes
 from polytask.training.position import Position
+from polytask.training.ranks import here
 from polytask.training.settings import Settings
 from polytask.training.skips import Skips
 from polytask.training.stopping import StopRule
@@ -80,10 +82,15 @@ class Training:
         additions = additions or Additions()
         self.model, self.tasks, self.feed, self.validation = model, list(tasks), feed, validation
         self.balancer, self.settings, self.listeners = balancer, settings, listeners or Listeners()
+        self.ranks = here()
         self.device = torch.device(settings.device)
         self.model.to(self.device)
         self.constraints = additions.constraints
         self.remedies = [remedy for remedy in additions.remedies if remedy.strength]
+        if self.remedies and settings.precision == "fp16":
+            raise RecipeError(
+                "Remedies look at gradients as they are, not scaled: take training.precision bf16 or fp32."
+            )
         self.balancer.bind([*(task.name for task in tasks), *self.constraints.names])
         self.objective = Objective(tasks, feed.sources, model.n_members)
         self.penalty = penalty_of(model, settings.regularisers)
@@ -135,11 +142,13 @@ class Training:
         progress.start(title, self.settings.epochs * self.feed.n_steps, self.at.step)
         saved = time.monotonic()
         keep_freed_memory()
+        self._begin_alike()
         try:
             with self.interruption.noted(), self.passes.ghosts():
                 while not self.at.is_done:
                     history.append(self.epoch())
-                    if self.at.is_done or time.monotonic() - saved >= self.settings.checkpoint_seconds:
+                    is_due = time.monotonic() - saved >= self.settings.checkpoint_seconds
+                    if self.at.is_done or self.ranks.any(is_due)[0]:
                         self._save()
                         saved = time.monotonic()
             message = f"{title}: {self.at.why} after {self.at.epoch} epochs, {self.at.seconds:.1f} s"
@@ -166,10 +175,12 @@ class Training:
         for batches in self.feed.epoch(self.at.step):
             self.step(batches)
             self.at.seconds = time.monotonic() - began
-            if self.interruption.is_asked:
+            most = self.settings.max_seconds
+            asked, late = self.ranks.any(self.interruption.is_asked, most is not None and self.at.seconds >= most)
+            if asked:
                 self._save()
                 raise Interrupted.after(self.at.step, self.listeners.folder)
-            if self.settings.max_seconds is not None and self.at.seconds >= self.settings.max_seconds:
+            if late:
                 self.at.end("out of time")
                 break
         return self.end_epoch()
@@ -186,25 +197,33 @@ class Training:
         if self.listeners.watch is not None:
             self.listeners.watch(self, batches)
         self.optimisation.before_step(at.step)
-        outcome = self.passes(batches, at)
+        outcome = self.passes(batches, at, self.optimisation.scaler)
         for remedy in self.remedies:
             remedy.after_losses()
         for term in (self.penalty(), *(remedy.term(batches, at.step) for remedy in self.remedies)):
             if term is not None and term.requires_grad:
-                term.backward()  # type: ignore[no-untyped-call]
+                self._add(term, batches[-1])
+        is_finite = self.optimisation.unscale()
         for remedy in self.remedies:
             remedy.before_update(batches, at.step)
-        for guard in self.guards:
+        for guard in self.guards if is_finite else ():  # the scaler leaves this step out
             guard.before_update(self, outcome)
         self.optimisation.step()
         for remedy in self.remedies:
             remedy.after_update()
         self.constraints.project()
         self.passes.tell_losses_after(batches, outcome, at.step)
+        self.ranks.mean_statistics(self.model)
         at.step += 1
         self.sums.add(outcome)
         losses = outcome.losses
         self.listeners.progress.step(lambda: by_name(outcome.tasks, losses, losses.isfinite()), at.epoch)
+
+    def _add(self, term: Tensor, batch: Batch) -> None:
+        """Add the gradient of something beside the tasks' losses."""
+        if self.ranks.size > 1 and self.model.sharing.reads_rows:
+            term = self.ranks.mean_of(term * (batch.part * self.ranks.size), self.optimisation.parameters)
+        self.optimisation.backward(term)
 
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Validate, keep the epoch if it is the best, see whether to stop; returns the epoch's line of the history.
@@ -284,7 +303,7 @@ class Training:
         return {
             **{name: dict(part.state_dict()) for name, part in self._parts().items()},
             "best": self.best_state,
-            "generator": torch.get_rng_state(),
+            "generators": self.ranks.gather(torch.get_rng_state()),
             "progress": dict(vars(self.at)),
             "skips": dict(vars(self.skips)),
             "guards": [guard.state_dict() for guard in self.guards],
@@ -295,11 +314,30 @@ class Training:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.best_state = state["best"]
-        torch.set_rng_state(state["generator"])
+        generators = state["generators"]
+        if len(generators) != self.ranks.size:
+            raise RunFolderError(
+                f"The checkpoint is of a training by {len(generators)} processes, and this one has {self.ranks.size}: "
+                f"go on with --processes {len(generators)} (torchrun: --nproc-per-node), or begin anew."
+            )
+        torch.set_rng_state(generators[self.ranks.rank])
         self.at = Position(**state["progress"])
         self.passes.skips = Skips(**state.get("skips", {}))
         for guard, its in zip(self.guards, state.get("guards", []), strict=False):
             guard.load_state_dict(its)
+
+    def _begin_alike(self) -> None:
+        """In data parallel: the same network and the same batches, and from here on a generator for each process."""
+        if self.ranks.size == 1:
+            return
+        if self.remedies or self.constraints.bounds:
+            what = "remedies" if self.remedies else "constraints"
+            raise RecipeError(f"A training with {what} runs in one process yet: leave --processes (torchrun) out.")
+        arguments = self.feed.plan.state_dict()
+        self.ranks.check_same("rows or settings", arguments, self.settings.options(), [t.name for t in self.tasks])
+        self.ranks.check_same("parameters", *self.model.state_dict().values())
+        if self.at.step == 0:
+            self.ranks.part_ways(self.settings.seed)
 
     def _save(self) -> None:
         if self.listeners.folder is not None:

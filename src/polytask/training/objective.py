@@ -27,7 +27,8 @@ class Objective:
 
     Dividing by the expected number of labels, not by the number met, keeps the estimate unbiased: a task with few
     labels is not lost (as with a division by B), and a single label in a batch does not get the weight of a full
-    batch (as with a division by the number met).
+    batch (as with a division by the number met). Of a part of a batch (:attr:`Batch.part`), B are the rows of the whole
+    one: the losses of its parts add up to its loss.
 
     Args:
         tasks: The tasks, fitted.
@@ -50,6 +51,8 @@ class Objective:
 
     def __call__(self, outputs: Mapping[str, Float[Tensor, "B O"]], batch: Batch) -> dict[str, Tensor | None]:
         """The weighted loss of each task of the batch's source; ``None`` where no label is observed."""
+        if batch.part == 0.0:
+            return dict.fromkeys(self.by_source[batch.source])
         found = self._by_groups(outputs, batch) if self.together else {}
         for name in self.by_source[batch.source]:
             if name not in found:
@@ -82,8 +85,12 @@ class Objective:
         labels = task.label_losses(outs, targets).flatten() if complete else task.loss(outs, targets, observed)
         if row_weights is not None:
             labels = labels * _per_label(row_weights, observed)
-        loss = labels.mean() if complete else labels.sum() / max(coverage * observed.numel(), 1.0)
-        return loss if task.weight == 1.0 else loss * task.weight
+        factor = task.weight
+        if complete:
+            loss, factor = labels.mean(), factor * batch.part
+        else:
+            loss = labels.sum() / max(coverage * observed.numel() / batch.part, 1.0)
+        return loss if factor == 1.0 else loss * factor
 
     def _groups(self, source: str) -> list[list[Task]]:
         """Tasks of the source by loss function, those left out that are alone with theirs."""
@@ -114,7 +121,9 @@ class Objective:
                     observed = observed * batch.row_weights.view(-1, *[1] * (observed.ndim - 1))
                 labels = labels * (observed.unsqueeze(1) if self.n_members > 1 else observed)
             axis = outs.ndim - 2  # that of the tasks
-            scales = [t.weight / max(share * n_labels, 1.0) for t, share in zip(group, shares, strict=True)]
+            scales = [
+                t.weight / max(share * n_labels / batch.part, 1.0) for t, share in zip(group, shares, strict=True)
+            ]
             values = labels.sum([d for d in range(labels.ndim) if d != axis]) * labels.new_tensor(scales)
             # A loss that is no number is left out of the step, which only a graph of its own allows.
             if bool(values.isfinite().all()):

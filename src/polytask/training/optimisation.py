@@ -11,6 +11,7 @@ from torch import nn
 
 from polytask.balancing.balancer import Balancer
 from polytask.models.model import MultiTaskModel
+from polytask.shapes import Tensor
 from polytask.training.settings import Settings
 
 __all__ = ["Optimisation", "optimiser_of"]
@@ -57,6 +58,8 @@ class Optimisation:
         self.optimiser = optimiser_of(settings, [group for group in groups if group["params"]])
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * group["factor"]
+        is_scaled = settings.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(torch.device(settings.device).type) if is_scaled else None
         self.n_steps = settings.epochs * steps_per_epoch
         self.plateaus: dict[str, list[float]] = {owner: [1.0, 0] for owner in self.schedules}
 
@@ -94,21 +97,40 @@ class Optimisation:
         elif epochs - since >= max(patience // 2, 1):
             self.plateaus[owner] = [factor / 2, epochs]
 
+    def backward(self, term: Tensor) -> None:
+        """Add a term's gradient to ``.grad``, scaled as all that is there."""
+        (term if self.scaler is None else self.scaler.scale(term)).backward()  # type: ignore[no-untyped-call]
+
+    def unscale(self) -> bool:
+        """Make ``.grad`` what it is without a scaler; whether it is all numbers, so that the step will be taken."""
+        if self.scaler is None:
+            return True
+        self.scaler.unscale_(self.optimiser)
+        gradients = [p.grad for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+
     def step(self) -> None:
-        """Clip, update the parameters, forget the gradient."""
+        """Clip, update the parameters, forget the gradient; with a scaler, no update if the gradient overflowed."""
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        self.optimiser.step()
+        if self.scaler is None:
+            self.optimiser.step()
+        else:
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
-        return {"optimiser": self.optimiser.state_dict(), "plateaus": self.plateaus}
+        scaler = None if self.scaler is None else self.scaler.state_dict()
+        return {"optimiser": self.optimiser.state_dict(), "plateaus": self.plateaus, "scaler": scaler}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.plateaus = {owner: list(known) for owner, known in state["plateaus"].items()}
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def optimiser_of(settings: Settings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -23,10 +23,13 @@ from polytask.training.guards import CALM
 from polytask.training.objective import Objective
 from polytask.training.own_ways import OwnWays
 from polytask.training.position import Position
+from polytask.training.ranks import here
 from polytask.training.settings import Settings
 from polytask.training.skips import Skips
 
 __all__ = ["Passes"]
+
+_PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Passes:
@@ -57,28 +60,53 @@ class Passes:
     ):
         self.model, self.objective, self.balancer, self.settings = model, objective, balancer, settings
         self.extra, self.own, self.constraints = extra, own, constraints
+        self.ranks = here()
         self.shared = model.shared_parameters()
+        self.heads = {name: model.reached_by(name) for name in model.tasks} if self.ranks.size > 1 else None
         # One way back for all tasks, as there was one there. A constraint may move the head of a task without a loss.
         model.heads.together = objective.together = balancer.needs <= {"losses"} and not constraints.names
+        model.precision = _PRECISIONS[settings.precision]
+        model.pieces = settings.accumulate if settings.recompute or settings.accumulate > 1 else 0
+        self._refuse()
         self.skips = Skips()
         self._ghost: Ghost | None = None
 
-    def __call__(self, batches: Sequence[Batch], at: Position) -> Outcome:
+    def _refuse(self) -> None:
+        """Raise if the settings contradict each other or the network."""
+        model, settings = self.model, self.settings
+        if settings.mode == "matrix_free" and (model.pieces or model.precision is not None):
+            raise RecipeError(
+                "The mode 'matrix_free' goes back through the backward pass, which needs kept activations in full "
+                "precision: take training.recompute, accumulate and precision out, or another mode."
+            )
+        if settings.accumulate > 1 and (model.sharing.has_elements or model.sharing.reads_rows):
+            what = "represents words, padded batch by batch" if model.sharing.has_elements else "has a penalty on rows"
+            raise RecipeError(
+                f"training.accumulate divides batches by their rows, and the network {what}, so that the pieces are "
+                "not the batch: take it out, or make batch_size smaller."
+            )
+
+    def __call__(self, batches: Sequence[Batch], at: Position, scaler: torch.amp.GradScaler | None = None) -> Outcome:
         """Forward and backward: afterwards ``.grad`` holds the balanced gradient of all tasks and constraints.
+
+        With a gradient scaler ``.grad`` is scaled; what the balancer sees is not.
 
         Raises:
             NonFiniteError: If a loss is NaN or infinite and its task cannot be left out; names the task and the step.
         """
         features, losses = self.losses(batches, at.step)
-        outcome = self._backward(batches, features, losses, at)
+        outcome = self._backward(batches, features, losses, at, scaler)
         if self.model.heads.together:
-            self._forget_absent(losses)
+            self._forget_absent(losses, outcome)
         return outcome
 
     def losses(
         self, batches: Sequence[Batch], step: int, *, counts: bool = True
     ) -> tuple[Features | None, dict[str, Tensor | None]]:
-        """Each task's loss, each constraint's violation; the features, unless each of several batches has its own."""
+        """Each task's loss, each constraint's violation; the features, unless each of several batches has its own.
+
+        In data parallel the losses of the processes have the loss of the joined batch as their mean.
+        """
         losses: dict[str, Tensor | None] = {}
         features: Features | None = None
         seen: list[tuple[Mapping[str, Tensor], Batch]] = []
@@ -89,6 +117,8 @@ class Passes:
             for name, loss in self.objective(outputs, batch).items():
                 known = losses.get(name)
                 losses[name] = loss if known is None else known if loss is None else known + loss
+        if self.ranks.size > 1:
+            losses = {name: None if loss is None else loss * self.ranks.size for name, loss in losses.items()}
         losses = self.own.weigh(losses, step)
         losses |= self.constraints.violations(seen, counts=counts)
         is_one_pass = len(batches) == 1 and seen[0][0] is outputs
@@ -108,7 +138,12 @@ class Passes:
         return self.model(batch.unmixed, names, batch.source) if names else outputs
 
     def _backward(
-        self, batches: Sequence[Batch], features: Features | None, losses: dict[str, Tensor | None], at: Position
+        self,
+        batches: Sequence[Batch],
+        features: Features | None,
+        losses: dict[str, Tensor | None],
+        at: Position,
+        scaler: torch.amp.GradScaler | None,
     ) -> Outcome:
         """One gradient of the losses; a task whose loss is no number is taken out of them."""
         further = self.extra.losses(batches, at.step) if self.extra.needs else {}
@@ -126,15 +161,20 @@ class Passes:
                     epoch=at.epoch,
                     ghost=self._ghost,
                     check=self._look,
+                    heads=self.heads,
+                    group=self.ranks.group,
+                    counts=None if self.ranks.group is None else [1] * len(self.balancer.tasks),
+                    sketch=self.settings.sketch,
+                    scaler=scaler,
                     **further,
                 )
             except NonFiniteError as error:
                 try:
-                    self.skips.leave_out(error, losses, self.settings.skips, where)
+                    self.skips.leave_out(error, losses, self._present(losses), self.settings.skips, where)
                 except NonFiniteError as stop:
                     raise NonFiniteError(f"{stop} {CALM}") from error
                 continue
-            self.skips.were_numbers(name for name, loss in losses.items() if loss is not None)
+            self.skips.were_numbers(name for name in outcome.tasks if name not in outcome.report.absent)
             return outcome
 
     def _look(self, names: Sequence[str], values: Sequence[float]) -> None:
@@ -146,10 +186,16 @@ class Passes:
             names, values = [name for name, _ in pairs], [value for _, value in pairs]
         self.skips.look(names, values, self.settings.explosion)
 
-    def _forget_absent(self, losses: Mapping[str, Tensor | None]) -> None:
-        """Zeros that a layer of all heads gave to tasks without a label here are no gradients, and move nothing."""
-        for task, loss in losses.items():
-            if loss is None:
+    def _present(self, losses: Mapping[str, Tensor | None]) -> set[str]:
+        """Names of the tasks that some process has a loss of."""
+        names = self.balancer.tasks
+        there = self.ranks.any(*(losses.get(name) is not None for name in names))
+        return {name for name, is_there in zip(names, there, strict=True) if is_there}
+
+    def _forget_absent(self, losses: Mapping[str, Tensor | None], outcome: Outcome) -> None:
+        """Zeros that a layer of all heads gave to tasks without a label are no gradients, and move nothing."""
+        for task in losses:
+            if task in outcome.report.absent:
                 for parameter in self.model.heads.reached_by(task):
                     parameter.grad = None
 
@@ -160,15 +206,17 @@ class Passes:
             return
         _, losses = self.losses(batches, step, counts=False)
         # Those of the step and no others: what was left out of it has no loss before the step to compare with.
-        present = [losses[self.balancer.tasks[i]] for i in outcome.signals.index.tolist()]
-        after = torch.stack([loss.double() for loss in present if loss is not None])
+        present = [losses.get(self.balancer.tasks[i]) for i in outcome.signals.index.tolist()]
+        after = torch.stack([torch.zeros(()).double() if loss is None else loss.double().cpu() for loss in present])
+        after = self.ranks.sum(after) / self.ranks.size
         self.balancer.after_step(replace(outcome.signals, losses=after))
 
     @contextmanager
     def ghosts(self) -> Iterator[None]:
         """Inside, inner products without weight gradients, where the balancer needs no more and it is cheaper."""
         needs = self.balancer.needs
-        if "gramian" not in needs or "rows" in needs or self.settings.mode not in ("exact", "every_k"):
+        is_plain = self.model.precision is None and not self.model.pieces and self.ranks.size == 1
+        if not is_plain or "gramian" not in needs or "rows" in needs or self.settings.mode not in ("exact", "every_k"):
             yield
             return
         with Ghost(self.model.sharing) as self._ghost:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from polytask.errors import RunFolderError, StorageError
-from polytask.storage import append_text, is_half, load_tree, remove_halves, save_tree, write_json, write_text
+from polytask.storage import append_text, is_half, remove_halves, save_tree, write_json, write_text
+from polytask.training.ranks import here
 
 __all__ = ["RunFolder"]
 
@@ -30,7 +31,7 @@ class RunFolder:
         record.json        results
 
     Every file but the history is written whole or not at all; a line of the history is flushed to the disk before the
-    checkpoint that counts it.
+    checkpoint that counts it. In data parallel the first process alone reads and writes, and tells the others.
 
     Args:
         path: The folder.
@@ -62,7 +63,7 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether the run came to its end."""
-        return self.record_path.exists()
+        return bool(here().by_first(self.record_path.exists))
 
     def check(self, *, resume: bool) -> None:
         """Raise if a run cannot begin here; costs nothing, so that it can be asked before data are read.
@@ -70,6 +71,9 @@ class RunFolder:
         Raises:
             RunFolderError: If it is a file, or holds something and ``resume`` is false.
         """
+        here().by_first(lambda: self._check(resume))
+
+    def _check(self, resume: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path} is a file, not a folder; choose another --out.")
         if not resume and self.path.is_dir() and not self._is_untouched():
@@ -84,8 +88,11 @@ class RunFolder:
         Raises:
             RunFolderError: If it holds something already and ``resume`` is false, or another recipe's run.
         """
+        here().by_first(lambda: self._open(recipe, resume))
+
+    def _open(self, recipe: dict[str, Any], resume: bool) -> None:
         known = self.path / "recipe.json"
-        self.check(resume=resume)
+        self._check(resume)
         if self.path.is_dir() and not self._is_untouched():
             if known.exists():
                 before = self._asked()
@@ -121,7 +128,7 @@ class RunFolder:
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write the state; an interrupted write leaves the one before."""
-        save_tree(self.checkpoint_path, state)
+        here().by_first(lambda: save_tree(self.checkpoint_path, state))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The newest state, or ``None`` if there is none yet.
@@ -129,20 +136,22 @@ class RunFolder:
         Raises:
             RunFolderError: If the file is damaged.
         """
-        if not self.checkpoint_path.exists():
-            return None
         try:
-            state: dict[str, Any] = load_tree(self.checkpoint_path)
+            state: dict[str, Any] | None = here().tree_of_first(self.checkpoint_path)
         except StorageError as error:
             raise RunFolderError(f"The checkpoint cannot be read: {error}") from error
         return state
 
     def append_history(self, line: dict[str, Any]) -> None:
         """Add a line and flush it to the disk."""
-        append_text(self.history_path, json.dumps(line, ensure_ascii=False) + "\n")
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        here().by_first(lambda: append_text(self.history_path, text))
 
     def truncate_history(self, n_lines: int) -> None:
         """Keep the first lines only: what came after the checkpoint that a run goes on from is done again."""
+        here().by_first(lambda: self._truncate(n_lines))
+
+    def _truncate(self, n_lines: int) -> None:
         if not self.history_path.exists():
             if n_lines:
                 raise RunFolderError(f"{self.history_path} is missing, though the checkpoint counts {n_lines} lines.")
@@ -154,13 +163,17 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """All lines so far."""
+        lines: list[dict[str, Any]] = here().by_first(self._lines)
+        return lines
+
+    def _lines(self) -> list[dict[str, Any]]:
         if not self.history_path.exists():
             return []
         return [json.loads(line) for line in self.history_path.read_text(encoding="utf-8").splitlines()]
 
     def drop_checkpoint(self) -> None:
         """Remove the checkpoint of a finished run; the bundle holds the model."""
-        self.checkpoint_path.unlink(missing_ok=True)
+        here().by_first(lambda: self.checkpoint_path.unlink(missing_ok=True))
 
 
 def _changes(before: Any, now: Any, where: str = "") -> list[str]:
@@ -184,9 +197,10 @@ def _short(text: str, most: int = 60) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions of what decides the numbers, and the kind of machine."""
+    """Versions of what decides the numbers, the kind of machine, and how many processes there are of several."""
     import torch
 
+    ranks = here()
     packages = ("polytask", "torch", "numpy", "scipy", "scikit-learn", "pandas", "torchmetrics")
     return {
         "python": sys.version.split()[0],
@@ -194,4 +208,5 @@ def environment() -> dict[str, Any]:
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),
         "packages": {name: metadata.version(name) for name in packages},
+        **({"processes": ranks.size} if ranks.size > 1 else {}),
     }

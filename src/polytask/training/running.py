@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from polytask.training.defaults import for_tables
 from polytask.training.importance import Importance, add_importance
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
+from polytask.training.ranks import here, joined
 from polytask.training.row_columns import add_groups, add_ranked, add_task_weights
 from polytask.training.run import Fitted, Plan, fit
 from polytask.training.run_folder import RunFolder, environment
@@ -105,6 +107,19 @@ def run(
     progress: Progress | None = None,
 ) -> Run:
     """Run a recipe; see :meth:`polytask.recipe.Recipe.run`."""
+    with joined(recipe.training.get("device", "cpu")) as ranks:
+        return _run(recipe, data, out, resume, compare, module, progress if ranks.is_first else None)
+
+
+def _run(
+    recipe: Recipe,
+    data: Any,
+    out: str | Path | None,
+    resume: bool,
+    compare: bool,
+    module: nn.Module | None,
+    progress: Progress | None,
+) -> Run:
     folder = RunFolder(out) if out is not None else None
     _check_names(recipe)  # and the folder: what is wrong with them is said before data are read
     if folder is not None:
@@ -137,10 +152,14 @@ def run(
     joint = _train_joint(prepared, plan, folder, module, progress) if compare and fitted.sequence is not None else {}
     record = _record(recipe, prepared, fitted, {name: one.metrics for name, one in single.items()}, joint, machine)
     if folder is not None:
-        fitted.bundle.save(folder.bundle_path)
-        write_json(folder.record_path, record.to_json())
+        here().by_first(lambda: _save(folder, fitted, record))
         folder.drop_checkpoint()
     return Run(fitted.bundle, record, fitted.history, folder.path if folder else None)
+
+
+def _save(folder: RunFolder, fitted: Fitted, record: RunRecord) -> None:
+    fitted.bundle.save(folder.bundle_path)
+    write_json(folder.record_path, record.to_json())
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -393,8 +412,7 @@ def _train_single(
     results: dict[str, _Single] = {}
     for index, task in enumerate(prepared.tasks):
         known = folder.path / "single" / f"{index}.json" if folder else None
-        if known is not None and known.exists():
-            held = json.loads(known.read_text(encoding="utf-8"))
+        if known is not None and (held := here().by_first(partial(_read, known))):
             results[task.name] = _Single(held["metrics"], held.get("loss"))
             continue
         part = prepared.only([task.name])
@@ -405,7 +423,7 @@ def _train_single(
         loss = without_nan(fitted.validation.get(task.name))
         one = results[task.name] = _Single(without_nan(fitted.metrics.get(task.name, {})), loss)
         if known is not None:
-            write_json(known, {"task": task.name, "metrics": one.metrics, "loss": one.loss})
+            here().by_first(partial(write_json, known, {"task": task.name, "metrics": one.metrics, "loss": one.loss}))
     return results
 
 
@@ -414,14 +432,20 @@ def _train_joint(
 ) -> dict[str, dict[str, float | None]]:
     """Test metrics of a model that is trained on all tasks at once, to hold stages against."""
     known = folder.path / "single" / "joint.json" if folder else None
-    if known is not None and known.exists():
-        found: dict[str, dict[str, float | None]] = json.loads(known.read_text(encoding="utf-8"))["metrics"]
+    if known is not None and (held := here().by_first(partial(_read, known))):
+        found: dict[str, dict[str, float | None]] = held["metrics"]
         return found
     fitted = fit(prepared, plan.jointly(), module=module, progress=progress, title="all at once")
     metrics: dict[str, dict[str, float | None]] = without_nan(fitted.metrics)
     if known is not None:
-        write_json(known, {"metrics": metrics})
+        here().by_first(partial(write_json, known, {"metrics": metrics}))
     return metrics
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a file holds, if it is there."""
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found
 
 
 def _record(
@@ -460,10 +484,16 @@ def _record(
         parameters=fitted.parameters,
         sampling=fitted.sampling,
         notes=(*prepared.notes, *fitted.notes),
-        environment=environment,
+        environment={**environment, **_sent(fitted.history)},
         sequence=sequence,
         constraints=fitted.constraints,
     )
+
+
+def _sent(history: list[dict[str, Any]]) -> dict[str, int]:
+    """In data parallel: bytes that each process gave to be summed, the mean over the epochs."""
+    sent = [line["bytes_per_step"] for line in history if "bytes_per_step" in line]
+    return {"bytes_per_step": round(sum(sent) / len(sent))} if sent else {}
 
 
 def _n_labels(sources: Mapping[str, Any], task: Task) -> int:

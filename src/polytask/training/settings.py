@@ -17,6 +17,7 @@ __all__ = ["Regulariser", "Settings"]
 
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "plateau")
+PRECISIONS = ("fp32", "bf16", "fp16")
 PENALTIES = ("l1", "l2", "group_l21")
 PARTS = ("shared", "private", "all")
 
@@ -63,6 +64,7 @@ class Settings:
         stop_rule: What "better" means on the validation rows: ``mean_rank`` over tasks, ``mean`` (of each task's loss
             over that of its constant prediction), ``worst`` (task, same scale), or ``task:NAME``.
         mode: Mode of the balancing engine.
+        sketch: Numbers a task in the mode ``sketch``.
         together: Whether a step reads a batch of every source, so that the balancer sees all tasks at once, or of one
             source in turn. ``None``: of every source if the balancer changes weights and the sampler is the usual one.
         alike_lengths: Whether a batch is of texts of alike lengths, which leaves less padding to compute; the rows are
@@ -72,6 +74,11 @@ class Settings:
         device: Where to train, as PyTorch names it.
         checkpoint_seconds: A checkpoint is written at the end of an epoch, but not more often than this.
         max_seconds: Stop after the step in which this many seconds are over, or ``None``.
+        precision: Of matrix products and convolutions in training: ``fp32``, ``bf16``, or ``fp16`` with a gradient
+            scaler. Parameters, losses, balancers, optimiser and evaluation stay in full precision.
+        recompute: Whether activations of the shared part are computed again on the way back in place of being kept.
+        accumulate: In how many pieces of its rows a batch goes through the shared part, so that the activations of one
+            piece have to fit into memory; they are computed again on the way back. The balancer sees the whole batch.
         skips: How many batches in a row a task whose loss is NaN, infinite or exploded is left out of, while the others
             go on, before the training stops; 0 stops at the first.
         explosion: A loss of more than this many times what the task's losses usually are has exploded; 0 for none.
@@ -93,6 +100,7 @@ class Settings:
     patience_share: float = 0.0
     stop_rule: str = "mean_rank"
     mode: str = "exact"
+    sketch: int = 1024
     together: bool | None = None
     alike_lengths: bool = False
     regularisers: tuple[Regulariser, ...] = ()
@@ -100,6 +108,9 @@ class Settings:
     device: str = "cpu"
     checkpoint_seconds: float = 20.0
     max_seconds: float | None = None
+    precision: str = "fp32"
+    recompute: bool = False
+    accumulate: int = 1
     skips: int = 10
     explosion: float = 1e4
     load_seconds: float | None = None
@@ -108,9 +119,10 @@ class Settings:
     def __post_init__(self) -> None:
         _one_of("optimiser", self.optimiser, OPTIMISERS)
         _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("precision", self.precision, PRECISIONS)
         if not (self.stop_rule in ("mean_rank", "mean", "worst") or self.stop_rule.startswith("task:")):
             raise RecipeError(f"stop_rule must be mean_rank, mean, worst or task:NAME, got {self.stop_rule!r}.")
-        for name in ("epochs", "batch_size", "patience"):
+        for name in ("epochs", "batch_size", "patience", "sketch", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"{name} must be at least 1, got {value!r}.")

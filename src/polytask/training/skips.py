@@ -78,13 +78,22 @@ class Skips:
             if len(first) == _FIRST:
                 self.usual[name] = [statistics.median(self.first.pop(name))] * 2
 
-    def leave_out(self, error: NonFiniteError, losses: dict[str, Tensor | None], most: int, where: str) -> None:
+    def leave_out(
+        self, error: NonFiniteError, losses: dict[str, Tensor | None], present: Iterable[str], most: int, where: str
+    ) -> None:
         """Take the tasks that the error names out of the losses.
+
+        Args:
+            error: Names them.
+            losses: What this process has losses of.
+            present: What any process has losses of.
+            most: How often in a row a task may be left out.
+            where: The step in words.
 
         Raises:
             NonFiniteError: If the error names no task, none is left, or one was left out ``most`` times in a row.
         """
-        left = [name for name, loss in losses.items() if loss is not None and name not in error.tasks]
+        left = [name for name in present if name not in error.tasks]
         for name in error.tasks:
             self.total[name] = self.total.get(name, 0) + 1
             self.in_a_row[name] = self.in_a_row.get(name, 0) + 1

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from polytask.data.augmentations import registry
@@ -15,12 +14,13 @@ from polytask.data.batch import Batch
 from polytask.errors import RecipeError
 from polytask.models.inputs import InputShape
 from polytask.tasks.task import Task
+from polytask.training.ranks import here
 
 __all__ = ["Variation"]
 
 
 class Variation:
-    """Varies the batches of a step; what it draws depends on the seed and the step only.
+    """Varies the batches of a step; what it draws depends on the seed and the step only, and on the process.
 
     Args:
         asked: Per source, names and options of its augmentations.
@@ -59,8 +59,7 @@ class Variation:
     def _varied(self, batch: Batch, step: int, place: int) -> Batch:
         augmentations = self.by_source.get(batch.source, [])
         if augmentations:
-            (seed,) = np.random.SeedSequence([self.seed, 11, step, place]).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(seed) >> 1)
+            generator = torch.Generator().manual_seed(here().own_seed(self.seed, 11, step, place))
             for augmentation in augmentations:
                 batch = augmentation(batch, generator)
             batch = self._labels_moved(batch)

@@ -96,6 +96,7 @@ class DSelectK(Sharing):
         read = self.reader.width if per_row else None
         self.gates = ByName({task: _Selectors(n_experts, k, gamma, read) for task in self.tasks})
         self._read: tuple[tuple[str, ...], Tensor] | None = None
+        self.reads_rows = bool(entropy) and per_row
 
     def shared(self, inputs: Inputs, tasks: Sequence[str], source: str | None = None) -> Features:
         """All experts once, and the asked tasks' mixtures of them."""

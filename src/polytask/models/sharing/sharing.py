@@ -38,10 +38,12 @@ class Sharing(nn.Module, ABC):
             from the losses. If not, everything below the features is shared and everything above is private.
         ranges: What ``polytask study --search`` tries of its options; it does not try the method at all if ``None``.
         exports: Whether ``torch.export`` takes the forward pass, with a batch of any size.
+        reads_rows: Whether the penalty depends on the rows of the last batch, and not on parameters alone.
     """
 
     interleaved: ClassVar[bool] = False
     exports: ClassVar[bool] = True
+    reads_rows: bool = False
     ranges: ClassVar[Ranges | None] = None
 
     width: int

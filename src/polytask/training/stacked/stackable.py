@@ -62,6 +62,8 @@ def _why_settings(settings: Settings) -> str:
         return "it stops by the clock"
     if settings.deterministic or settings.load_seconds is not None:
         return "it asks for deterministic algorithms, or for batches in time"
+    if settings.precision != "fp32" or settings.recompute or settings.accumulate > 1:
+        return "it trains in another precision, or computes activations again"
     return "" if settings.mode == "exact" else f"its balancer runs in the mode {settings.mode}"
 
 

@@ -1,0 +1,5 @@
+"""``python -m polytask``, also for ``torchrun -m polytask``."""
+
+from polytask.cli import main
+
+main()

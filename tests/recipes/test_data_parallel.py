@@ -1,0 +1,386 @@
+"""Trainings by two processes: equal on both, and equal to the one by a single process, also after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+from torch import nn
+
+from polytask import Recipe
+from polytask.errors import RecipeError, RunFolderError, StorageError, TrainingError
+from polytask.training.evaluation import outputs_of
+from polytask.training.interruption import Interrupted
+from polytask.training.loop import Training
+from polytask.training.ranks import Ranks, here, joined
+from polytask.training.running import prepare_recipe
+
+ROWS = 131  # 92 to train on: steps of 30, 30, 30 rows and a last one of 2, in which the second process is idle
+
+
+def table(n: int = ROWS, seed: int = 0) -> pd.DataFrame:
+    """Half of the labels of price are missing, and all but a few of rare."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    made = pd.DataFrame(x, columns=list("abcd"))
+    made["price"] = np.where(rng.random(n) < 0.5, np.nan, x @ [1.0, -1.0, 0.5, 0.0] + rng.normal(size=n))
+    made["ill"] = np.where(x[:, 0] + rng.normal(size=n) > 0, "yes", "no")
+    made["rare"] = np.where(rng.random(n) < 0.9, np.nan, x[:, 1] + rng.normal(size=n))
+    return made
+
+
+def recipe(**changes) -> Recipe:
+    settings = {
+        "tasks": {"price": "regression", "ill": "binary", "rare": "regression"},
+        "encoder": {"name": "mlp", "widths": [8, 6], "dropout": 0.0},
+        "training": {
+            "epochs": 3,
+            "batch_size": 30,
+            "optimiser": "sgd",
+            "learning_rate": 0.02,
+            **changes.pop("train", {}),
+        },
+        "seed": 3,
+    }
+    return Recipe(**{**settings, **changes})
+
+
+def several(**changes) -> tuple[Recipe, dict[str, pd.DataFrame]]:
+    """Two sources, of which each step has a batch."""
+    tables = {"one": table(80).drop(columns="rare"), "two": table(60, 1).drop(columns=["price", "ill"])}
+    return recipe(**changes), tables
+
+
+CASES = {
+    "equal": {"balancer": "equal"},
+    "learned weights": {"balancer": "uncertainty"},
+    "losses after the step": {"balancer": "famo"},
+    "gramian": {"balancer": "nash_mtl"},
+    "rows": {"balancer": "moco"},
+    "second batch": {"balancer": {"name": "modo", "independent": True}},
+    "validation batch": {"balancer": "auto_lambda"},
+    "features": {"balancer": "nash_mtl", "train": {"mode": "features"}},
+    "matrix-free": {"balancer": "nash_mtl", "train": {"mode": "matrix_free"}},
+    "mixture of experts": {"balancer": "upgrad", "sharing": "mmoe"},
+    "chained tasks": {"balancer": "mgda", "sharing": "aitm"},
+    "penalty": {"train": {"regularisers": [{"penalty": "group_l21", "strength": 0.01}]}},
+    "stages": {"schedule": {"name": "sequential"}},
+}
+
+
+def numbers(run) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in run.bundle.models[0].model.state_dict().items()}
+
+
+def metrics(run) -> dict[str, dict[str, float]]:
+    return {t: {k: v for k, v in r.metrics.items() if v is not None} for t, r in run.record.tasks.items()}
+
+
+def story(run) -> list[dict]:
+    return [{k: v for k, v in line.items() if k not in ("seconds", "bytes_per_step")} for line in run.history]
+
+
+def together(rank: int, folder: str) -> None:
+    """Everything that two processes have to show; each leaves what it found."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=120))
+    found: dict = {}
+    for name, changes in CASES.items():
+        run = recipe(**changes).run(table())
+        found[name] = numbers(run)
+        found[f"{name}: sent"] = run.record.environment["bytes_per_step"]
+        found[f"{name}: metrics"] = json.dumps(metrics(run))
+    made, tables = several(balancer="nash_mtl")
+    found["sources"] = numbers(made.run(tables))
+    with joined():
+        source = prepare_recipe(recipe(), table()).train["data"]
+        torch.manual_seed(0)
+        found["pieces"] = dict(
+            zip("abc", (part["ill"] for part in outputs_of(_Linear(), source, ["ill"], 9)), strict=True)
+        )
+        found["refusals"] = refusals(rank, folder)
+    found["images"] = statistics()
+    found["resumed"] = interrupted(rank, folder)
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+class _Linear(nn.Linear):
+    """A network of one task, for the rows of any source."""
+
+    def __init__(self):
+        super().__init__(4, 1)
+
+    def forward(self, inputs, tasks, source):
+        x = inputs if isinstance(inputs, torch.Tensor) else inputs["numeric"]
+        return dict.fromkeys(tasks, super().forward(x))
+
+
+def refusals(rank: int, folder: str) -> list[str]:
+    said = []
+    with pytest.raises(StorageError) as told:
+        here().by_first(lambda: _raise(StorageError("The disk is full.")))
+    said.append(str(told.value))
+    with pytest.raises(TrainingError) as told:
+        recipe(train={"epochs": 1}).run(table(seed=rank))
+    said.append(str(told.value))
+    with pytest.raises(RecipeError) as told:
+        recipe(constraints=["price.loss<=0.3"]).run(table())
+    said.append(str(told.value))
+    with pytest.raises(RecipeError) as told:
+        recipe(schedule={"name": "sequential", "remedies": ["ewc"]}).run(table())
+    said.append(str(told.value))
+    return said
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def statistics() -> dict[str, torch.Tensor]:
+    """Images through batch normalisation: each process has its own rows, and the running statistics are the mean."""
+    made = recipe(
+        tasks={"a": {"kind": "regression"}, "b": {"kind": "regression"}},
+        encoder={"name": "resnet18", "base": 4},
+        train={"epochs": 1, "batch_size": 8, "patience": None},
+        split={"validation": 0.0, "test": 0.3},
+    )
+    from polytask.training.data_sets import ArrayData
+
+    rng = np.random.default_rng(0)
+    labels = {"a": rng.normal(size=28), "b": rng.normal(size=28)}
+    return numbers(made.run(ArrayData("data", rng.random((28, 1, 8, 8)).astype(np.float32), labels)))
+
+
+def interrupted(rank: int, folder: str) -> list:
+    """Ctrl-C reaches the second process only; both stop after the same step, and go on as if nothing had been."""
+    made = recipe(balancer="pcgrad", encoder={"name": "mlp", "widths": [8, 6], "dropout": 0.5}, train={"epochs": 4})
+    whole = made.run(table(), out=f"{folder}/whole")
+    usual, steps = Training.step, []
+
+    def step(self, batches):
+        usual(self, batches)
+        steps.append(1)
+        if rank == 1 and len(steps) == 6:
+            self.interruption._asked.set()
+
+    Training.step = step
+    with pytest.raises(Interrupted, match="after step 6"):
+        made.run(table(), out=f"{folder}/again")
+    Training.step = usual
+    again = made.run(table(), out=f"{folder}/again", resume=True)
+    assert story(whole) == story(again)
+    return [numbers(whole), numbers(again)]
+
+
+@pytest.fixture(scope="module")
+def both():
+    with tempfile.TemporaryDirectory() as folder:
+        before = {name: os.environ.pop(name, None) for name in ("RANK", "WORLD_SIZE")}
+        mp.spawn(together, args=(folder,), nprocs=2)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+        yield [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def assert_equal(one, other) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_end_like_one(both, name):
+    first, second = both
+    assert_equal(first[name], second[name])
+    alone = recipe(**CASES[name]).run(table())
+    for key, value in numbers(alone).items():
+        torch.testing.assert_close(first[name][key], value, rtol=1e-4, atol=2e-5)
+    found = json.loads(first[f"{name}: metrics"])
+    assert first[f"{name}: metrics"] == second[f"{name}: metrics"]
+    for task, expected in metrics(alone).items():
+        assert found[task] == pytest.approx(expected, rel=1e-3, abs=1e-4), task
+
+
+def test_a_step_with_a_batch_of_every_source(both):
+    assert_equal(both[0]["sources"], both[1]["sources"])
+    made, tables = several(balancer="nash_mtl")
+    for key, value in numbers(made.run(tables)).items():
+        torch.testing.assert_close(both[0]["sources"][key], value, rtol=1e-4, atol=2e-5)
+
+
+def test_what_is_sent_is_what_the_arithmetic_says(both):
+    run = recipe(balancer="nash_mtl").run(table())
+    shared = run.record.parameters["shared"]
+    heads = run.record.parameters["private"] + run.record.parameters["heads"]
+    exact, plain = both[0]["gramian: sent"], both[0]["equal: sent"]
+    # T rows of the shared parameters against one; the rest are a few numbers a task and a flag a parameter.
+    assert exact == pytest.approx(4 * (3 * shared + heads), abs=250)
+    assert plain == pytest.approx(4 * (shared + heads), abs=250)
+
+
+def test_pieces_are_shared_out_and_come_back_in_order(both):
+    source = prepare_recipe(recipe(), table()).train["data"]
+    torch.manual_seed(0)
+    expected = dict(zip("abc", (part["ill"] for part in outputs_of(_Linear(), source, ["ill"], 9)), strict=True))
+    for found in both:
+        assert_equal(found["pieces"], expected)
+
+
+def test_running_statistics_are_equal_everywhere(both):
+    assert any("running_var" in name for name in both[0]["images"])
+    assert_equal(both[0]["images"], both[1]["images"])
+
+
+def test_interrupted_and_resumed_equals_the_whole_bit_for_bit(both):
+    for found in both:
+        assert_equal(*found["resumed"])
+    assert_equal(both[0]["resumed"][0], both[1]["resumed"][0])
+
+
+def test_what_cannot_be_is_refused_by_all(both):
+    assert both[0]["refusals"] == both[1]["refusals"]
+    full, others, constraints, remedies = both[0]["refusals"]
+    assert full == "The disk is full."
+    assert "Rank 1 has not the same rows or settings as rank 0" in others or "Rank 1 has not the same" in others
+    assert "constraints" in constraints
+    assert "remedies" in remedies
+
+
+def test_shares_cover_a_draw_and_leave_nobody_a_single_row():
+    class Of(Ranks):
+        def __init__(self, rank, size):
+            self.group, self.rank, self.size = object(), rank, size
+
+    for n in range(1, 20):
+        for size in (1, 2, 3, 5):
+            shares = [Of(rank, size).share(torch.arange(n)) for rank in range(size)]
+            busy = [rows for rows, part in shares if part]
+            assert torch.equal(torch.cat(busy), torch.arange(n))
+            assert sum(part for _, part in shares) == pytest.approx(1.0)
+            assert n == 1 or min(map(len, busy)) >= 2
+            assert max(map(len, busy)) - min(map(len, busy)) <= 1
+
+
+COMMAND = ["fit", "t.csv", "--targets", "price:regression,ill:binary", "--encoder", "mlp", "--balancer", "nash_mtl"]
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen:
+    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    environment = {**kept, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children(parent: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds child processes in /proc")
+def test_a_dead_process_ends_all_and_torchrun_goes_on(tmp_path):
+    table(400).to_csv(tmp_path / "t.csv", index=False)
+    long = [
+        *COMMAND,
+        "--epochs",
+        "100000",
+        "--out",
+        "run",
+        "--set",
+        "training.patience=null",
+        "--set",
+        "training.checkpoint_seconds=0.0",
+    ]
+    parent = start(["-m", "polytask", *long, "--processes", "2"], tmp_path)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint").exists() and time.monotonic() < deadline:
+        assert parent.poll() is None, parent.communicate()[1]
+        time.sleep(0.1)
+    os.kill(children(parent.pid)[1], signal.SIGKILL)
+    _, error = parent.communicate(timeout=60)
+    assert parent.returncode == 2
+    assert "polytask: Rank 1 of 2 was ended by SIGKILL, so all of them were." in error
+    assert "Traceback" not in error
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
+    again = start([*torchrun, "-m", "polytask", *long, "--resume"], tmp_path)
+    lines = (tmp_path / "run" / "history.jsonl").read_text().count("\n")
+    while (tmp_path / "run" / "history.jsonl").read_text().count("\n") <= lines + 3 and time.monotonic() < deadline:
+        assert again.poll() is None, again.communicate()[1]
+        time.sleep(0.1)
+    os.kill(again.pid, signal.SIGTERM)  # torchrun passes it on to its processes, which finish the step and save
+    _, error = again.communicate(timeout=60)
+    assert "Interrupted after step" in error
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in history] == list(range(len(history)))
+
+
+def test_what_processes_cannot_share_is_refused(tmp_path, monkeypatch):
+    from polytask.cli.processes import refuse_several, run_again
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refuse_several("fit")
+    with pytest.raises(RecipeError, match="polytask study is no training that processes can share"):
+        refuse_several("study")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(RecipeError, match="use torchrun, not both"):
+        run_again(2)
+
+
+def test_a_checkpoint_of_two_processes_needs_two(both, tmp_path):
+    made = recipe()
+    run = Training.state_dict
+
+    def of_two(self):
+        state = run(self)
+        return {**state, "generators": state["generators"] * 2}
+
+    Training.state_dict = of_two
+    usual = Training.end_epoch
+
+    def stop(self):
+        line = usual(self)
+        self.interruption._asked.set()
+        return line
+
+    Training.end_epoch = stop
+    try:
+        with pytest.raises(Interrupted):
+            made.run(table(), out=tmp_path / "run")
+    finally:
+        Training.state_dict, Training.end_epoch = run, usual
+    with pytest.raises(RunFolderError, match="by 2 processes, and this one has 1: go on with --processes 2"):
+        made.run(table(), out=tmp_path / "run", resume=True)
+
+
+def test_ray_starts_the_processes(tmp_path):
+    pytest.importorskip("ray")
+    table(200).to_csv(tmp_path / "t.csv", index=False)
+    ran = start(
+        ["-m", "polytask", *COMMAND, "--epochs", "2", "--out", "run", "--processes", "2", "--ray", "local"], tmp_path
+    )
+    said, error = ran.communicate(timeout=180)
+    assert ran.returncode == 0, error
+    assert "Trained by 2 processes" in said
+    alone = start(["-m", "polytask", *COMMAND, "--epochs", "2", "--out", "alone"], tmp_path)
+    assert alone.wait(timeout=120) == 0
+    one, two = (json.loads((tmp_path / run / "record.json").read_text())["tasks"] for run in ("run", "alone"))
+    for task, result in one.items():
+        assert result["metrics"]["relative_error"] == pytest.approx(two[task]["metrics"]["relative_error"], rel=1e-3)
