@@ -5,6 +5,7 @@ It only puts its parts in order; what each of them does stands in a file of its 
 ``feed``          the rows of each step: reading, varying
 ``passes``        forward to the losses, back to one gradient
 ``optimisation``  learning rates, clipping, the update
+``memory``        what is done when it runs out
 ``guards``        what is checked while it goes on
 ``stopping``      the best epoch, and when to wait for a better one no longer
 ``additions``     remedies, constraints, settings of single tasks
@@ -34,6 +35,7 @@ from polytask.training.feed import Feed
 from polytask.training.guards import FiniteParameters, Guard
 from polytask.training.interruption import Interrupted, Interruption
 from polytask.training.listeners import Listeners
+from polytask.training.memory import Memory
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.optimisation import Optimisation
 from polytask.training.own_ways import OwnWays
@@ -99,6 +101,7 @@ class Training:
         self.passes = Passes(model, self.objective, balancer, settings, extra, self.own, self.constraints)
         rates, schedules = self.own.rates(additions.factors), self.own.schedules()
         self.optimisation = Optimisation(model, balancer, settings, feed.n_steps, rates, self.own.owners(), schedules)
+        self.memory = Memory(self.passes, self.optimisation)
         self.constant = constant_losses(tasks, validation)
         told = {"is_measured": bool(validation), "is_bound": bool(self.constraints.bounds)}
         self.stop_rule = StopRule(settings, tasks, self.constant, self.own.patient, **told)
@@ -197,7 +200,7 @@ class Training:
         if self.listeners.watch is not None:
             self.listeners.watch(self, batches)
         self.optimisation.before_step(at.step)
-        outcome = self.passes(batches, at, self.optimisation.scaler)
+        outcome = self.memory(batches, at)
         for remedy in self.remedies:
             remedy.after_losses()
         for term in (self.penalty(), *(remedy.term(batches, at.step) for remedy in self.remedies)):
@@ -251,6 +254,7 @@ class Training:
             "learning_rate": self.optimisation.learning_rate,
             "validation": at.validation[-1],
             **self.sums.line(),
+            **({"pieces": self.model.pieces} if self.memory.halved else {}),
             **found,
             "is_best": is_best,
         }
@@ -295,7 +299,7 @@ class Training:
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own."""
-        names = ("model", "optimisation", "balancer", "sums", "constraints", "own")
+        names = ("model", "optimisation", "balancer", "sums", "constraints", "own", "memory")
         return {"plan": self.feed.plan, **{name: getattr(self, name) for name in names}}
 
     def state_dict(self) -> dict[str, Any]:

@@ -86,6 +86,23 @@ class Passes:
                 "not the batch: take it out, or make batch_size smaller."
             )
 
+    def why_whole(self) -> str:
+        """Why batches cannot go through the network in more pieces; empty if they can."""
+        if self.ranks.size > 1:
+            return "the other processes would wait for this one"
+        if self.settings.mode == "matrix_free":
+            return "the mode 'matrix_free' keeps all activations"
+        if self.model.sharing.has_elements or self.model.sharing.reads_rows:
+            return "what the network does with a row depends on the other rows"
+        return ""
+
+    def divide(self, n_pieces: int) -> None:
+        """From now on batches go through the shared part in so many pieces."""
+        self.model.pieces = n_pieces
+        if self._ghost is not None:  # it would see every piece twice
+            self._ghost.remove()
+            self._ghost = None
+
     def __call__(self, batches: Sequence[Batch], at: Position, scaler: torch.amp.GradScaler | None = None) -> Outcome:
         """Forward and backward: afterwards ``.grad`` holds the balanced gradient of all tasks and constraints.
 

@@ -187,6 +187,11 @@ def fit(
     bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers, prepared.texts)
     fallbacks = sum(line["fallbacks"] for line in history)
     notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
+    if pieces := [line for line in history if "pieces" in line]:
+        notes.append(
+            f"Memory ran out in epoch {pieces[0]['epoch'] + 1}: from then on each batch went through the network in "
+            f"pieces, {pieces[-1]['pieces']} at the end (training.accumulate)."
+        )
     notes += stages.skips.notes({bound.name: bound.task.name for bound in constraints.bounds})
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
