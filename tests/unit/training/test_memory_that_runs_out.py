@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,8 @@ def room_for(n_rows: int, error: BaseException = ERRORS[0], after: int = 0):
     usual, calls = nn.Linear.forward, []
 
     def forward(layer, x):
-        if layer.training and torch.is_grad_enabled():
+        # Heads see all rows at once: their part is small, and what is divided is the shared part.
+        if layer.training and torch.is_grad_enabled() and layer.out_features >= 12:
             calls.append(1)
             if len(x) > n_rows and len(calls) > after:
                 raise error
@@ -56,8 +59,6 @@ def room_for(n_rows: int, error: BaseException = ERRORS[0], after: int = 0):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nn.Linear, "forward", forward)
-        # Heads see all rows: their part is small, and what is divided is the shared part.
-        patch.setattr("polytask.models.heads.Heads.training", property(lambda heads: False, lambda heads, on: None))
         yield
 
 
@@ -110,9 +111,6 @@ class Stop:
     def stop(self, *args): ...
 
     def step(self, losses, epoch):
-        import os
-        import signal
-
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGINT)
