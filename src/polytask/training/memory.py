@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from polytask.balancing.balancer import Balancer
 from polytask.balancing.outcome import Outcome
 from polytask.data.batch import Batch
 from polytask.errors import TrainingError
+from polytask.shapes import Tensor
 from polytask.training.optimisation import Optimisation
 from polytask.training.passes import Passes
 from polytask.training.position import Position
@@ -92,7 +94,7 @@ class Memory:
             torch.cuda.set_rng_state_all(state["cuda"])
         for buffer, before in zip(self._buffers, state["buffers"], strict=True):
             buffer.copy_(before)
-        passes.balancer.load_state_dict(state["balancer"])
+        _restore(passes.balancer, state["balancer"])
         passes.balancer.calls = state["calls"]
         if state["constraints"] is not None:
             passes.constraints.load_state_dict(state["constraints"])
@@ -108,6 +110,20 @@ class Memory:
         self.halved = state["halved"]
         if self.halved:
             self.passes.divide(state["pieces"])
+
+
+def _restore(balancer: Balancer, state: Mapping[str, Tensor]) -> None:
+    """Put back what the balancer held, and let go of what it has allocated since."""
+    for prefix, module in [*balancer.named_modules()]:
+        path = f"{prefix}." if prefix else ""
+        if "kept" in module._modules and not any(name.startswith(f"{path}kept.") for name in state):
+            del module._modules["kept"]
+    for name, now in balancer.state_dict(keep_vars=True).items():
+        if now.shape == state[name].shape:
+            now.copy_(state[name])
+        else:  # as long as the gradient since the first step
+            prefix, _, key = name.rpartition(".")
+            balancer.get_submodule(prefix)._buffers[key] = state[name]
 
 
 def ran_out(error: BaseException) -> bool:
