@@ -368,19 +368,3 @@ def test_a_checkpoint_of_two_processes_needs_two(both, tmp_path):
         Training.state_dict, Training.end_epoch = run, usual
     with pytest.raises(RunFolderError, match="by 2 processes, and this one has 1: go on with --processes 2"):
         made.run(table(), out=tmp_path / "run", resume=True)
-
-
-def test_ray_starts_the_processes(tmp_path):
-    pytest.importorskip("ray")
-    table(200).to_csv(tmp_path / "t.csv", index=False)
-    ran = start(
-        ["-m", "polytask", *COMMAND, "--epochs", "2", "--out", "run", "--processes", "2", "--ray", "local"], tmp_path
-    )
-    said, error = ran.communicate(timeout=180)
-    assert ran.returncode == 0, error
-    assert "Trained by 2 processes" in said
-    alone = start(["-m", "polytask", *COMMAND, "--epochs", "2", "--out", "alone"], tmp_path)
-    assert alone.wait(timeout=120) == 0
-    one, two = (json.loads((tmp_path / run / "record.json").read_text())["tasks"] for run in ("run", "alone"))
-    for task, result in one.items():
-        assert result["metrics"]["relative_error"] == pytest.approx(two[task]["metrics"]["relative_error"], rel=1e-3)

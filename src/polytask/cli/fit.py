@@ -82,9 +82,6 @@ def fit(
             min=1,
         ),
     ] = 1,
-    ray: Annotated[
-        str, typer.Option(help="Take the --processes from a Ray cluster: auto, host:port; local starts Ray here.")
-    ] = "",
     compare: Annotated[bool, typer.Option(help="Also train one model a task, with the same budget.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
@@ -93,7 +90,7 @@ def fit(
 
     Example: polytask fit patients.csv --targets motor,total --group patient --out runs/first --compare
     """
-    if processes > 1 and not ray:
+    if processes > 1:
         raise typer.Exit(run_again(processes))
     from polytask.cli.terminal import fail, note, print_record, say
     from polytask.recipe import Recipe
@@ -125,14 +122,6 @@ def fit(
         recipe = Recipe(**method_options(recipe.plain(), overrides))
     if constraint:
         recipe = Recipe(**{**recipe.plain(), "constraints": [*recipe.constraints, *constraint]})
-    if ray:
-        if out is None:
-            raise RecipeError("A training on a cluster needs a folder that its first process can write to: give --out.")
-        from polytask.clusters import run_on_ray
-
-        address = None if ray == "local" else ray
-        print_record(run_on_ray(recipe, processes, out=out, address=address, resume=resume, compare=compare))
-        return
     run = recipe.run(out=out, resume=resume, compare=compare, progress=Bar() if is_first() else None)
     if not is_first():
         raise typer.Exit(BROKEN if run.record.broken else 0)
