@@ -77,7 +77,7 @@ def run(job: tuple[str, int, int, float | None]) -> list[tuple[str, float, float
         else planted(seed, n_rows)
     )
     targets = [name for name in made if name.startswith("y")]
-    protocol = Protocol(folds=FOLDS, seed=seed, holdout=holdout)
+    protocol = Protocol(folds=0 if holdout else FOLDS, seed=seed, holdout=holdout)
     study = Study(made, targets, arms=["single", "joint"], protocol=protocol, **{**NETWORK, **options})
     record = study.run()
     return [

@@ -115,11 +115,15 @@ def extend(
     if folder is not None:
         folder.check(resume=resume)
     work = _Extension(bundle, recipe, asked, _source(bundle, source), folder, progress or Silent(), given)
-    if like is not None:
-        return work.copied(like, data)
-    if data is None:
-        raise RecipeError("Which rows have the new labels? Give data, or `like` for a task without any label.")
-    return work.trained(data, unfreeze, remedies, old_data, start, resume)
+    try:
+        if like is not None:
+            return work.copied(like, data)
+        if data is None:
+            raise RecipeError("Which rows have the new labels? Give data, or `like` for a task without any label.")
+        return work.trained(data, unfreeze, remedies, old_data, start, resume)
+    finally:
+        if folder is not None:
+            folder.close()
 
 
 @dataclass

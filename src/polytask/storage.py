@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -10,6 +12,8 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "FolderLock",
     "append_text",
     "is_half",
     "load_tree",
@@ -70,6 +75,56 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise StorageError(_reason(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class FolderLock:
+    """Keeps a folder for one writer. It ends with the process, however that ends: nothing has to be tidied up.
+
+    Args:
+        folder: The folder, which is made if it is not there.
+
+    Raises:
+        BlockingIOError: If another writer has the folder.
+        StorageError: If the folder cannot be written.
+
+    Note:
+        What counts is who holds the file ``.lock``, not that it is there. On a file system without locks the folder is
+        not kept, and a warning says so.
+    """
+
+    def __init__(self, folder: Path):
+        path = folder / ".lock"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = _held(path)
+            # Whoever had it before may have taken the file away between the opening and the locking.
+            while not path.exists() or path.stat().st_ino != os.fstat(handle).st_ino:
+                os.close(handle)
+                handle = _held(path)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise StorageError(_reason(path, error)) from error
+        self.release = weakref.finalize(self, _let_go, path, handle)
+        """Lets others have the folder."""
+
+
+def _held(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            os.close(handle)
+            raise
+        words = f"The file system of {path.parent} has no locks: see to it that one process writes there."
+        warnings.warn(words, stacklevel=4)
+    return handle
+
+
+def _let_go(path: Path, handle: int) -> None:
+    path.unlink(missing_ok=True)
+    os.close(handle)
 
 
 def _reason(path: Path, error: OSError) -> str:

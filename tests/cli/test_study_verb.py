@@ -60,3 +60,19 @@ def test_a_recipe_names_its_own_tasks(polytask, recipe, tmp_path):
     assert refused.code == 2
     assert "give either a recipe or --targets" in refused.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("--trials", 5), "--trials needs a search"),
+        (("--objective", "tasks", "--trials", 5), "--trials and --objective needs a search"),
+        (("--holdout", 0.2, "--folds", 3), "3 folds, or once"),
+        (("--split", "part", "--folds", 3), "3 folds, or once"),
+        (("--time", "day", "--repeats", 2), "no repeats"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(polytask, tmp_path, asked, message):
+    refused = polytask("study", tmp_path / "any.csv", "--targets", "a,b", *asked)
+    assert refused.code == 2
+    assert message in refused.err

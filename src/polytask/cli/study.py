@@ -31,7 +31,9 @@ def study(
     arms: Annotated[
         str, typer.Option(help="Arms: joint,single,boosting,joint:mmoe@0.5+pcgrad. polytask list arms.")
     ] = "",
-    folds: Annotated[int, typer.Option(help="Every row is tested once in so many folds.", min=2)] = 5,
+    folds: Annotated[
+        int | None, typer.Option(help="Every row is tested once in so many folds: 5 if left out.", min=2)
+    ] = None,
     holdout: Annotated[
         float | None,
         typer.Option(help="Instead of folds: one share of the rows is for testing; for large data, say 0.2."),
@@ -57,13 +59,16 @@ def study(
         typer.Option("--search", help="Search sharing, ratio, balancer, weights, optimiser in each fold."),
     ] = False,
     trials: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Trainings of each search. A search is one worker's work: two searches a fold keep two workers busy.",
+            help="Trainings of each search: 50 if left out. A search is one worker's work: two searches a fold keep "
+            "two workers busy.",
             min=1,
         ),
-    ] = 50,
-    objective: Annotated[str, typer.Option(help="Of a search: mean error, or tasks (a front of trade-offs).")] = "mean",
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="Of a search: mean error (if left out), or tasks (a front of trade-offs).")
+    ] = None,
     engine: Annotated[str, typer.Option(help="Where trials are trained: local, ray. polytask list engines.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes at a time; one a core if left out.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of each; results depend on it in the last digits.", min=1)] = 1,
@@ -99,7 +104,7 @@ def study(
         budget=None if budget.strip().lower() == "none" else budget,
         by=by or None,
         protocol=Protocol(
-            folds=folds,
+            folds=folds or 0,
             repeats=repeats or 0,
             group=group or None,
             time=time or None,
@@ -110,7 +115,7 @@ def study(
         out=out,
         resume=resume,
         engine={"name": engine, "workers": workers, "threads": threads, **({"address": address} if address else {})},
-        search={"trials": trials, "objective": objective} if search else None,
+        search=_search(search, trials=trials, objective=objective),
         listener=bar,
         **options,
     )
@@ -125,6 +130,21 @@ def study(
     page = _write_page(record, out)
     if not json_output:
         _say_where(out, page)
+
+
+def _search(search: bool, **options: Any) -> dict[str, Any] | None:
+    """What was asked of searches; ``None`` if there is none.
+
+    Raises:
+        RecipeError: If settings of a search were given, and none was asked for.
+    """
+    from polytask.errors import RecipeError
+
+    asked = {name: value for name, value in options.items() if value is not None}
+    if asked and not search:
+        given = " and ".join(f"--{name}" for name in asked)
+        raise RecipeError(f"{given} needs a search, and none was asked for: add --search, or leave {given} out.")
+    return asked if search else None
 
 
 _SECONDS = 10.0

@@ -18,8 +18,15 @@ __all__ = ["Candidate", "Chosen", "FoldScores", "choose", "choose_all", "name_of
 Candidate = tuple[str, ...]
 """Arms whose mean answer serves a task; mostly one."""
 
+CONSTANT: Candidate = ("constant",)
+"""The best constant of the training labels: a candidate on every fold, whether it is an arm of the study or not."""
+
 _BLENDED = 3
 """The best so many arms are also tried in pairs."""
+_MOST = 4
+"""At most so many arms serve one task together: each has to be trained, kept and asked."""
+_CLEAR = 2.0
+"""By so many standard errors another candidate must be better for a task than the one that serves all."""
 
 
 def name_of(candidate: Candidate) -> str:
@@ -28,53 +35,66 @@ def name_of(candidate: Candidate) -> str:
 
 
 def choose(
-    errors: Mapping[Candidate, Mapping[str, float]], losses: Mapping[Candidate, Mapping[str, np.ndarray]]
+    base: Candidate,
+    errors: Mapping[Candidate, Mapping[str, float]],
+    losses: Mapping[Candidate, Mapping[str, np.ndarray]],
+    groups: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Candidate]:
     """A candidate for each task, from what they did on validation rows.
 
-    The candidate with the smallest mean error over all tasks serves every task, but for those where another one is
-    better by more than one standard error of the paired difference of the losses: the best for each task on its
-    own would often be the luckiest.
+    One candidate serves every task, but for those where another one is clearly better: the best for each task on its
+    own would often be the luckiest. Nothing serves a task where it is no better than the constant.
 
     Args:
+        base: The candidate that serves every task, unless there is a reason.
         errors: Relative error by candidate and task; NaN or left out where a candidate does not serve a task.
-        losses: The loss of each validation label, in the same order for all candidates.
+        losses: The loss of each validation label, in the same order for all candidates; those of :data:`CONSTANT`, if
+            it is to be chosen where nothing was learned.
+        groups: By task, what each label belongs to; each label is its own group for tasks that are not named.
 
     Example:
         >>> errors = {("a",): {"x": 0.5, "y": 0.4}, ("b",): {"x": 0.4, "y": 0.8}}
         >>> losses = {("a",): {"x": np.full(9, 0.5)}, ("b",): {"x": np.linspace(0.39, 0.41, 9)}}
-        >>> choose(errors, losses)
+        >>> choose(("a",), errors, losses)
         {'x': ('b',), 'y': ('a',)}
     """
-    names = list(errors)
-    tasks = list(dict.fromkeys(task for by_task in errors.values() for task in by_task))
-    table = np.array([[errors[name].get(task, np.nan) for task in tasks] for name in names], dtype=np.float64)
-    known = ~np.isnan(table)
-    full = np.flatnonzero(known.sum(1) == known.sum(1).max())
-    means = [table[row][known[row]].mean() if known[row].any() else np.inf for row in full]
-    base = int(full[int(np.argmin(means))])
+    of = groups or {}
     chosen = {}
-    for position, task in enumerate(tasks):
-        column = table[:, position]
-        if not known[:, position].any():
-            chosen[task] = names[base]
-            continue
-        best = int(np.nanargmin(column))
-        if not known[base, position] or (
-            best != base and _is_clear(losses[names[base]].get(task), losses[names[best]].get(task))
-        ):
-            chosen[task] = names[best]
-        else:
-            chosen[task] = names[base]
+    for task in dict.fromkeys(task for by_task in errors.values() for task in by_task):
+        known = {c: by_task[task] for c, by_task in errors.items() if not np.isnan(by_task.get(task, np.nan))}
+        best = min(known, key=lambda c: known[c], default=base)
+        mine, other, group = losses[base].get(task), losses[best].get(task), of.get(task)
+        is_other = base not in known or (best != base and _is_better(mine, other, group, _CLEAR))
+        chosen[task] = best if is_other else base
+        constant = losses.get(CONSTANT, {}).get(task)
+        if constant is not None and not _is_better(constant, losses[chosen[task]].get(task), group):
+            chosen[task] = CONSTANT
     return chosen
 
 
-def _is_clear(worse: np.ndarray | None, better: np.ndarray | None) -> bool:
-    """Whether the second losses are lower than the first by more than one standard error of the difference."""
-    if worse is None or better is None or len(worse) < 2:
+def _is_better(
+    worse: np.ndarray | None, better: np.ndarray | None, groups: np.ndarray | None, errors: float = 0.0
+) -> bool:
+    """Whether the second losses are lower than the first by more than so many standard errors of the difference."""
+    if worse is None or better is None:
         return False
-    difference = worse - better
-    return bool(difference.mean() > difference.std(ddof=1) / np.sqrt(len(difference)))
+    mean, error = _difference(worse, better, groups)
+    return mean > (errors * error if errors else 0.0)
+
+
+def _difference(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
+    """Mean of the paired differences, and its standard error.
+
+    Labels of one group, such as a patient's, have their luck in common: the error is that of a mean over groups drawn
+    at random.
+    """
+    difference = one - other
+    codes = np.unique(np.arange(len(difference)) if groups is None else groups, return_inverse=True)[1]
+    n_groups = int(codes.max(initial=-1)) + 1
+    if n_groups < 2:
+        return float(difference.mean()) if len(difference) else 0.0, np.inf
+    sums = np.bincount(codes, weights=difference - difference.mean(), minlength=n_groups)
+    return float(difference.mean()), float(np.sqrt((sums**2).sum() * n_groups / (n_groups - 1)) / len(difference))
 
 
 class FoldScores:
@@ -84,10 +104,18 @@ class FoldScores:
         kept: The fold.
         trials: What the arms did on it, by name.
         answers: Their answers.
+        validation_groups: By task, the group of each validation label; empty if rows are not kept together.
     """
 
-    def __init__(self, kept: KeptFold, trials: Mapping[str, Trial], answers: Mapping[str, Answers]):
+    def __init__(
+        self,
+        kept: KeptFold,
+        trials: Mapping[str, Trial],
+        answers: Mapping[str, Answers],
+        validation_groups: Mapping[str, np.ndarray] | None = None,
+    ):
         self.kept, self.trials, self.answers = kept, trials, answers
+        self.validation_groups = validation_groups or {}
         self._outputs: dict[tuple[Candidate, str, str], Tensor | None] = {}
         self._errors: dict[tuple[Candidate, str, str], float] = {}
 
@@ -95,10 +123,16 @@ class FoldScores:
         """Outputs on the rows with an observed label; ``None`` if the candidate does not serve the task here."""
         key = (candidate, part, task)
         if key not in self._outputs:
-            parts = [self.answers[arm].get(part, {}).get(task) for arm in candidate]
+            parts = [self._answer(arm, part, task) for arm in candidate]
             there = [out for out in parts if out is not None and bool(out.isfinite().all())]
             self._outputs[key] = blended(self.kept.tasks[task], there) if len(there) == len(parts) else None
         return self._outputs[key]
+
+    def _answer(self, arm: str, part: str, task: str) -> Tensor | None:
+        if (arm,) != CONSTANT:
+            return self.answers[arm].get(part, {}).get(task)
+        labels = self.kept.truth.get(part, {}).get(task)
+        return None if labels is None else self.kept.tasks[task].initial_bias().expand(len(labels[0]), -1)
 
     def error(self, candidate: Candidate, part: str, task: str) -> float:
         """Relative error; NaN if the candidate does not serve the task here."""
@@ -126,9 +160,9 @@ class FoldScores:
 
     def constant_loss(self, task: str) -> float:
         """Mean loss of the best constant of the training labels on the test rows."""
-        bias = self.kept.tasks[task].initial_bias()
-        constant = bias.expand(len(self.kept.truth["test"][task][0]), -1)
-        return float(losses_of(self.kept, "test", task, constant).mean())
+        losses = self.losses(CONSTANT, task, "test")
+        assert losses is not None
+        return float(losses.mean())
 
 
 class Chosen:
@@ -182,8 +216,43 @@ def _choose_from(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequen
         pair = (*one, *other)
         candidates.append(pair)
         errors[pair] = _mean_errors(folds, pair, tasks)
-    losses = {candidate: _losses(folds, candidate, tasks) for candidate in candidates}
-    return choose(errors, losses)
+    losses = {candidate: _losses(folds, candidate, tasks) for candidate in (*candidates, CONSTANT)}
+    groups = _groups(folds, tasks)
+    base = _good_enough([(arm,) for arm in arms], errors, losses, groups, tasks)
+    if base not in errors:
+        errors[base], losses[base] = _mean_errors(folds, base, tasks), _losses(folds, base, tasks)
+    return choose(base, errors, losses, groups)
+
+
+def _good_enough(
+    arms: Sequence[Candidate],
+    errors: Mapping[Candidate, Mapping[str, float]],
+    losses: Mapping[Candidate, Mapping[str, np.ndarray]],
+    groups: Mapping[str, np.ndarray],
+    tasks: Sequence[str],
+) -> Candidate:
+    """The mean of the arms that may be the best: no more than one standard error behind it, over all tasks together.
+
+    Which of them is the best is mostly chance on few validation rows, and their mean is mostly better than each.
+    """
+    order = sorted(arms, key=lambda c: _overall(errors[c], tasks))
+    best, members = order[0], []
+    for arm in order:
+        if _overall(errors[arm], tasks)[0] > _overall(errors[best], tasks)[0]:
+            break  # it does not serve every task that the best one serves
+        behind, chance = [], []
+        for task in tasks:
+            one, other, constant = (losses[c].get(task) for c in (arm, best, CONSTANT))
+            if one is None or other is None or constant is None:
+                continue
+            mean, error = _difference(one, other, groups.get(task))
+            scale = max(float(constant.mean()), 1e-12)
+            behind.append(mean / scale)
+            chance.append(error / scale)
+        if arm == best or (behind and np.mean(behind) <= np.mean(chance)):
+            members.append(arm)
+    chosen = sorted(members[:_MOST], key=arms.index)
+    return tuple(name for arm in chosen for name in arm)
 
 
 def _mean_errors(folds: Sequence[FoldScores], candidate: Candidate, tasks: Sequence[str]) -> dict[str, float]:
@@ -208,6 +277,17 @@ def _losses(folds: Sequence[FoldScores], candidate: Candidate, tasks: Sequence[s
     found = {}
     for task in tasks:
         parts = [scores.losses(candidate, task) for scores in folds if task in scores.kept.tasks]
+        whole = [part for part in parts if part is not None]
+        if whole and len(whole) == len(parts):
+            found[task] = np.concatenate(whole)
+    return found
+
+
+def _groups(folds: Sequence[FoldScores], tasks: Sequence[str]) -> dict[str, np.ndarray]:
+    """What the labels of :func:`_losses` belong to; a group that is in several folds is one all the same."""
+    found = {}
+    for task in tasks:
+        parts = [scores.validation_groups.get(task) for scores in folds if task in scores.kept.tasks]
         whole = [part for part in parts if part is not None]
         if whole and len(whole) == len(parts):
             found[task] = np.concatenate(whole)

@@ -65,7 +65,8 @@ def final_bundle(
         for arm in candidate:
             if task in present:
                 served.setdefault(arm, []).append(task)
-    wanted = [LastTraining(name, tuple(tasks), settle(trials[name])) for name, tasks in served.items()]
+    # The constant has nothing to settle, and is chosen from also where it is no arm of the study.
+    wanted = [LastTraining(name, tuple(tasks), settle(trials.get(name, ()))) for name, tasks in served.items()]
     fitted: dict[str, FittedArm] = {}
     tell(0, len(wanted))
     for work, found in engine.carry_out(iter(wanted)):

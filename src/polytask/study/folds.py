@@ -21,7 +21,7 @@ from polytask.training.data_sets import DataSet, TableData
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.run import Plan
 
-__all__ = ["JudgedFold", "Planner", "Protocol", "make_fold", "whole_fold"]
+__all__ = ["JudgedFold", "Planner", "Protocol", "label_groups", "make_fold", "whole_fold"]
 
 Planner = Callable[[Prepared], Plan]
 """Makes the plan of the networks for prepared data."""
@@ -32,7 +32,8 @@ class Protocol:
     """How rows are divided: by folds, or once and for all, for large data.
 
     Args:
-        folds: Number of folds, at least 2; every row is tested once in each repetition.
+        folds: Number of folds, at least 2; every row is tested once in each repetition. 0 stands for five; a fixed
+            split has none.
         repeats: Repetitions with a new shuffle; of a fixed split, with new seeds of the trainings. 0 stands for one of
             folds, and for three of a fixed split: the verdicts there need them.
         validation: Share of the rows that are not tested which go to early stopping, tuning and choosing.
@@ -50,7 +51,7 @@ class Protocol:
         tasks at once.
     """
 
-    folds: int = 5
+    folds: int = 0
     repeats: int = 0
     validation: float = 0.15
     group: str | None = None
@@ -68,6 +69,13 @@ class Protocol:
             raise DataError(
                 f"The share of rows that are held out for testing lies between 0 and 1, got {self.holdout}."
             )
+        if self.folds and self.is_fixed:
+            way = f"the rows that column {self.split!r} names" if self.split else f"a share of {self.holdout}"
+            raise DataError(f"Rows are tested in {self.folds} folds, or once, {way}: give one of the two.")
+        if not self.folds:
+            object.__setattr__(self, "folds", _FOLDS)
+        if self.time and self.repeats > 1 and not self.is_fixed:
+            raise DataError(f"Blocks of time have one order, and cannot be shuffled {self.repeats} times: no repeats.")
         if not self.repeats:
             object.__setattr__(self, "repeats", _SEEDS if self.is_fixed else 1)
 
@@ -112,6 +120,7 @@ class Protocol:
         return self.seed + 1000 * repeat + fold
 
 
+_FOLDS = 5
 _SEEDS = 3
 
 
@@ -216,6 +225,23 @@ def _groups(data: DataSet, split: Split, group: str) -> dict[str, np.ndarray]:
     """By source, the number of each test row's group, the same for a group that is in several."""
     codes = np.unique(data.column(group).astype(str), return_inverse=True)[1]
     return {name: codes[rows] for name, rows in rows_of(data, split.test).items()}
+
+
+def label_groups(data: DataSet, tasks: Sequence[Task], rows: np.ndarray, group: str) -> dict[str, np.ndarray]:
+    """By task, the number of the group that each of its labels among these rows belongs to.
+
+    Args:
+        data: The data.
+        tasks: The tasks, as fitted on the fold.
+        rows: The rows, such as a fold's validation rows.
+        group: Column of groups.
+    """
+    codes = np.unique(data.column(group).astype(str), return_inverse=True)[1]
+    found = {}
+    for task in tasks:
+        observed = np.asarray(task.encode(data.labels(task, rows))[1])
+        found[task.name] = codes[rows][np.nonzero(observed)[0]]
+    return found
 
 
 def _why_absent(data: DataSet, task: Task, split: Split, *, needs_test: bool = True) -> str:

@@ -167,8 +167,12 @@ class Study:
         Raises:
             PolytaskError: If data or settings cannot be used, or the folder is in use.
         """
-        with self.engine, limited_threads(self.engine.threads):
-            return self._run()
+        try:
+            with self.engine, limited_threads(self.engine.threads):
+                return self._run()
+        finally:
+            if self.folder is not None:
+                self.folder.close()
 
     def _run(self) -> StudyRecord:
         question = self._open()

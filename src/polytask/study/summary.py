@@ -46,8 +46,10 @@ FORMULAS: Mapping[str, str] = {
         "single models: between -200 % and 200 %, and defined for errors of zero."
     ),
     "recommendation": (
-        "The arm, or mean of two arms, with the smallest mean validation error over all tasks; another one for a task "
-        "where it is better by more than one standard error. Its score comes from making this choice inside each fold."
+        "The mean of the arms that may be the best, by their validation losses over all tasks: those no more than one "
+        "standard error behind the best (four at most). Another arm, or mean of two, for a task where it is better by "
+        "more than two, and the constant where nothing is better than that. Errors are those of means over whole "
+        "groups, if there are any. Its score comes from making this choice inside each fold."
     ),
 }
 
@@ -210,8 +212,12 @@ def _words(arms: Mapping[str, str]) -> str:
     for arm, tasks in groups.items():
         who = _listed(tasks) if len(groups) > 1 or len(tasks) <= 6 else f"all {len(tasks)} tasks"
         several = arm.split(" + ")
-        parts.append(f"{f'the mean of {_listed(several)}' if len(several) > 1 else arm} for {who}")
+        what = f"the mean of {_listed(several)}" if len(several) > 1 else arm
+        parts.append(f"{_CONSTANT if arm == 'constant' else what} for {who}")
     return "Use " + "; ".join(parts) + "." if parts else "Nothing can be recommended."
+
+
+_CONSTANT = "the constant (nothing is better)"
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from polytask.errors import RecipeError
 from polytask.study.bench import MOST_ROWS, Bench, Place, PlannedTrial, Unit, Work
 from polytask.study.budget import Budget
 from polytask.study.choice import FoldScores
 from polytask.study.engine import Engine
+from polytask.study.folds import label_groups
 from polytask.study.naming import make_arm
 from polytask.study.networks import NetworkArm
 from polytask.study.outcome import Outcome
@@ -92,11 +95,19 @@ class Trainings:
                 fold,
                 {arm: found[i] for arm, found in trials.items()},
                 {arm: load_answers(self.store, arm, fold.record.repeat, fold.record.fold) for arm in trials},
+                self._validation_groups(places[i], fold),
             )
             for i, fold in enumerate(kept)
         ]
         records = [fold.record for fold in kept]
         return Outcome(self.bench.material.tasks, records, trials, scores, self.protocol.is_fixed)
+
+    def _validation_groups(self, place: Place, kept: KeptFold) -> dict[str, np.ndarray]:
+        """By task, the group of each validation label; nothing if rows are not kept together."""
+        group = self.protocol.group
+        if group is None:
+            return {}
+        return label_groups(self.bench.material.data, list(kept.tasks.values()), place.split.validation, group)
 
     def _first_fold(self) -> dict[str, list[Trial]]:
         """The first trial of the arms that are kept; the others are left out, with the reason.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.errors import RunFolderError, StorageError
-from polytask.storage import append_text, is_half, remove_halves, save_tree, write_json, write_text
+from polytask.storage import FolderLock, append_text, is_half, remove_halves, save_tree, write_json, write_text
 from polytask.training.ranks import here
 
 __all__ = ["RunFolder"]
@@ -31,7 +31,8 @@ class RunFolder:
         record.json        results
 
     Every file but the history is written whole or not at all; a line of the history is flushed to the disk before the
-    checkpoint that counts it. In data parallel the first process alone reads and writes, and tells the others.
+    checkpoint that counts it. From :meth:`open` to :meth:`close` no other run may open
+    the folder. In data parallel the first process alone reads and writes, and tells the others.
 
     Args:
         path: The folder.
@@ -39,6 +40,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._lock: FolderLock | None = None
 
     @property
     def history_path(self) -> Path:
@@ -86,13 +88,15 @@ class RunFolder:
         """Make the folder, or go on in it.
 
         Raises:
-            RunFolderError: If it holds something already and ``resume`` is false, or another recipe's run.
+            RunFolderError: If it holds something already and ``resume`` is false, another recipe's run, or one that
+                another process is busy with.
         """
         here().by_first(lambda: self._open(recipe, resume))
 
     def _open(self, recipe: dict[str, Any], resume: bool) -> None:
         known = self.path / "recipe.json"
         self._check(resume)
+        self._hold()
         if self.path.is_dir() and not self._is_untouched():
             if known.exists():
                 before = self._asked()
@@ -112,10 +116,26 @@ class RunFolder:
         write_json(known, recipe)
         write_json(self.path / "environment.json", environment())
 
+    def close(self) -> None:
+        """Let other processes open the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _hold(self) -> None:
+        if self._lock is not None:
+            return
+        try:
+            self._lock = FolderLock(self.path)
+        except BlockingIOError:
+            raise RunFolderError(
+                f"{self.path} is in use: another run is busy with it. Wait until that ends, or choose another --out."
+            ) from None
+
     def _is_untouched(self) -> bool:
         """Whether nothing would be lost here: empty, or a run that failed, or was killed, before its first epoch."""
         held = {path.name for path in self.path.iterdir() if not is_half(path)}
-        return held <= {"recipe.json", "environment.json"}
+        return held <= {"recipe.json", "environment.json", ".lock"}
 
     def _asked(self) -> dict[str, Any]:
         try:

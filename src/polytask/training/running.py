@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Mapping
@@ -108,22 +109,24 @@ def run(
 ) -> Run:
     """Run a recipe; see :meth:`polytask.recipe.Recipe.run`."""
     with joined(recipe.training.get("device", "cpu")) as ranks:
-        return _run(recipe, data, out, resume, compare, module, progress if ranks.is_first else None)
+        progress = progress if ranks.is_first else None
+        _check_names(recipe)  # and the folder: what is wrong with them is said before data are read
+        if out is None:
+            return _run(recipe, data, None, resume, compare, module, progress)
+        with contextlib.closing(RunFolder(out)) as folder:
+            folder.check(resume=resume)
+            return _run(recipe, data, folder, resume, compare, module, progress)
 
 
 def _run(
     recipe: Recipe,
     data: Any,
-    out: str | Path | None,
+    folder: RunFolder | None,
     resume: bool,
     compare: bool,
     module: nn.Module | None,
     progress: Progress | None,
 ) -> Run:
-    folder = RunFolder(out) if out is not None else None
-    _check_names(recipe)  # and the folder: what is wrong with them is said before data are read
-    if folder is not None:
-        folder.check(resume=resume)
     prepared = prepare_recipe(recipe, data)
     plan = plan_of(recipe, prepared, has_module=module is not None)
     if folder is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import Ridge, RidgeCV
 
 from polytask import Study
 from polytask.errors import TargetError
@@ -13,6 +14,7 @@ from polytask.records import StudyRecord
 from polytask.report.study import study_view
 from polytask.study import Protocol
 from polytask.tasks import registry
+from polytask.training.data_sets import TableData
 
 QUICK = {"training": {"epochs": 1}, "encoder": {"name": "mlp", "widths": [4]}}
 
@@ -28,10 +30,27 @@ def table(seed: int = 0, n: int = 120) -> pd.DataFrame:
     return frame
 
 
+TASKS = {"signed": "regression", "noise": "regression", "still": "regression", "rare": "binary"}
+
+
+def ridge_on_noise(frame: pd.DataFrame, protocol: Protocol) -> list[float]:
+    """By scikit-learn alone, fold by fold: the penalty from the training rows, the line from these and the others."""
+    tasks = [registry.create(kind, name=name) for name, kind in TASKS.items()]
+    found = []
+    for _, _, split in protocol.splits(TableData("t", frame, inputs=["a", "b", "c"], targets=list(TASKS)), tasks):
+        x, y = frame[["a", "b", "c"]].to_numpy(), frame["noise"].to_numpy()
+        both = np.concatenate([split.train, split.validation])
+        x = (x - x[split.train].mean(0)) / x[split.train].std(0)
+        penalty = RidgeCV(alphas=np.logspace(-3, 5, 33)).fit(x[split.train], y[split.train]).alpha_
+        line = Ridge(alpha=penalty).fit(x[both], y[both])
+        squares = (y[split.test] - line.predict(x[split.test])) ** 2
+        found.append(squares.mean() / ((y[split.test] - y[split.train].mean()) ** 2).mean())
+    return found
+
+
 @pytest.fixture(scope="module")
 def record() -> StudyRecord:
-    tasks = {"signed": "regression", "noise": "regression", "still": "regression", "rare": "binary"}
-    return Study(table(), tasks, arms=["single", "joint", "linear"], protocol=Protocol(folds=3), **QUICK).run()
+    return Study(table(), TASKS, arms=["single", "joint", "linear"], protocol=Protocol(folds=3), **QUICK).run()
 
 
 def test_hard_tasks_leave_finite_scores(record):
@@ -54,7 +73,13 @@ def test_hard_tasks_leave_finite_scores(record):
 def test_a_metric_below_zero_and_one_that_is_not_defined_do_not_hide_the_error(record):
     r2 = record.arms["linear"].metrics["noise"]["r2"].mean
     assert r2 < 0
-    assert record.arms["linear"].error["noise"].mean == pytest.approx(1.0, abs=0.1)
+    frame, protocol = table(), Protocol(folds=3)
+    # A line through n labels of pure noise at p inputs is off by p/(n-p-2) of the noise, ridge by less; and over N test
+    # labels, that much meets the noise itself with a standard error of twice the root of p/(n-p-2)/N.
+    share = 3 / (len(frame) * 2 / 3 - 3 - 2)
+    chance = 3 * 2 * np.sqrt(share / len(frame))
+    assert 1 - chance < record.arms["linear"].error["noise"].mean < 1 + share + chance
+    assert record.arms["linear"].errors["noise"] == pytest.approx(ridge_on_noise(frame, protocol), rel=1e-4)
     assert set(record.verdicts) == set(record.tasks)
     for verdict in record.verdicts.values():
         assert verdict.verdict in ("helped", "hurt", "no evidence")

@@ -1,0 +1,43 @@
+"""The best constant answer a task: what every model has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from polytask.bundle import Lines
+from polytask.bundle.columns import input_matrix
+from polytask.study.arm import Arm, FittedArm, FoldData
+
+__all__ = ["Constant"]
+
+
+class Constant(Arm):
+    """The best constant answer a task, such as the mean of its training labels: it looks at no input.
+
+    A study chooses it where no arm is clearly better, whether it is among the arms or not.
+
+    Args:
+        name: See :class:`~polytask.study.arm.Arm`.
+    """
+
+    role: ClassVar[str] = "constant"
+    is_per_task: ClassVar[bool] = True
+
+    @property
+    def words(self) -> str:
+        """What the arm is."""
+        return "The best constant answer a task, without a look at any input."
+
+    def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
+        """Take the constants of the training labels."""
+        tasks = [task for task in fold.tasks if not task.of_elements]
+        row = fold.plain["train"][fold.source].take(torch.zeros(1, dtype=torch.int64))
+        n_inputs = input_matrix(row.inputs, ()).shape[1]
+        constants = np.concatenate([task.initial_bias().double().numpy() for task in tasks])
+        nothing = np.zeros((len(constants), n_inputs))
+        widths = {task.name: task.n_outputs for task in tasks}
+        return FittedArm([Lines(fold.source, widths, nothing, constants, encoding=fold.encoding)])

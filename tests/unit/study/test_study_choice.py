@@ -1,0 +1,70 @@
+"""The choice counts groups where labels come in groups, averages arms that may be the best, and knows the constant."""
+
+import numpy as np
+import pytest
+import torch
+
+from polytask.records import StudyFold
+from polytask.study.choice import CONSTANT, FoldScores, _difference, choose, choose_all
+from polytask.study.trials import KeptFold
+from polytask.tasks import registry
+
+A, B = ("a",), ("b",)
+
+
+def fold(labels: np.ndarray, answers: dict[str, np.ndarray], groups: np.ndarray | None = None) -> FoldScores:
+    """A fold whose test rows are its validation rows; answers are in standard units, as labels are."""
+    task = registry.create("regression", name="y")
+    task.fit(np.array([-1.0, 1.0]))
+    truth = {"y": (torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.bool))}
+    kept = KeptFold(StudyFold(0, 0, 0, 2, len(labels), len(labels)), {"y": task}, dict.fromkeys(PARTS, truth))
+    given = {arm: dict.fromkeys(PARTS, {"y": torch.from_numpy(z)[:, None]}) for arm, z in answers.items()}
+    return FoldScores(kept, {}, given, {} if groups is None else {"y": groups})
+
+
+PARTS = ("validation", "test")
+
+
+def test_the_error_of_a_difference_is_that_of_a_mean_over_groups():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 60))
+    mean, error = _difference(one, other, None)
+    assert mean == pytest.approx((one - other).mean())
+    assert error == pytest.approx((one - other).std(ddof=1) / np.sqrt(60))
+    by_group = (one - other).reshape(6, 10).mean(1)
+    assert _difference(one, other, np.repeat(np.arange(6), 10))[1] == pytest.approx(by_group.std(ddof=1) / np.sqrt(6))
+
+
+def test_a_lead_that_two_of_four_groups_make_is_no_lead():
+    groups = np.repeat(np.arange(4), 50)
+    losses = {A: {"y": np.full(200, 1.0)}, B: {"y": np.repeat([0.5, 0.6, 1.1, 1.2], 50)}}
+    errors = {A: {"y": 1.0}, B: {"y": 0.85}}
+    assert choose(A, errors, losses) == {"y": B}, "two hundred rows are sure of it"
+    assert choose(A, errors, losses, {"y": groups}) == {"y": A}, "four groups are not"
+
+
+def test_the_constant_serves_a_task_of_which_nothing_was_learned():
+    losses = {A: {"x": np.full(9, 0.5), "y": np.full(9, 1.1)}, CONSTANT: {"x": np.ones(9), "y": np.ones(9)}}
+    assert choose(A, {A: {"x": 0.5, "y": 1.1}}, losses) == {"x": A, "y": CONSTANT}
+
+
+def test_an_arm_that_does_not_serve_a_task_leaves_it_to_another():
+    losses = {A: {"x": np.full(9, 0.5)}, B: {"x": np.full(9, 0.5), "y": np.full(9, 0.9)}}
+    assert choose(A, {A: {"x": 0.5, "y": np.nan}, B: {"x": 0.5, "y": 0.9}}, losses) == {"x": A, "y": B}
+
+
+def test_arms_that_may_be_the_best_answer_together_and_one_that_is_behind_does_not():
+    rng = np.random.default_rng(1)
+    labels = rng.normal(size=400)
+    answers = {name: labels + size * rng.normal(size=400) for name, size in (("a", 0.5), ("b", 0.5), ("far", 1.0))}
+    chosen = choose_all([fold(labels, answers)], list(answers), ["y"])
+    assert chosen.final == {"y": ("a", "b")}
+    assert chosen.errors["y"][0] == pytest.approx(0.125, rel=0.25), "errors that do not know each other halve"
+
+
+def test_where_every_arm_is_worse_than_the_constant_that_is_chosen_and_tested():
+    rng = np.random.default_rng(2)
+    labels = rng.normal(size=200)
+    chosen = choose_all([fold(labels, {"a": 2 * rng.normal(size=200)})], ["a"], ["y"])
+    assert chosen.final == {"y": CONSTANT}
+    assert chosen.errors["y"] == [pytest.approx(1.0)]
