@@ -43,7 +43,8 @@ def choose(
     """A candidate for each task, from what they did on validation rows.
 
     One candidate serves every task, but for those where another one is clearly better: the best for each task on its
-    own would often be the luckiest. Nothing serves a task where it is no better than the constant.
+    own would often be the luckiest. Nothing serves a task where it is no better than the constant, or not clearly so if
+    labels come in groups.
 
     Args:
         base: The candidate that serves every task, unless there is a reason.
@@ -67,7 +68,9 @@ def choose(
         is_other = base not in known or (best != base and _is_better(mine, other, group, _CLEAR))
         chosen[task] = best if is_other else base
         constant = losses.get(CONSTANT, {}).get(task)
-        if constant is not None and not _is_better(constant, losses[chosen[task]].get(task), group):
+        # What few groups have in common looks like knowledge on a handful of others, so that there it has to be clear.
+        needed = 0.0 if group is None else _CLEAR
+        if constant is not None and not _is_better(constant, losses[chosen[task]].get(task), group, needed):
             chosen[task] = CONSTANT
     return chosen
 

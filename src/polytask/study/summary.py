@@ -48,8 +48,9 @@ FORMULAS: Mapping[str, str] = {
     "recommendation": (
         "The mean of the arms that may be the best, by their validation losses over all tasks: those no more than one "
         "standard error behind the best (four at most). Another arm, or mean of two, for a task where it is better by "
-        "more than two, and the constant where nothing is better than that. Errors are those of means over whole "
-        "groups, if there are any. Its score comes from making this choice inside each fold."
+        "more than two, and the constant where nothing is better than that. If rows come in groups, errors are those "
+        "of means over whole groups, and what is used must be better than the constant by two of them. Its score comes "
+        "from making this choice inside each fold."
     ),
 }
 

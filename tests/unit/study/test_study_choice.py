@@ -18,7 +18,7 @@ def fold(labels: np.ndarray, answers: dict[str, np.ndarray], groups: np.ndarray 
     task.fit(np.array([-1.0, 1.0]))
     truth = {"y": (torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.bool))}
     kept = KeptFold(StudyFold(0, 0, 0, 2, len(labels), len(labels)), {"y": task}, dict.fromkeys(PARTS, truth))
-    given = {arm: dict.fromkeys(PARTS, {"y": torch.from_numpy(z)[:, None]}) for arm, z in answers.items()}
+    given = {arm: {part: {"y": torch.from_numpy(z)[:, None]} for part in PARTS} for arm, z in answers.items()}
     return FoldScores(kept, {}, given, {} if groups is None else {"y": groups})
 
 
@@ -46,6 +46,12 @@ def test_a_lead_that_two_of_four_groups_make_is_no_lead():
 def test_the_constant_serves_a_task_of_which_nothing_was_learned():
     losses = {A: {"x": np.full(9, 0.5), "y": np.full(9, 1.1)}, CONSTANT: {"x": np.ones(9), "y": np.ones(9)}}
     assert choose(A, {A: {"x": 0.5, "y": 1.1}}, losses) == {"x": A, "y": CONSTANT}
+
+
+def test_a_lead_over_the_constant_must_be_clear_where_labels_come_in_groups():
+    losses = {A: {"y": np.repeat([0.2, 0.4, 0.9, 1.5, 1.4], 40)}, CONSTANT: {"y": np.ones(200)}}
+    assert choose(A, {A: {"y": 0.88}}, losses) == {"y": A}
+    assert choose(A, {A: {"y": 0.88}}, losses, {"y": np.repeat(np.arange(5), 40)}) == {"y": CONSTANT}
 
 
 def test_an_arm_that_does_not_serve_a_task_leaves_it_to_another():
