@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from polytask.errors import MissingExtraError, NonFiniteError, RecipeError
-from polytask.study.arm import FittedArm, FoldData
-from polytask.study.inner import inner_errors, inner_folds
+from polytask.study.arm import Arm, FittedArm, FoldData
+from polytask.study.inner import inner_errors, inner_folds, why_not_divide
 from polytask.study.networks import best_epochs, conflict_of, curves_of, train, weights_of
 from polytask.study.pareto import dominated
 from polytask.study.space import Space, plan_with
 from polytask.training.evaluation import constant_losses
 from polytask.training.run import fit
 
-__all__ = ["fit_searched", "need_optuna"]
+__all__ = ["SearchArm"]
 
 _STARTUP = 10
 """So many trials are drawn at random before the sampler learns from them."""
@@ -30,50 +31,60 @@ _UNTIL_PRUNED = 5
 Record = dict[str, Any]
 
 
-def need_optuna(who: str) -> None:
-    """Raise if Optuna is not installed.
+class SearchArm(Arm):
+    """An arm that searches its settings inside each fold: what is searched is all that two of them differ in.
 
-    Raises:
-        MissingExtraError: Saying how to install it.
-    """
-    if find_spec("optuna") is None:
-        raise MissingExtraError(who, "optuna", "search")
-
-
-def fit_searched(
-    name: str, fold: FoldData, settled: Mapping[str, Any] | None, make: Callable[[FoldData], Space]
-) -> FittedArm:
-    """Search on the training rows of a fold, and train what was found on all of them, like any other arm.
+    The search sees training rows only: it divides them once more, three quarters to train and a quarter to judge.
+    What it finds is trained on all of them, and chosen and tested like any other arm.
 
     Args:
-        name: The arm.
-        fold: The fold.
-        settled: What earlier folds settled; nothing is searched then.
-        make: Makes the space for a fold.
+        name: See :class:`~polytask.study.arm.Arm`.
+
+    Raises:
+        MissingExtraError: If Optuna is not installed.
     """
-    known = settled if settled is not None else fold.terms.given.get(name)
-    found: Record = {}
-    earlier = 0.0
-    if known is None:
-        search = _Search(name, fold, make(fold))
-        found, earlier = search.run(), search.earlier
-        known = {"configuration": found["best"]["configuration"], "score": found["best"]["score"]}
-    began = time.perf_counter()
-    plan = plan_with(fold.plan, known["configuration"])
-    fitted = train(fold, plan, name, known.get("epochs"))
-    names = [task.name for task in fold.tasks]
-    if found:
-        found["seconds_of_winner"] = round(time.perf_counter() - began, 3)
-    return FittedArm(
-        fitted.bundle.models,
-        settled={"configuration": known["configuration"], "score": known["score"], "epochs": best_epochs(fitted)},
-        curves=curves_of(fitted.history, names),
-        weights=weights_of(fitted.history, names) if plan.balancer not in ("equal", "fixed") else {},
-        conflict=conflict_of(fitted.history),
-        search=found,
-        earlier=earlier,
-        notes=fitted.notes,
-    )
+
+    role: ClassVar[str] = "joint"
+    reads_sources: ClassVar[bool] = True
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        if find_spec("optuna") is None:
+            raise MissingExtraError(f"The arm {name!r}", "optuna", "search")
+
+    @abstractmethod
+    def space(self, fold: FoldData) -> Space:
+        """What is searched on a fold."""
+
+    def why_not(self, fold: FoldData) -> str:
+        """There must be several tasks, and rows to judge by."""
+        return "there is one task only, so nothing is learned jointly" if len(fold.tasks) < 2 else why_not_divide(fold)
+
+    def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
+        """Search, unless earlier folds settled what is to be found, and train what was found."""
+        known = settled if settled is not None else fold.terms.given.get(self.name)
+        found: Record = {}
+        earlier = 0.0
+        if known is None:
+            search = _Search(self.name, fold, self.space(fold))
+            found, earlier = search.run(), search.earlier
+            known = {"configuration": found["best"]["configuration"], "score": found["best"]["score"]}
+        began = time.perf_counter()
+        plan = plan_with(fold.plan, known["configuration"])
+        fitted = train(fold, plan, self.name, known.get("epochs"))
+        names = [task.name for task in fold.tasks]
+        if found:
+            found["seconds_of_winner"] = round(time.perf_counter() - began, 3)
+        return FittedArm(
+            fitted.bundle.models,
+            settled={"configuration": known["configuration"], "score": known["score"], "epochs": best_epochs(fitted)},
+            curves=curves_of(fitted.history, names),
+            weights=weights_of(fitted.history, names) if plan.balancer not in ("equal", "fixed") else {},
+            conflict=conflict_of(fitted.history),
+            search=found,
+            earlier=earlier,
+            notes=fitted.notes,
+        )
 
 
 class _Search:
