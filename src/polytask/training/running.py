@@ -364,7 +364,8 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
     encoder = recipe.encoder.name
     if encoder == "auto":
         encoder = "module" if has_module else _encoder_for(prepared)
-    usual = for_tables(max(map(len, prepared.train.values()))) if encoder in ("tabm", "tabular") else {}
+    n_rows = max(map(len, prepared.train.values()))
+    usual = for_tables(n_rows, recipe.training) if encoder in ("tabm", "tabular") else {}
     return Plan(
         encoder=encoder,
         sharing=recipe.sharing.name,

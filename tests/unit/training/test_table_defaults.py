@@ -30,6 +30,22 @@ def test_what_the_recipe_says_counts():
     assert settings.learning_rate == for_tables(100)["learning_rate"]
 
 
+@pytest.mark.parametrize(
+    ("n", "training", "expected"),
+    [
+        (100, {}, (300, 16, 1.0)),
+        (100, {"epochs": 40}, (40, 16, 1.0)),
+        (100, {"patience": 5}, (100, 5, 0.0)),
+        (100, {"patience": None}, (100, None, 0.0)),
+        (4_000, {}, (100, 16, 0.0)),
+    ],
+)
+def test_a_small_table_is_waited_for_unless_the_recipe_has_a_patience(n, training, expected):
+    recipe = Recipe(tasks={"y": {"kind": "regression"}}, training=training)
+    settings = plan_of(recipe, prepare_recipe(recipe, table(n))).settings
+    assert (settings.epochs, settings.patience, settings.patience_share) == expected
+
+
 def test_other_encoders_keep_the_common_settings():
     recipe = Recipe(tasks={"y": {"kind": "regression"}}, encoder="mlp")
     settings = plan_of(recipe, prepare_recipe(recipe, table(100))).settings
