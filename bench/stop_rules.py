@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from table_defaults import Case, bundled, from_folder, generated, prepared_for, recipe_of
 
@@ -49,6 +50,15 @@ class Course:
             if epoch - best >= max(patience, share * (best + 1)):
                 return float(self.test[best]), epoch + 1
         return float(self.test[best]), min(epochs, len(self.validation))
+
+
+def exact(n_rows: int) -> Case:
+    """Three crooked functions of six inputs, without any noise."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(n_rows, 6))
+    z = [np.sin(x[:, 0]) + x[:, 1] * x[:, 2], np.abs(x[:, 3]) - x[:, 1], np.tanh(x[:, 4] * x[:, 0]) + x[:, 5] ** 2 / 3]
+    frame = pd.DataFrame(np.column_stack([x, *z]), columns=[*(f"x{i}" for i in range(6)), "y0", "y1", "y2"])
+    return Case(frame, dict.fromkeys(("y0", "y1", "y2"), "regression"))
 
 
 def trained(case: Case, seed: int, epochs: int) -> Course:
@@ -104,7 +114,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     rules = {text: (int(p), float(s), int(e)) for text in given.rules.split(",") for p, s, e in [text.split("/")]}
-    cases = dict([*generated(), *bundled(), *(from_folder(given.data) if given.data else ())])
+    cases = dict(
+        [("exact 600", exact(600)), *generated(), *bundled(), *(from_folder(given.data) if given.data else ())]
+    )
     most = max(epochs for _, _, epochs in rules.values())
     print(f"{'error (epochs)':<18} " + " ".join(f"{rule:>16}" for rule in rules) + "  best epoch  s/epoch")
     for name in given.tables.split(","):
