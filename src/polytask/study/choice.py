@@ -134,8 +134,9 @@ class FoldScores:
     def _answer(self, arm: str, part: str, task: str) -> Tensor | None:
         if (arm,) != CONSTANT:
             return self.answers[arm].get(part, {}).get(task)
-        labels = self.kept.truth.get(part, {}).get(task)
-        return None if labels is None else self.kept.tasks[task].initial_bias().expand(len(labels[0]), -1)
+        if self.kept.tasks[task].of_elements or task not in self.kept.truth.get(part, {}):
+            return None  # of elements there is no constant that a model without inputs could give
+        return self.kept.tasks[task].constant_outputs(self.kept.truth[part][task][0])
 
     def error(self, candidate: Candidate, part: str, task: str) -> float:
         """Relative error; NaN if the candidate does not serve the task here."""
@@ -163,9 +164,8 @@ class FoldScores:
 
     def constant_loss(self, task: str) -> float:
         """Mean loss of the best constant of the training labels on the test rows."""
-        losses = self.losses(CONSTANT, task, "test")
-        assert losses is not None
-        return float(losses.mean())
+        constant = self.kept.tasks[task].constant_outputs(self.kept.truth["test"][task][0])
+        return float(losses_of(self.kept, "test", task, constant).mean())
 
 
 class Chosen:
