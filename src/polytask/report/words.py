@@ -152,14 +152,14 @@ def duration(seconds: Any) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names in a sentence, the first few of them.
+def listed(names: Sequence[Any], most: int = 4) -> str:
+    """Names in a sentence, the first few of them; classes may be numbers.
 
     Example:
-        >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcdefg"))
-        ('a', 'a, b and c', 'a, b, c, d and 3 more')
+        >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcdefg")), listed([0.0, 1.0])
+        ('a', 'a, b and c', 'a, b, c, d and 3 more', '0 and 1')
     """
-    shown = list(names[:most])
+    shown = [f"{name:g}" if isinstance(name, float) else str(name) for name in names[:most]]
     if len(names) > most:
         return f"{', '.join(shown)} and {len(names) - most} more"
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

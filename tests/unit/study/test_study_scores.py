@@ -1,6 +1,7 @@
 """The overall scores are about errors, so that signs, zeros and scales of targets and metrics do not decide them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from polytask import Study
 from polytask.errors import TargetError
 from polytask.records import StudyRecord
+from polytask.report import write_page
 from polytask.report.study import study_view
 from polytask.study import Protocol
 from polytask.tasks import registry
@@ -85,6 +87,13 @@ def test_a_metric_below_zero_and_one_that_is_not_defined_do_not_hide_the_error(r
         assert verdict.verdict in ("helped", "hurt", "no evidence")
         assert "nan" not in verdict.words
     assert study_view(record)["verdicts"], "and the page can be drawn"
+
+
+def test_the_page_names_classes_that_are_numbers(record, tmp_path):
+    """A column of 0 and 1 with missing labels is one of floating-point numbers."""
+    rare = replace(record.tasks["rare"], levels=(0.0, 1.0))
+    page = write_page(replace(record, tasks={**record.tasks, "rare": rare}), tmp_path / "page.html")
+    assert "0 and 1" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("move", "stretch"), [(1000.0, -50.0), (0.0, -1.0), (-3.0, 1e-3)])
