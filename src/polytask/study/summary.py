@@ -205,19 +205,27 @@ def _words(arms: Mapping[str, str]) -> str:
     Example:
         >>> _words({"a": "joint", "b": "boosting + joint", "c": "joint"})
         'Use joint for a and c; the mean of boosting and joint for b.'
+        >>> _words({f"school {i}": "joint" if i < 100 else "linear" for i in range(102)})
+        'Use joint for 100 of the 102 tasks; linear for school 100 and school 101.'
     """
     groups: dict[str, list[str]] = {}
     for task, arm in arms.items():
         groups.setdefault(arm, []).append(task)
     parts = []
-    for arm, tasks in groups.items():
-        who = _listed(tasks) if len(groups) > 1 or len(tasks) <= 6 else f"all {len(tasks)} tasks"
+    for arm, tasks in sorted(groups.items(), key=lambda group: -len(group[1])) if len(arms) > _FEW else groups.items():
+        who = _listed(tasks)
+        if len(tasks) > 6 and len(groups) == 1:
+            who = f"all {len(tasks)} tasks"
+        elif len(tasks) > 3 and len(arms) > _FEW:
+            who = f"{len(tasks)} of the {len(arms)} tasks" if not parts else f"{len(tasks)}"
         several = arm.split(" + ")
         what = f"the mean of {_listed(several)}" if len(several) > 1 else arm
         parts.append(f"{_CONSTANT if arm == 'constant' else what} for {who}")
     return "Use " + "; ".join(parts) + "." if parts else "Nothing can be recommended."
 
 
+_FEW = 12
+"""Of more tasks, their numbers are said and not their names."""
 _CONSTANT = "the constant (nothing is better)"
 
 
