@@ -211,7 +211,7 @@ def _words(arms: Mapping[str, str]) -> str:
     groups: dict[str, list[str]] = {}
     for task, arm in arms.items():
         groups.setdefault(arm, []).append(task)
-    parts = []
+    parts: list[str] = []
     for arm, tasks in sorted(groups.items(), key=lambda group: -len(group[1])) if len(arms) > _FEW else groups.items():
         who = _listed(tasks)
         if len(tasks) > 6 and len(groups) == 1:
