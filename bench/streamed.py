@@ -64,7 +64,7 @@ def measure(path: str, streamed: bool) -> None:
     prepared = prepare_recipe(recipe)
     plan = plan_of(recipe, prepared)
     _, model = network_of(prepared, plan)
-    training = training_of(model, plan, None, None, prepared, plan.settings, None, (), {})
+    training = training_of(model, plan, prepared, plan.settings)
     train = prepared.train["log"]
     objective = Objective(prepared.tasks, prepared.train)
     optimiser = torch.optim.AdamW(model.parameters())

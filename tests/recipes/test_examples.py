@@ -11,6 +11,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 # Options that make an example short; every example but own_loop reads --epochs.
 SHORT = {
     "digits_and_letters": ["--rows", "300"],
+    "feed": ["--rows", "8000"],
     "sequence": ["--rows", "260", "--only", "joint,plain,ewc,replay,adapters"],
     "vision": ["--rows", "160"],
 }

@@ -16,9 +16,9 @@ from polytask.errors import InputError
 
 __all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
 
-Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed"]
+Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed", "words"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
-KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed")
+KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed", "words")
 
 _TEXT_SHARE = 0.5
 _TEXT_DISTINCT = 20

@@ -13,6 +13,7 @@ import torch
 from polytask.data.columns import KINDS, CategoricalColumn, Kind, NumericColumn, Scaling, infer_kind
 from polytask.data.molecules import MoleculeColumn
 from polytask.data.tables import Table, TableLike, open_table
+from polytask.data.word_bits import WordsColumn
 from polytask.errors import InputError, RecipeError, UnknownNameError
 from polytask.shapes import Tensor
 
@@ -29,14 +30,15 @@ class TableTransform:
     notes. Booleans become -1 and 1. Dates become their timestamp, year, month, day of week, sine and cosine of the
     day of the year, and hour. Categories become codes: 0 missing, 1 rare or never seen, known ones from 2 on.
     Columns that say nothing are left out with a note: constant ones, empty ones, and texts that are nearly all
-    different (names, identifiers, free text), unless their kind is given as categorical or molecule. Molecules
+    different (names, identifiers, free text), unless their kind is given as categorical, words or molecule. Molecules
     (SMILES) become bits of a fingerprint.
 
     Args:
         columns: Names of the input columns; all if ``None``.
         kinds: Kind of single columns, where the inferred one is not wanted: ``numeric``, ``boolean``,
-            ``categorical``, ``date``, ``molecule``, or ``hashed``: identifiers, such as users and items, of which the
-            frequent ones have codes of their own, and all others, also those never seen, share codes by a hash.
+            ``categorical``, ``date``, ``molecule``, ``words`` (free text as the words that it holds), or ``hashed``:
+            identifiers, such as users and items, of which the frequent ones have codes of their own, and all others,
+            also those never seen, share codes by a hash.
         scaling: ``standard`` (mean and standard deviation), ``robust`` (median and interquartile range) or
             ``quantile`` (normal scores).
         min_count: A category that is rarer than this in training counts as rare.
@@ -87,7 +89,7 @@ class TableTransform:
             raise RecipeError("min_count, max_categories and buckets need to be at least 1.")
         self._names: tuple[str, ...] = ()
         self._numeric: list[NumericColumn] = []
-        self._molecules: list[MoleculeColumn] = []
+        self._molecules: list[MoleculeColumn | WordsColumn] = []
         self._categorical: list[CategoricalColumn] = []
         self.notes: list[str] = []
         """What :meth:`fit` has to say about columns that it left out."""
@@ -156,7 +158,10 @@ class TableTransform:
         for name in (*names, *self.kinds):
             if name not in table:
                 raise InputError(str(UnknownNameError("input column", name, table.names)))
-        numeric, molecules, categorical, notes = [], [], [], []
+        numeric: list[NumericColumn] = []
+        molecules: list[MoleculeColumn | WordsColumn] = []
+        categorical: list[CategoricalColumn] = []
+        notes: list[str] = []
         for name in names:
             values = _rows_of(table.column(name), rows)
             fitted, reason = self._fit_column(name, values)
@@ -164,7 +169,7 @@ class TableTransform:
                 notes.append(f"Column {name!r} is left out: {reason}.")
             elif isinstance(fitted, NumericColumn):
                 numeric.append(fitted)
-            elif isinstance(fitted, MoleculeColumn):
+            elif isinstance(fitted, MoleculeColumn | WordsColumn):
                 molecules.append(fitted)
             elif isinstance(fitted, CategoricalColumn):
                 categorical.append(fitted)
@@ -176,14 +181,20 @@ class TableTransform:
 
     def _fit_column(
         self, name: str, values: pd.Series[Any]
-    ) -> tuple[NumericColumn | MoleculeColumn | CategoricalColumn | None, str]:
+    ) -> tuple[NumericColumn | MoleculeColumn | WordsColumn | CategoricalColumn | None, str]:
         """The column as learned, or the reason why it is left out."""
         kind = self.kinds.get(name) or infer_kind(values, name)
         if kind == "empty" or values.isna().all():
             return None, "it has no value in the training rows"
         if kind == "text":
             how = f"--set data.SOURCE.kinds.{name}=categorical"
-            return None, f"its texts are nearly all different; to use it all the same, make it categorical ({how})"
+            return None, (
+                f"its texts are nearly all different; to use it all the same, make it categorical ({how}), or words "
+                "to read what they say"
+            )
+        if kind == "words":
+            words = WordsColumn.fit(name, values)
+            return (words, "") if words.bits else (None, "no word comes in some of its training texts and not in all")
         if kind == "molecule":
             molecules = MoleculeColumn.fit(name, values)
             return (molecules, "") if molecules.bits else (None, "its molecules are all alike in the training rows")
@@ -310,7 +321,10 @@ class TableTransform:
         self._names = tuple(state["names"])
         self._numeric = [NumericColumn.from_state(column) for column in state["numeric"]]
         # Bundles from before there were molecules have none.
-        self._molecules = [MoleculeColumn.from_state(column) for column in state.get("molecules", ())]
+        self._molecules = [
+            (WordsColumn if column.get("kind") == "words" else MoleculeColumn).from_state(column)
+            for column in state.get("molecules", ())
+        ]
         self._categorical = [CategoricalColumn.from_state(column) for column in state["categorical"]]
         self.notes = list(state["notes"])
         return self

@@ -106,8 +106,9 @@ def _read_by(bundle: Bundle, source: str) -> tuple[set[str], set[str]]:
     columns, texts = set(), set()
     for key, transform in bundle.transforms.items():
         if key == source or key.startswith(f"{source} ("):
+            columns.update(transform.needed)
+            texts.update(set(transform.needed) - set(transform.read))  # molecules and free text
             for name, column in transform.read.items():
-                columns.add(name)
                 if isinstance(column, CategoricalColumn):
                     known = pd.Series(column.categories, dtype=object)
                     if pd.to_numeric(known, errors="coerce").isna().any():

@@ -254,3 +254,35 @@ def test_hashed_identifiers_that_training_did_not_see_have_codes_that_differ_and
     assert TableTransform(kinds={"user": "hashed"}).fit({"user": [f"u{i}" for i in range(9)]}).cardinalities
     with pytest.raises(RecipeError, match="buckets"):
         TableTransform(buckets=0)
+
+
+def test_free_text_becomes_the_words_it_holds():
+    notes = [
+        "The pump is loud",
+        "pump broken, LOUD noise",
+        "all fine",
+        "Fine. All fine!",
+        "loud pump",
+        None,
+        "all fine",
+    ]
+    table = {"note": notes, "x": [float(i) for i in range(7)]}
+    transform = TableTransform(kinds={"note": "words"}).fit(table)
+    bits = transform.transform(table)["molecule"]
+    (column,) = transform._molecules
+    assert column.bits == ("all", "fine", "loud", "pump")
+    assert bits.tolist() == [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+        [0, 0, 1, 1],
+        [0] * 4,
+        [1, 1, 0, 0],
+    ]
+    again = TableTransform().load_state(json.loads(json.dumps(transform.state())))
+    new = {"note": ["a LOUD one", 5, None], "x": [1.0, 2.0, 3.0]}
+    assert torch.equal(again.transform(new)["molecule"], transform.transform(new)["molecule"])
+    assert transform.positions(["note"])["molecule"] == (0, 1, 2, 3)
+    left_out = TableTransform(kinds={"note": "words"}).fit({"note": ["a", "b", "c", "d"], "x": [1.0, 2.0, 3.0, 4.0]})
+    assert "no word comes" in left_out.notes[0]

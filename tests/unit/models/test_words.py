@@ -139,3 +139,25 @@ def test_what_cannot_be_built_is_said():
     spec = ModelSpec({"a": SHAPE}, {"mood": 2}, encoder="bigru", encoder_options=SMALL, views=views)
     with pytest.raises(RecipeError, match="leave `inputs`"):
         build_model(spec)
+
+
+def test_low_rank_changes_of_a_transformer_count_in_prediction_too():
+    spec = ModelSpec(
+        {"a": SHAPE},
+        {"tags": 3, "mood": 2},
+        encoder="transformer",
+        encoder_options={"width": 8, "n_heads": 2, "dropout": 0.0},
+        sharing="lora",
+        sharing_options={"rank": 2},
+        element_tasks=("tags",),
+    )
+    made = build_model(spec)
+    batch = rows()
+    before = made.eval()(batch)["tags"]
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.endswith(".up"):
+                parameter.normal_(generator=torch.Generator().manual_seed(1))
+    predicted = made.eval()(batch)["tags"]
+    torch.testing.assert_close(made.train()(batch)["tags"], predicted)
+    assert not torch.allclose(before, predicted)

@@ -165,6 +165,10 @@ def _adapt(module: nn.Module, make: Callable[[nn.Linear | nn.Conv2d], nn.Module]
     """Put an adapted layer in the place of every dense layer and convolution; tells how many there were."""
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(module.modules()):
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            # In prediction such a layer reads the weights of its parts instead of calling them, unless its activation
+            # is one that it does not know.
+            parent.activation_relu_or_gelu = 0
         for name, child in list(parent.named_children()):
             # Exactly these types: a subclass may be read by its owner without being called.
             is_plain = type(child) is nn.Linear or (type(child) is nn.Conv2d and child.groups == 1)
