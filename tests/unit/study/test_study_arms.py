@@ -13,7 +13,6 @@ from polytask.study.arm import PLAIN, outputs_of
 from polytask.study.arms import registry
 from polytask.study.folds import Protocol, make_fold, whole_fold
 from polytask.study.naming import make_arm
-from polytask.study.study import Study
 from polytask.study.terms import Terms
 from polytask.study.trials import Store, keep_fold, train_trial
 from polytask.training.running import make_tasks, open_data, plan_of
@@ -186,33 +185,3 @@ def test_a_multiclass_arm_keeps_a_class_that_is_missing_on_a_fold(mixed):
         out = outputs_of(make_arm(name).fit(lacking[0].data).models, lacking[0].parts["test"])["k"]
         assert out.shape[1] == 3
         assert torch.softmax(out, -1)[:, 2].max() < 0.2
-
-
-def test_every_arm_of_a_table_reads_its_free_text():
-    draw = np.random.default_rng(0)
-    says = draw.random(90) < 0.5
-    filler = draw.choice(["today", "again", "here", "often"], 90)
-    frame = pd.DataFrame(
-        {
-            "note": [
-                f"it was {'great' if good else 'dull'} {word} {i}"
-                for i, (good, word) in enumerate(zip(says, filler, strict=True))
-            ],
-            "x": draw.normal(size=90),
-            "good": says,
-        }
-    )
-    frame["stars"] = says * 2.0 + frame["x"] + 0.1 * draw.normal(size=90)
-    study = Study(
-        frame,
-        ["good", "stars"],
-        arms=["joint", "linear"],
-        protocol=Protocol(folds=2),
-        data={"data": {"kinds": {"note": "words"}}},
-        encoder={"name": "tabular", "width": 16, "n_blocks": 1},
-        training={"epochs": 8, "batch_size": 16, "learning_rate": 5e-3},
-    )
-    record = study.run()
-    for arm in ("joint", "linear"):
-        assert record.arms[arm].metrics["good"]["auroc"].mean > 0.9
-    assert len(study.bundle.predict(frame.drop(columns=["good", "stars"]).head(3))["good"].values) == 3
