@@ -103,7 +103,8 @@ def _plan(bundle: Bundle, data: Path, tasks: Sequence[str] | None, source: str, 
 
 def _read_by(bundle: Bundle, source: str) -> tuple[set[str], set[str]]:
     """The columns that are read, and those of them whose categories are not all numbers."""
-    columns, texts = set(), set()
+    columns: set[str] = set()
+    texts: set[str] = set()
     for key, transform in bundle.transforms.items():
         if key == source or key.startswith(f"{source} ("):
             columns.update(transform.needed)
