@@ -43,8 +43,8 @@ def choose(
     """A candidate for each task, from what they did on validation rows.
 
     One candidate serves every task, but for those where another one is clearly better: the best for each task on its
-    own would often be the luckiest. Nothing serves a task where it is no better than the constant, or not clearly so if
-    labels come in groups.
+    own would often be the luckiest. The constant is such another one; if labels come in groups, it serves
+    every task where nothing is clearly better than it.
 
     Args:
         base: The candidate that serves every task, unless there is a reason.
@@ -65,24 +65,24 @@ def choose(
         known = {c: by_task[task] for c, by_task in errors.items() if not np.isnan(by_task.get(task, np.nan))}
         best = min(known, key=lambda c: known[c], default=base)
         mine, other, group = losses[base].get(task), losses[best].get(task), of.get(task)
-        is_other = base not in known or (best != base and _is_better(mine, other, group, _CLEAR))
+        is_other = base not in known or (best != base and _is_better(mine, other, group))
         chosen[task] = best if is_other else base
         constant = losses.get(CONSTANT, {}).get(task)
-        # What few groups have in common looks like knowledge on a handful of others, so that there it has to be clear.
-        needed = 0.0 if group is None else _CLEAR
-        if constant is not None and not _is_better(constant, losses[chosen[task]].get(task), group, needed):
+        own = losses[chosen[task]].get(task)
+        # What few groups have in common looks like knowledge on a handful of others: there it is the lead over the
+        # constant that has to be clear. Elsewhere it is the constant's, which is one more candidate.
+        is_constant = _is_better(own, constant, None) if group is None else not _is_better(constant, own, group)
+        if constant is not None and is_constant:
             chosen[task] = CONSTANT
     return chosen
 
 
-def _is_better(
-    worse: np.ndarray | None, better: np.ndarray | None, groups: np.ndarray | None, errors: float = 0.0
-) -> bool:
-    """Whether the second losses are lower than the first by more than so many standard errors of the difference."""
+def _is_better(worse: np.ndarray | None, better: np.ndarray | None, groups: np.ndarray | None) -> bool:
+    """Whether the second losses are clearly lower than the first."""
     if worse is None or better is None:
         return False
     mean, error = _difference(worse, better, groups)
-    return mean > (errors * error if errors else 0.0)
+    return mean > _CLEAR * error
 
 
 def _difference(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:

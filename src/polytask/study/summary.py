@@ -48,8 +48,8 @@ FORMULAS: Mapping[str, str] = {
     "recommendation": (
         "The mean of the arms that may be the best, by their validation losses over all tasks: those no more than one "
         "standard error behind the best (four at most). Another arm, or mean of two, for a task where it is better by "
-        "more than two, and the constant where nothing is better than that. If rows come in groups, errors are those "
-        "of means over whole groups, and what is used must be better than the constant by two of them. Its score comes "
+        "more than two; so too the constant. If rows come in groups, errors are those of means over whole groups, and "
+        "the constant is used where nothing is better than it by two of them. Its score comes "
         "from making this choice inside each fold."
     ),
 }
@@ -226,7 +226,7 @@ def _words(arms: Mapping[str, str]) -> str:
 
 _FEW = 12
 """Of more tasks, their numbers are said and not their names."""
-_CONSTANT = "the constant (nothing is better)"
+_CONSTANT = "the constant (nothing is clearly better)"
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

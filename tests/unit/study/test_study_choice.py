@@ -48,6 +48,11 @@ def test_the_constant_serves_a_task_of_which_nothing_was_learned():
     assert choose(A, {A: {"x": 0.5, "y": 1.1}}, losses) == {"x": A, "y": CONSTANT}
 
 
+def test_bad_luck_on_a_few_labels_does_not_make_a_constant():
+    losses = {A: {"y": np.array([0.2, 2.2, 0.4, 0.3, 2.4])}, CONSTANT: {"y": np.ones(5)}}
+    assert choose(A, {A: {"y": 1.1}}, losses) == {"y": A}
+
+
 def test_a_lead_over_the_constant_must_be_clear_where_labels_come_in_groups():
     losses = {A: {"y": np.repeat([0.2, 0.4, 0.9, 1.5, 1.4], 40)}, CONSTANT: {"y": np.ones(200)}}
     assert choose(A, {A: {"y": 0.88}}, losses) == {"y": A}
