@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Complex, Float, Int, Shaped
 from torch import Tensor
 
-__all__ = ["Bool", "Float", "Inputs", "Int", "Shaped", "Tensor"]
+__all__ = ["Bool", "Complex", "Float", "Inputs", "Int", "Shaped", "Tensor"]
 
 Inputs: TypeAlias = "Tensor | dict[str, Tensor]"
 """What an encoder reads: one tensor, or one per named input; the first dimension is B."""

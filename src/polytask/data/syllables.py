@@ -9,7 +9,7 @@ import numpy as np
 from polytask.data.audio import Recordings
 from polytask.errors import RecipeError
 
-__all__ = ["spoken_syllables"]
+__all__ = ["spoken_strings", "spoken_syllables"]
 
 _VOWELS = {
     "a": (730, 1090, 2440),
@@ -62,18 +62,9 @@ def spoken_syllables(
     References:
         Peterson and Barney, Control Methods Used in a Study of the Vowels, JASA 1952: the frequencies.
     """
-    known = [onset + vowel for onset, vowel in itertools.product(_ONSETS, _VOWELS)]
-    if not 1 <= n_syllables <= len(known):
-        raise RecipeError(f"There are 1 to {len(known)} syllables, got n_syllables={n_syllables}.")
+    known = _known(n_syllables)
     generator = np.random.default_rng(seed)
-    speakers = [
-        {
-            "pitch": 90 * 2 ** (1.2 * k / max(n_speakers - 1, 1)),
-            "tract": generator.uniform(0.88, 1.18),
-            "tilt": generator.uniform(0.6, 1.6),
-        }
-        for k in range(n_speakers)
-    ]
+    speakers = _speakers(n_speakers, generator)
     order = generator.permutation(n_speakers * n_syllables * per_syllable)
     waves = np.zeros((len(order), round(seconds * rate)), dtype=np.float32)
     lengths = np.zeros(len(order))
@@ -87,6 +78,82 @@ def spoken_syllables(
         said[row], by[row] = known[syllable], f"speaker {speaker + 1}"
     files = tuple(f"{text}_{who}_{row}.wav" for row, (text, who) in enumerate(zip(said, by, strict=True)))
     return Recordings(waves, lengths, rate, {"syllable": said, "speaker": by}, files)
+
+
+def spoken_strings(
+    n: int = 600,
+    *,
+    n_speakers: int = 4,
+    n_syllables: int = 10,
+    length: tuple[int, int] = (2, 4),
+    noise: float = 0.02,
+    rate: int = 8000,
+    seconds: float = 0.25,
+    seed: int = 0,
+) -> Recordings:
+    """Make recordings of several syllables one after another, as long as they happen to be.
+
+    Args:
+        n: Recordings.
+        n_speakers: Number of speakers, see :func:`spoken_syllables`.
+        n_syllables: Number of syllables that are drawn from, at most 15.
+        length: Fewest and most syllables of a recording.
+        noise: Standard deviation of white noise.
+        rate: Samples a second.
+        seconds: Longest syllable; one takes 60 to 100 % of it.
+        seed: Of everything drawn.
+
+    Returns:
+        Labels ``text``, the syllables without spaces, and ``speaker``.
+
+    Raises:
+        RecipeError: If there are to be more syllables than there are, or strings of no syllable.
+
+    Example:
+        >>> made = spoken_strings(3, n_syllables=5)
+        >>> made.labels["text"].tolist(), made.seconds.round(2).tolist()
+        (['iue', 'oee', 'eaa'], [0.49, 0.59, 0.61])
+    """
+    known = _known(n_syllables)
+    if not 1 <= length[0] <= length[1]:
+        raise RecipeError(f"A string has at least one syllable, the fewest first; got length={tuple(length)}.")
+    generator = np.random.default_rng(seed)
+    speakers = _speakers(n_speakers, generator)
+    said, by, found = np.empty(n, dtype=object), np.empty(n, dtype=object), []
+    for row in range(n):
+        speaker = int(generator.integers(n_speakers))
+        drawn = generator.integers(0, n_syllables, generator.integers(length[0], length[1] + 1))
+        spoken = [
+            _spoken(known[k], speakers[speaker], generator, rate, seconds * generator.uniform(0.6, 1.0)) for k in drawn
+        ]
+        samples = np.concatenate(spoken)
+        samples = (samples + noise * generator.normal(size=len(samples))) * generator.uniform(0.5, 1.0)
+        found.append(np.clip(samples, -1, 1).astype(np.float32))
+        said[row], by[row] = "".join(known[k] for k in drawn), f"speaker {speaker + 1}"
+    waves = np.zeros((n, max(map(len, found), default=0)), dtype=np.float32)
+    for line, samples in zip(waves, found, strict=True):
+        line[: len(samples)] = samples
+    files = tuple(f"{text}_{who}_{row}.wav" for row, (text, who) in enumerate(zip(said, by, strict=True)))
+    return Recordings(waves, np.array([len(s) / rate for s in found]), rate, {"text": said, "speaker": by}, files)
+
+
+def _known(n_syllables: int) -> list[str]:
+    known = [onset + vowel for onset, vowel in itertools.product(_ONSETS, _VOWELS)]
+    if not 1 <= n_syllables <= len(known):
+        raise RecipeError(f"There are 1 to {len(known)} syllables, got n_syllables={n_syllables}.")
+    return known
+
+
+def _speakers(n_speakers: int, generator: np.random.Generator) -> list[dict[str, float]]:
+    """A pitch, a length of the vocal tract and a tilt of each."""
+    return [
+        {
+            "pitch": 90 * 2 ** (1.2 * k / max(n_speakers - 1, 1)),
+            "tract": generator.uniform(0.88, 1.18),
+            "tilt": generator.uniform(0.6, 1.6),
+        }
+        for k in range(n_speakers)
+    ]
 
 
 def _spoken(

@@ -23,7 +23,7 @@ from polytask.models.source_norms import SourceNorm, give_own_norms
 from polytask.models.spec import ModelSpec, check_encoder
 from polytask.models.views import View, adapter_name, read_shapes, select_view, view_of
 from polytask.shapes import Bool, Float, Inputs, Tensor
-from polytask.tasks.members import mean_answer
+from polytask.tasks.members import mean_answer, where_there
 
 __all__ = ["ModelSpec", "MultiTaskModel", "build_model"]
 
@@ -162,7 +162,7 @@ class MultiTaskModel(nn.Module):
         for task in self.element_tasks.intersection(asked):
             by_row = outputs[task].unflatten(0, (n_rows, -1))
             whole = nn.functional.pad(by_row, (0, 0, 0, n_elements - by_row.shape[1]))
-            outputs[task] = whole.masked_fill(~there[..., None], 0.0)
+            outputs[task] = where_there(whole, there, self.links.get(task, "identity"))
         return {task: outputs[task] for task in asked}
 
     def _pixels(

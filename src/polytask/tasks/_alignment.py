@@ -51,7 +51,7 @@ def alignment_losses(log_p: Float[Tensor, "*N L K"], labels: Int[Tensor, "*N S"]
     return torch.where(chance > _NEVER / 2, -chance, torch.zeros_like(chance))
 
 
-def fits(labels: Int[Tensor, "N S"], n_elements: int) -> Tensor:
+def fits(labels: Int[Tensor, "N S"], n_elements: int | Int[Tensor, " N"]) -> Tensor:
     """Which labels can be aligned: each symbol takes an element, and equal neighbours a blank between them."""
     repeats = ((labels[:, 1:] == labels[:, :-1]) & (labels[:, 1:] > 0)).sum(-1)
     return (labels > 0).sum(-1) + repeats <= n_elements

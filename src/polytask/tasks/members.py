@@ -9,9 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from polytask.errors import UnknownNameError
-from polytask.shapes import Float, Tensor
+from polytask.shapes import Bool, Float, Tensor
 
-__all__ = ["LINKS", "mean_answer"]
+__all__ = ["LINKS", "SURE", "mean_answer", "where_there"]
+
+SURE = 1e30
+"""Output of the blank where there is no element: its chance is 1 there, that of any symbol 0."""
 
 
 def mean_answer(outputs: Float[Tensor, "*N k O"], link: str) -> Float[Tensor, "*N O"]:
@@ -24,8 +27,8 @@ def mean_answer(outputs: Float[Tensor, "*N k O"], link: str) -> Float[Tensor, "*
     Args:
         outputs: Each member's outputs.
         link: What the outputs stand for: ``identity`` (numbers), ``log`` (logarithms of expectations), ``logit`` (each
-            of one probability), ``softmax`` (of classes), or ``steps`` (each of the step beyond one of several
-            ordered levels, for those that reach it).
+            of one probability), ``softmax`` (of classes), ``path`` (of symbols, the first being the blank), or
+            ``steps`` (each of the step beyond one of several ordered levels, for those that reach it).
 
     Shape:
         ``[..., k, O]`` -> ``[..., O]``
@@ -44,6 +47,20 @@ def mean_answer(outputs: Float[Tensor, "*N k O"], link: str) -> Float[Tensor, "*
     if link not in LINKS:
         raise UnknownNameError("link", link, LINKS)
     return LINKS[link](outputs)
+
+
+def where_there(outputs: Float[Tensor, "B L O"], there: Bool[Tensor, "B L"], link: str) -> Float[Tensor, "B L O"]:
+    """Outputs of the elements that are there, and elsewhere what says nothing: zeros, or for a ``path`` a sure blank.
+
+    Example:
+        >>> where_there(torch.ones(1, 2, 3), torch.tensor([[True, False]]), "path").argmax(-1)
+        tensor([[0, 0]])
+    """
+    if link != "path":
+        return outputs.masked_fill(~there[..., None], 0.0)
+    absent = torch.zeros(outputs.shape[-1], dtype=torch.float32, device=outputs.device)
+    absent[0] = SURE
+    return torch.where(there[..., None], outputs.float() if outputs.dtype.itemsize < 4 else outputs, absent)
 
 
 def _identity(z: Float[Tensor, "*N k O"]) -> Float[Tensor, "*N O"]:
@@ -74,6 +91,7 @@ LINKS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "log": _log_mean,
     "logit": _logit,
     "softmax": _softmax,
+    "path": _softmax,
     "steps": _steps,
 }
 """The means, by what outputs stand for."""

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from polytask.data import read_recordings, spoken_syllables, write_wav
+from polytask.data import read_recordings, spoken_digits, spoken_strings, spoken_syllables, write_wav
 from polytask.errors import DataError, InputError, RecipeError
 
 RATE = 8000
@@ -141,3 +141,34 @@ def test_syllables_differ_by_seed_only_and_every_pair_is_there():
     assert np.abs(made.waves).max() <= 1
     with pytest.raises(RecipeError, match="1 to 15 syllables"):
         spoken_syllables(1, n_syllables=16)
+
+
+def test_the_names_of_spoken_digits_say_everything(tmp_path):
+    for take in range(15):
+        write_wav(tmp_path / f"3_theo_{take}.wav", TONE, RATE)
+    write_wav(tmp_path / "0_george_1.wav", np.tile(TONE, 20), RATE)
+    read = spoken_digits(tmp_path)
+    assert read.waves.shape == (16, 6400)
+    assert {key: values[0] for key, values in read.labels.items()} == {
+        "digit": "0", "speaker": "george", "accent": "Greek", "text": "zero", "part": "test",
+    }  # fmt: skip
+    parts = dict(zip(read.files, read.labels["part"], strict=True))
+    wanted = ["test"] * 5 + ["train"] * 8 + ["validation"] * 2
+    assert [parts[f"3_theo_{take}.wav"] for take in range(15)] == wanted
+    write_wav(tmp_path / "0_ann_1.wav", TONE, RATE)
+    with pytest.raises(DataError, match="recordings of ann; the speakers known"):
+        spoken_digits(tmp_path)
+
+
+def test_strings_are_as_long_as_their_syllables_and_silent_after():
+    made = spoken_strings(20, n_syllables=5, length=(1, 4), noise=0.01)
+    again = spoken_strings(20, n_syllables=5, length=(1, 4), noise=0.01)
+    np.testing.assert_array_equal(made.waves, again.waves)
+    count = np.array([len(text) for text in made.labels["text"]])
+    assert set(count) == {1, 2, 3, 4}
+    assert (made.seconds >= 0.149 * count).all()
+    assert (made.seconds <= 0.251 * count).all()
+    for wave_, seconds in zip(made.waves, made.seconds, strict=True):
+        assert not wave_[round(seconds * RATE) :].any()
+    with pytest.raises(RecipeError, match="at least one syllable"):
+        spoken_strings(2, length=(0, 2))

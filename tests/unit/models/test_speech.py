@@ -8,6 +8,7 @@ from polytask.data import spoken_syllables
 from polytask.errors import InputError, RecipeError
 from polytask.models.encoders import registry
 from polytask.models.encoders.speech import LogMel, Speech, mel_bands
+from polytask.models.encoders.speech_frames import SpeechFrames
 from polytask.models.inputs import Field, InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.training.data_sets import ArrayData
@@ -79,7 +80,7 @@ def test_what_is_said_and_who_says_it_are_learned_together():
         assert run.record.tasks[task].metrics["accuracy"] > 2 * chance, task
 
 
-def test_moments_are_as_many_for_every_row_and_reach_tasks_of_both_sorts():
+def test_moments_reach_tasks_of_both_sorts():
     sources = {"short": InputShape.of(torch.zeros(1, 2000)), "long": InputShape.of(torch.zeros(1, 3000))}
     spec = ModelSpec(
         sources,
@@ -91,14 +92,41 @@ def test_moments_are_as_many_for_every_row_and_reach_tasks_of_both_sorts():
     made = build_model(spec).eval()
     wave = 0.1 * torch.randn(2, 2000, generator=torch.Generator().manual_seed(0))
     found = made(wave, source="short")
-    assert found["said"].shape == (2, (3000 // 80 + 1) // 4, 5)
+    assert found["said"].shape == (2, -(-3000 // 320), 5)
     assert found["who"].shape == (2, 2)
     # Silence at the end is what a shorter source is filled up with.
     padded = made(torch.nn.functional.pad(wave, (0, 1000)), source="long")
     torch.testing.assert_close(padded["said"], found["said"])
     alone = made(wave[1:], source="short")
     torch.testing.assert_close(alone["said"][0], found["said"][1])
-    with pytest.raises(RecipeError, match="cannot be halved 5 times"):
+    with pytest.raises(RecipeError, match="12 bands can be halved 3 times, and each of 5"):
         registry.create("speech_frames", sources, channels=(2, 2, 2, 2, 2), n_mels=12)
     with pytest.raises(InputError, match="one wave a row"):
         registry.create("speech_frames", {"a": InputShape.of(torch.zeros(1, 4, 300))})
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2])
+def test_moments_do_not_depend_on_what_else_is_in_the_batch_nor_on_silence_after_the_end(halvings):
+    options = {"channels": (3, 4), "width": 6, "n_mels": 12, "halvings": halvings, "dropout": 0.0}
+    x = waves(4) * (torch.arange(2000) < torch.tensor([[2000], [900], [77], [0]]))
+    torch.manual_seed(0)
+    encoder = SpeechFrames({"a": SHAPE}, **options).eval()
+    there = encoder.presence()(x)
+    step = 80 << halvings
+    assert there.sum(1).tolist() == [-(-n // step) for n in (2000, 900, 77, 0)]
+    together = encoder(x).unflatten(0, (4, -1))
+    longer = SpeechFrames({"a": InputShape({"x": Field((5000,))})}, **options).eval()
+    longer.load_state_dict(encoder.state_dict())
+    for row, n in enumerate(there.sum(1).tolist()):
+        alone = encoder(x[row : row + 1])
+        assert len(alone) == max(n, 1)
+        torch.testing.assert_close(together[row, :n], alone[:n], rtol=1e-4, atol=1e-5)
+        quiet = longer(torch.nn.functional.pad(x[row : row + 1], (0, 3000)))
+        torch.testing.assert_close(quiet[:n], alone[:n], rtol=1e-4, atol=1e-5)
+
+
+def test_moments_that_cannot_be_are_refused():
+    with pytest.raises(RecipeError, match="no more halvings than channels"):
+        SpeechFrames({"a": SHAPE}, halvings=3)
+    with pytest.raises(RecipeError, match="can be halved 3 times"):
+        SpeechFrames({"a": SHAPE}, n_mels=8, channels=(2, 2, 2, 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from torch import nn
@@ -31,8 +31,6 @@ class Encoder(nn.Module, ABC):
     """Number of members k of an ensemble; the rows that come out are then ``B * k``, each row's members together."""
     has_elements: ClassVar[bool] = False
     """Whether it represents the L elements of a row, such as words: the rows that come out are then ``B * L``."""
-    n_elements: int | None = None
-    """Number of elements of every row, where no row has fewer, such as the moments of recordings."""
     has_pixels: ClassVar[bool] = False
     """Whether it represents the H W pixels of an image and, after them, the whole: ``B * (H W + 1)`` rows come out."""
     exports: ClassVar[bool] = False
@@ -50,6 +48,10 @@ class Encoder(nn.Module, ABC):
             InputError: If the encoder knows neither elements nor pixels.
         """
         raise InputError("This encoder represents rows, and knows no elements of a row.")
+
+    def presence(self) -> Callable[[Inputs], Bool[Tensor, "B ..."]]:
+        """:meth:`present` for encoders that have to know more than the inputs; what it gives holds no parameters."""
+        return type(self).present
 
     def forward(self, inputs: Inputs, source: str | None = None) -> Float[Tensor, "B ..."]:
         """All stages one after another."""

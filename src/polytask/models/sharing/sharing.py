@@ -13,7 +13,7 @@ from polytask.errors import RecipeError
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.heads import Heads, Hidden
 from polytask.ranges import Ranges
-from polytask.shapes import Bool, Float, Inputs, Tensor
+from polytask.shapes import Float, Inputs, Tensor
 
 __all__ = ["Features", "Sharing", "split_stages"]
 
@@ -58,19 +58,12 @@ class Sharing(nn.Module, ABC):
         self.n_members = encoder.n_members
         self.has_elements = encoder.has_elements
         self.has_pixels = encoder.has_pixels
-        self._present, self._n_elements = type(encoder).present, encoder.n_elements
+        self.present = encoder.presence()
         self._gate_use: dict[str, Tensor] = {}
 
     @abstractmethod
     def shared(self, inputs: Inputs, tasks: Sequence[str], source: str | None = None) -> Features:
         """Run what several tasks share, for the given tasks."""
-
-    def present(self, inputs: Inputs) -> Bool[Tensor, "B ..."]:
-        """Which elements of each row are there, see :meth:`polytask.models.encoders.Encoder.present`."""
-        if self._n_elements is None:
-            return self._present(inputs)
-        first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
-        return torch.ones(len(first), self._n_elements, dtype=torch.bool, device=first.device)
 
     def private(self, features: Features, tasks: Sequence[str], source: str | None = None) -> dict[str, Tensor]:
         """Take each task from the features to its representation; by default they are the same."""

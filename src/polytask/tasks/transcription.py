@@ -15,13 +15,14 @@ from polytask.shapes import Bool, Float, Shaped, Tensor
 from polytask.tasks._alignment import alignment_losses, beam_path, best_path, fits
 from polytask.tasks._labels import Classes, column
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
+from polytask.tasks.members import SURE, where_there
 from polytask.tasks.task import Metric, Prediction, Task
 
-__all__ = ["CTC"]
+__all__ = ["Transcription"]
 
 
 @dataclass(kw_only=True)
-class CTC(Task):
+class Transcription(Task):
     r"""Writes down what is said: the symbols of a text, from the moments of a recording.
 
     Each element answers with one symbol or with a blank; a text's chance is the sum over all paths that spell it when
@@ -35,13 +36,14 @@ class CTC(Task):
 
     Shape:
         labels ``[N]`` texts; outputs ``[N, L, K + 1]``, the first for the blank, targets ``[N, S]``, values ``[N]``
-        texts. Outputs ``[N, K + 1]`` are those of rows with one element.
+        texts. Outputs ``[N, K + 1]`` are those of rows with one element. An element that is not there is a sure blank
+        (:func:`polytask.tasks.members.where_there`), which changes no chance.
 
     Raises:
-        TargetError: If all texts are missing or are made of one symbol only, or a symbol was never seen in training.
+        TargetError: If all texts are missing, empty or the same, or a symbol was never seen in training.
 
     Example:
-        >>> task = CTC(name="said")
+        >>> task = Transcription(name="said")
         >>> task.fit(np.array(["two", "one", None], dtype=object))
         >>> task.encode(np.array(["on"], dtype=object))
         (array([[3, 2, 0]]), array([ True]))
@@ -50,8 +52,9 @@ class CTC(Task):
         ['on']
 
     Note:
-        A text that needs more elements than there are cannot be learned: its loss is 0, and ``too_long`` tells the
-        share of such texts; a shorter hop of the encoder helps. ``character_error`` is the number of changed, lost and
+        An empty text is a recording in which nothing is said; what is missing is ``None`` or NaN. A text that needs
+        more elements than there are cannot be learned: its loss is 0, and ``too_long`` tells the share of such texts; a
+        shorter hop of the encoder, or fewer ``halvings``, helps. ``character_error`` is the number of changed, lost and
         added symbols over that of the symbols; ``accuracy`` is of whole texts. The relative error is the loss over that
         of elements which all answer with the training shares of the symbols, and with a blank as often as with any.
 
@@ -64,8 +67,8 @@ class CTC(Task):
     symbols_: Classes | None = field(default=None, init=False, repr=False)
     longest_: int = field(default=1, init=False, repr=False)
 
-    kind: ClassVar[str] = "ctc"
-    link: ClassVar[str] = "softmax"
+    kind: ClassVar[str] = "transcription"
+    link: ClassVar[str] = "path"
     of_elements: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("character_error", higher_is_better=False),
@@ -128,8 +131,9 @@ class CTC(Task):
         """The texts of the likeliest paths, or the likeliest texts in the beam."""
         names = self.fitted(self.symbols_).names
         z = finite(self.name, outputs)
-        log_p = torch.log_softmax(z.unsqueeze(1) if z.ndim == 2 else z, -1)
-        found = [best_path(row) if self.beam == 1 else beam_path(row, self.beam) for row in log_p]
+        z = z.unsqueeze(1) if z.ndim == 2 else z
+        heard = zip(torch.log_softmax(z, -1), _lengths(z).tolist(), strict=True)
+        found = [best_path(row[:n]) if self.beam == 1 else beam_path(row[:n], self.beam) for row, n in heard]
         texts = [self.separator.join(str(names[code - 1]) for code in codes) for codes in found]
         values = np.empty(len(texts), dtype=object)
         values[:] = texts
@@ -153,13 +157,15 @@ class CTC(Task):
         names = self.fitted(self.symbols_).names
         truth = [[names[code - 1] for code in row if code] for row in y.tolist()]
         answers = [self._symbols(text) for text in self.decode(z).values]
-        constant = self.initial_bias().to(z).expand(*z.shape[:-1], -1)
+        lengths = _lengths(z)
+        there = torch.arange(z.shape[1]) < lengths[:, None]
+        constant = where_there(self.initial_bias().to(z).expand(*z.shape[:-1], -1), there, self.link)
         losses = self.label_losses(z, y)
         return {
             "character_error": sum(map(_edits, answers, truth)) / max(sum(map(len, truth)), 1),
             "accuracy": float(np.mean([a == t for a, t in zip(answers, truth, strict=True)])),
             "log_loss": losses.mean().item(),
-            "too_long": (~fits(y, z.shape[1])).double().mean().item(),
+            "too_long": (~fits(y, lengths)).double().mean().item(),
             "relative_error": relative_error(losses, self.label_losses(constant, y)),
         }
 
@@ -186,11 +192,14 @@ class CTC(Task):
         return [part for part in text.split(self.separator) if part] if self.separator else list(text)
 
     def _rows(self, labels: np.ndarray) -> list[list[str] | None]:
-        """Symbols of each text; ``None`` where it is missing or empty."""
+        """Symbols of each text; ``None`` where it is missing."""
         flat = column(self.who, labels).tolist()
-        texts = [None if value is None or value != value else str(value).strip() for value in flat]
-        rows: Sequence[list[str] | None] = [self._symbols(text) if text else None for text in texts]
-        return [row or None for row in rows]
+        return [None if value is None or value != value else self._symbols(str(value).strip()) for value in flat]
+
+
+def _lengths(outputs: Float[Tensor, "N L K"]) -> Tensor:
+    """Elements that are there of each row."""
+    return (outputs[..., 0] < SURE / 2).sum(1)
 
 
 def _edits(answer: Sequence[str], truth: Sequence[str]) -> int:
