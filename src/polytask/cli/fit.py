@@ -71,7 +71,7 @@ def fit(
             "--set",
             help="Any setting of a recipe: --set training.patience=5 --set sharing.ratio=0.5; of a task, such as "
             "tasks.price.patience=5 (learning_rate, schedule, warmup, only_where, row_weights); of a source, such as "
-            "data.NAME.augment=[mixup] (own_norms, importance).",
+            "data.NAME.augment=[mixup] (own_norms, importance, kinds).",
         ),
     ] = None,
     processes: Annotated[

@@ -185,27 +185,9 @@ def fit(
     counts = model.sharing.count_parameters()
     last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
     bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers, prepared.texts)
-    fallbacks = sum(line["fallbacks"] for line in history)
-    notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
-    if pieces := [line for line in history if "pieces" in line]:
-        notes.append(
-            f"Memory ran out in epoch {pieces[0]['epoch'] + 1}: from then on each batch went through the network in "
-            f"pieces, {pieces[-1]['pieces']} at the end (training.accumulate)."
-        )
-    notes += stages.skips.notes({bound.name: bound.task.name for bound in constraints.bounds})
-    trained = {task for result in stages.done for task in result.stage.tasks}
-    if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
-        notes.append(f"The schedule trains no stage of {', '.join(untrained)}: their answers are worth nothing.")
-    notes += [
-        f"The last stage does not train {bound.task.name!r}, so that nothing kept {bound.name} in it."
-        for bound in constraints.bounds
-        if bound.task.name not in stages.done[-1].stage.tasks
-    ]
-    validated = {task for source in prepared.validation.values() for task in source.tasks if source.coverage(task)}
-    notes += plateau_notes(settings, plan.controls, validated)
-    for task, epoch in stages.last.own.best.items():
-        if task in answers:
-            notes.append(f"Task {task!r} is answered by the network of its own best epoch, {epoch + 1}.")
+    notes = _notes(stages, plan, prepared, constraints, history)
+    own = {task: stages.last.own.best[task] + 1 for task in answers}
+    notes += [f"Task {task!r} is answered by the network of its own best epoch, {n}." for task, n in own.items()]
     if stages.resumed:
         notes.append("The training was interrupted and went on from its checkpoint.")
     return Fitted(
@@ -223,6 +205,30 @@ def fit(
         validation=dict(last.get("validation", {})),
         constraints=results_of(constraints, model, prepared, last, history) if constraints.bounds else {},
     )
+
+
+def _notes(
+    stages: Stages, plan: Plan, prepared: Prepared, constraints: Constraints, history: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What a reader should know about the training: fallbacks, batches left out, what nothing trained or kept."""
+    fallbacks = sum(line["fallbacks"] for line in history)
+    notes = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
+    if pieces := [line for line in history if "pieces" in line]:
+        notes.append(
+            f"Memory ran out in epoch {pieces[0]['epoch'] + 1}: from then on each batch went through the network in "
+            f"pieces, {pieces[-1]['pieces']} at the end (training.accumulate)."
+        )
+    notes += stages.skips.notes({bound.name: bound.task.name for bound in constraints.bounds})
+    trained = {task for result in stages.done for task in result.stage.tasks}
+    if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
+        notes.append(f"The schedule trains no stage of {', '.join(untrained)}: their answers are worth nothing.")
+    notes += [
+        f"The last stage does not train {bound.task.name!r}, so that nothing kept {bound.name} in it."
+        for bound in constraints.bounds
+        if bound.task.name not in stages.done[-1].stage.tasks
+    ]
+    validated = {task for source in prepared.validation.values() for task in source.tasks if source.coverage(task)}
+    return notes + plateau_notes(plan.settings, plan.controls, validated)
 
 
 def _at_own_best(
