@@ -14,7 +14,7 @@ from torch.nn import functional
 from polytask.data.batch import ArraySource, Batch
 from polytask.models.inputs import Field, InputShape
 from polytask.models.model import ModelSpec, build_model
-from polytask.tasks import Binary, Multiclass, Regression, Tagging
+from polytask.tasks import Binary, Multiclass, Regression, Retrieval, Tagging
 from polytask.training.remedies import AGEM, EWC, OnlineEWC, SynapticIntelligence
 from polytask.training.remedies._fisher import fisher, reached
 from polytask.training.remedies._memory import Memory, row_bytes
@@ -360,3 +360,18 @@ def test_distillation_of_tags_leaves_padding_out():
     before = remedy.teacher(words, ["tag"], "words")["tag"].softmax(-1)
     torch.testing.assert_close(found, -(before * logs).sum(-1)[there].sum() / 9)
     assert remedy.term([Batch(words[2:], {}, {}, "words")], 0) is None, "no element, nothing to keep"
+
+
+def test_tasks_whose_labels_name_no_right_output_have_no_line():
+    """Embeddings are no numbers of a class, and tags are of words, not of rows."""
+    here = scene(20)
+    source = here.train["main"]
+    codes = torch.arange(20) % 3
+    rows = ArraySource("main", source.inputs, {"new": codes}, {"new": torch.ones(20, dtype=torch.bool)})
+    look = Retrieval(name="new", size=4)
+    look.fit(codes.numpy())
+    kinds = Multiclass(name="new")
+    kinds.fit(codes.numpy())
+    assert lines_from(here.model, {"main": rows}, kinds, ["kind"])
+    assert lines_from(here.model, {"main": rows}, look, ["kind"]) == []
+    assert lines_from(here.model, {"main": rows}, Tagging(name="new"), ["kind"]) == []

@@ -62,19 +62,27 @@ class Line:
 def lines_from(model: MultiTaskModel, sources: Mapping[str, Source], new: Task, old: Sequence[str]) -> list[Line]:
     """The line from each old task to the new one, the closest first; empty if fewer than two rows have a label.
 
+    It is also empty where labels do not say which outputs of a row would be right: for elements of rows, and for
+    outputs that are no numbers of the label's own, such as embeddings.
+
     Args:
         model: The network.
         sources: Rows with labels of the new task.
         new: The new task, fitted.
         old: Names of the old tasks.
     """
+    old = [task for task in old if task not in model.element_tasks]
     inputs: dict[str, list[Tensor]] = {task: [] for task in old}
     wanted: list[Tensor] = []
+    if new.of_elements or not old:
+        return []
     for source in sources.values():
         if new.name not in source.tasks:
             continue
         batch = source.batch(torch.arange(len(source)))
         target, observed = batch.targets[new.name], batch.observed[new.name]
+        if new.link == "identity" and not target.is_floating_point():
+            return []
         rows = observed if observed.ndim == 1 else observed.flatten(1).all(1)
         if not bool(rows.any()):
             continue
