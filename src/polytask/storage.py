@@ -131,6 +131,10 @@ def _reason(path: Path, error: OSError) -> str:
     why = str(error.strerror or error).rstrip(".")
     there = next((folder for folder in path.absolute().parents if folder.is_dir()), Path("/"))
     free = shutil.disk_usage(there).free
+    if isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError):
+        way = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
+        what = "is a file, no folder" if not way.is_dir() else "takes no new folder"
+        return f"Cannot write {path}: {way} {what}. Choose another place."
     return (
         f"Cannot write {path}: {why}. What was there before is untouched; {free / 1e6:,.1f} MB are free in {there}. "
         "Make room or get the right to write, and go on."

@@ -160,3 +160,13 @@ def test_records_come_back_through_json(tmp_path):
 def test_a_newer_record_is_refused():
     with pytest.raises(DataError, match=r"schema 99.*upgrade"):
         RunRecord.from_json({**record().to_json(), "schema": 99})
+
+
+def test_a_place_that_can_hold_no_folder_is_named(tmp_path):
+    file = tmp_path / "a file"
+    file.write_text("held")
+    with pytest.raises(StorageError, match=r"a file is a file, no folder\. Choose another place"):
+        write_text(file / "run" / "recipe.json", "{}")
+    assert file.read_text() == "held"
+    with pytest.raises(StorageError, match=r"/proc takes no new folder\. Choose another place"):
+        write_text("/proc/no such/recipe.json", "{}")
