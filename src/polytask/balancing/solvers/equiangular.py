@@ -24,7 +24,7 @@ def equiangular(scaled: ScaledGramian, wanted: Floats) -> Floats:
 
     Note:
         Directions whose eigenvalue is below 1e-12 of the largest are left out, as is a task with a zero gradient, and
-        what of ``wanted`` lies along the others by rounding only: zero, not noise, where no direction comes nearer to it.
+        what of ``wanted`` lies along the others by rounding only: zero, not noise, where no direction comes nearer.
     """
     values, vectors = np.linalg.eigh(scaled.cosines)
     kept = values > _RANK * max(float(values[-1]), 0.0)
