@@ -43,8 +43,8 @@ def choose(
     """A candidate for each task, from what they did on validation rows.
 
     One candidate serves every task, but for those where another one is clearly better: the best for each task on its
-    own would often be the luckiest. The constant is such another one; if labels come in groups, it serves
-    every task where nothing is clearly better than it.
+    own would often be the luckiest. The constant is such another one; if labels come in groups, it serves every task
+    where nothing is clearly better than it, unless the base is, over all tasks together.
 
     Args:
         base: The candidate that serves every task, unless there is a reason.
@@ -60,6 +60,10 @@ def choose(
         {'x': ('b',), 'y': ('a',)}
     """
     of = groups or {}
+    # What few groups have in common looks like knowledge on a handful of others: there it is the lead over the
+    # constant that has to be clear. Elsewhere it is the constant's, which is one more candidate. A task alone has
+    # seldom enough groups to tell; all of them together have.
+    has_learned = _is_better_overall(losses.get(CONSTANT, {}), losses[base], of)
     chosen = {}
     for task in dict.fromkeys(task for by_task in errors.values() for task in by_task):
         known = {c: by_task[task] for c, by_task in errors.items() if not np.isnan(by_task.get(task, np.nan))}
@@ -69,9 +73,8 @@ def choose(
         chosen[task] = best if is_other else base
         constant = losses.get(CONSTANT, {}).get(task)
         own = losses[chosen[task]].get(task)
-        # What few groups have in common looks like knowledge on a handful of others: there it is the lead over the
-        # constant that has to be clear. Elsewhere it is the constant's, which is one more candidate.
-        is_constant = _is_better(own, constant, None) if group is None else not _is_better(constant, own, group)
+        is_proven = group is None or has_learned
+        is_constant = _is_better(own, constant, group) if is_proven else not _is_better(constant, own, group)
         if constant is not None and is_constant:
             chosen[task] = CONSTANT
     return chosen
@@ -83,6 +86,24 @@ def _is_better(worse: np.ndarray | None, better: np.ndarray | None, groups: np.n
         return False
     mean, error = _difference(worse, better, groups)
     return mean > _CLEAR * error
+
+
+def _is_better_overall(
+    worse: Mapping[str, np.ndarray], better: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray]
+) -> bool:
+    """Whether the second losses are clearly lower over all tasks with groups together, each in units of the first."""
+    tasks = [task for task in groups if task in worse and task in better]
+    if not tasks:
+        return False
+    scales = {task: len(tasks) * len(worse[task]) * max(float(worse[task].mean()), 1e-12) for task in tasks}
+    parts = [(worse[task] - better[task]) / scales[task] for task in tasks]
+    codes = np.unique(np.concatenate([groups[task] for task in tasks]), return_inverse=True)[1]
+    n_groups = int(codes.max()) + 1
+    if n_groups < 2:
+        return False
+    sums = np.bincount(codes, weights=np.concatenate([part - part.mean() for part in parts]), minlength=n_groups)
+    error = float(np.sqrt((sums**2).sum() * n_groups / (n_groups - 1)))
+    return float(sum(part.sum() for part in parts)) > _CLEAR * error
 
 
 def _difference(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
@@ -293,5 +314,7 @@ def _groups(folds: Sequence[FoldScores], tasks: Sequence[str]) -> dict[str, np.n
         parts = [scores.validation_groups.get(task) for scores in folds if task in scores.kept.tasks]
         whole = [part for part in parts if part is not None]
         if whole and len(whole) == len(parts):
-            found[task] = np.concatenate(whole)
+            together = np.concatenate(whole)
+            if len(np.unique(together)) < len(together):  # labels that are each their own group are labels
+                found[task] = together
     return found

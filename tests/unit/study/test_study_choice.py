@@ -59,6 +59,28 @@ def test_a_lead_over_the_constant_must_be_clear_where_labels_come_in_groups():
     assert choose(A, {A: {"y": 0.88}}, losses, {"y": np.repeat(np.arange(5), 40)}) == {"y": CONSTANT}
 
 
+def test_what_no_task_of_few_groups_can_prove_all_of_them_prove_together():
+    groups = np.repeat(np.arange(4), 10)
+    gains = {"x": [0.8, -0.05, 0.3, 0.1], "y": [0.1, 0.7, -0.02, 0.3], "z": [-0.1, 0.2, 0.7, 0.4]}
+    losses = {A: {task: 1.0 - np.repeat(gain, 10) for task, gain in gains.items()}, CONSTANT: {}}
+    losses[CONSTANT] = {task: np.ones(40) for task in gains}
+    errors = {A: {task: float(loss.mean()) for task, loss in losses[A].items()}}
+    assert choose(A, errors, losses, dict.fromkeys(gains, groups)) == dict.fromkeys(gains, A)
+    for task in gains:
+        of_one = {c: {task: by_task[task]} for c, by_task in losses.items()}
+        assert choose(A, {A: {task: 0.7}}, of_one, {task: groups}) == {task: CONSTANT}, "alone it is luck of a group"
+
+
+def test_groups_of_one_label_each_are_no_groups():
+    rng = np.random.default_rng(3)
+    labels = rng.normal(size=30)
+    answers = {"a": labels + 0.95 * rng.normal(size=30)}
+    plain = choose_all([fold(labels, answers)], ["a"], ["y"])
+    alone = choose_all([fold(labels, answers, np.arange(30))], ["a"], ["y"])
+    assert alone.final == plain.final
+    assert alone.errors == plain.errors
+
+
 def test_an_arm_that_does_not_serve_a_task_leaves_it_to_another():
     losses = {A: {"x": np.full(9, 0.5)}, B: {"x": np.full(9, 0.5), "y": np.full(9, 0.9)}}
     assert choose(A, {A: {"x": 0.5, "y": np.nan}, B: {"x": 0.5, "y": 0.9}}, losses) == {"x": A, "y": B}
