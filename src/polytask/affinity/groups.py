@@ -40,7 +40,8 @@ def make_grouping(
         names: The tasks.
         budget: What may be spent.
         verify: Trains and tests arrangements; they are only predicted if ``None``.
-        n_random: Number of arrangements at random, of groups of the chosen sizes.
+        n_random: Number of different arrangements at random, of groups of the chosen sizes; fewer where there are not
+            so many.
         seed: Of the random groups.
         progress: Told how far the search for the groups is.
     """
@@ -58,11 +59,14 @@ def make_grouping(
         "all alone": arrangement([Group(frozenset([j]), frozenset([j])) for j in sorted(everything)], gains, names),
     }
     if 1 < len(groups) < len(names):
-        for k in range(n_random):
+        known = {frozenset(groups)}  # what was chosen is no control of itself, and none is drawn twice
+        for _ in range(_MOST_DRAWS):
+            if len(known) > n_random:
+                break
             drawn = random_groups(groups, len(names), rng)
-            while set(drawn) == set(groups):  # what was chosen is no control of itself
-                drawn = random_groups(groups, len(names), rng)
-            controls[f"random {k + 1}"] = arrangement(drawn, gains, names, budget)
+            if frozenset(drawn) not in known:
+                controls[f"random {len(known)}"] = arrangement(drawn, gains, names, budget)
+                known.add(frozenset(drawn))
     every = {"chosen": chosen, **controls}
     if verify is not None:
         every = dict(verify(every))
@@ -111,3 +115,5 @@ def _group_words(tasks: Sequence[str], serves: Sequence[str]) -> str:
 
 
 _MOST = 8
+_MOST_DRAWS = 100
+"""Of few tasks there may be fewer arrangements than are asked for; so many draws hardly miss one of them."""
