@@ -156,7 +156,7 @@ def _words(task: str, verdict: str, test: Paired, percent: Sequence[float | None
     if low is None or high is None:
         return f"{task}: no evidence; {tested} are too few to tell."
     size = f"{abs(gain):.1f} %"
-    sure = f"95 % interval {low:+.1f} to {high:+.1f} %, {tested}"
+    sure = f"gain {gain:+.1f} %, 95 % interval {low:+.1f} to {high:+.1f} %, {tested}"
     if verdict == "helped":
         return f"{task}: learning jointly helped; the error is {size} smaller than alone ({sure})."
     if verdict == "hurt":

@@ -23,6 +23,15 @@ def test_the_three_verdicts():
     assert "no evidence" in found["c"].words
 
 
+def test_an_interval_is_named_as_that_of_the_gain_which_stands_beside_it():
+    hurt = judge({"b": pairs(-0.1)}, "joint", "single")["b"]
+    gain, (low, high) = hurt.gain, hurt.interval
+    assert low < gain < high < 0
+    assert (
+        f"{-gain:.1f} % larger than alone (gain {gain:+.1f} %, 95 % interval {low:+.1f} to {high:+.1f} %" in hurt.words
+    )
+
+
 def test_more_tasks_ask_for_more_evidence():
     borderline = pairs(0.015, noise=0.02, seed=1)
     alone = judge({"a": borderline}, "joint", "single")["a"]
