@@ -21,17 +21,20 @@ def n_cores() -> int:
 def limited_threads(threads: int) -> Iterator[None]:
     """Inside, PyTorch, the linear algebra libraries, OpenMP and joblib use this many threads each.
 
+    What asks joblib for all cores gets threads and no processes, which a worker must not have and is warned of.
+
     Args:
         threads: At least 1.
     """
     import sklearn.ensemble  # noqa: F401  its OpenMP must be there to be limited
     import torch
+    from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
     before, jobs = torch.get_num_threads(), os.environ.get(_JOBS)
     os.environ[_JOBS] = str(threads)
     try:
-        with threadpool_limits(threads):
+        with threadpool_limits(threads), parallel_config("threading"):
             torch.set_num_threads(threads)
             yield
     finally:
