@@ -40,7 +40,7 @@ def errors(task: str, found: Mapping[str, Interval], best: str | None) -> Figure
         "error_x": {
             "type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": COLOURS[4],
             "array": [_apart(found[arm].high, means[arm]) for arm in arms],
-            "arrayminus": [_apart(means[arm], found[arm].low) for arm in arms],
+            "arrayminus": [_apart(means[arm], _above_zero(found[arm].low)) for arm in arms],
         },
         "hovertemplate": "%{x:.4f}<extra></extra>",
     }  # fmt: skip
@@ -52,6 +52,12 @@ def errors(task: str, found: Mapping[str, Interval], best: str | None) -> Figure
     }
     alt = "Relative error, best first: " + "; ".join(f"{arm} {number(means[arm])}" for arm in reversed(arms)) + "."
     return Figure(task, alt, [trace], layout, 96 + 24 * len(arms), task)
+
+
+def _above_zero(end: float | None) -> float | None:
+    """The lower end of an interval of an error, which is never below zero; as in the tables."""
+    found = finite(end)
+    return None if found is None else max(found, 0.0)
 
 
 def _apart(upper: float | None, lower: float | None) -> float:
