@@ -83,7 +83,9 @@ def explain_kind(labels: Any, name: str) -> tuple[str, str]:
     if any(float(value) != np.floor(float(value)) for value in values):
         return "regression", f"numbers with fractions, {len(values)} different values"
     if len(values) <= _FEW:
-        return "multiclass", f"whole numbers with {len(values)} different values, at most {_FEW}"
+        why = f"whole numbers with {len(values)} different values, at most {_FEW}"
+        is_count = min(float(value) for value in values) >= 0
+        return "multiclass", f"{why}; if they count something, say {name}:count" if is_count else why
     return "regression", f"whole numbers with {len(values)} different values, more than {_FEW}"
 
 

@@ -35,7 +35,9 @@ def test_rules(labels, kind):
 
 def test_reasons_say_what_was_seen():
     assert explain_kind(list(range(11)), "t")[1] == "whole numbers with 11 different values, more than 10"
-    assert explain_kind([0, 1, 2], "t")[1] == "whole numbers with 3 different values, at most 10"
+    few = "whole numbers with 3 different values, at most 10"
+    assert explain_kind([0, 1, 2], "t")[1] == f"{few}; if they count something, say t:count"
+    assert explain_kind([-1, 0, 1], "t")[1] == few
     assert explain_kind([0.5, 1, 2], "t")[1] == "numbers with fractions, 3 different values"
 
 
