@@ -60,6 +60,10 @@ def affinity(
     Molecules: polytask affinity assays.csv --targets toxic,soluble --set kinds.smiles=molecule
 
     Several sources: polytask affinity recipe.yaml, as for polytask study
+
+    Rows are divided without regard to groups, so that rows of one patient may be on both sides. Test rows of other
+    patients: --set split.method=grouped --set split.column=patient --drop patient. The two halves that measures read
+    are of rows all the same.
     """
     import json
 
