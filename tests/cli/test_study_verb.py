@@ -67,8 +67,8 @@ def test_a_recipe_names_its_own_tasks(polytask, recipe, tmp_path):
     [
         (("--trials", 5), "--trials needs a search"),
         (("--objective", "tasks", "--trials", 5), "--trials and --objective needs a search"),
-        (("--holdout", 0.2, "--folds", 3), "3 folds, or once"),
-        (("--split", "part", "--folds", 3), "3 folds, or once"),
+        (("--holdout", 0.2, "--folds", 3), "(--folds or --holdout)"),
+        (("--split", "part", "--folds", 3), "(--folds or --split)"),
         (("--time", "day", "--repeats", 2), "no repeats"),
     ],
 )

@@ -86,7 +86,8 @@ def check_targets(
             if _is_copy(values.iloc[:_SAMPLE], label.iloc[:_SAMPLE]) and _is_copy(values, label):
                 raise InputError(
                     f"Input {name!r} is a copy of target {target!r} of task {targets[target]!r}, but for its type, "
-                    "scale or names. Leave it out of the inputs (--drop), or name it in the data's `allow`."
+                    "scale or names. Leave it out of the inputs (--drop), or name it in `allow` of its source: "
+                    "--set data.SOURCE.allow=[COLUMN] of a fit or a recipe, --set allow=[COLUMN] of a study."
                 )
 
 

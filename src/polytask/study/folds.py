@@ -71,7 +71,11 @@ class Protocol:
             )
         if self.folds and self.is_fixed:
             way = f"the rows that column {self.split!r} names" if self.split else f"a share of {self.holdout}"
-            raise DataError(f"Rows are tested in {self.folds} folds, or once, {way}: give one of the two.")
+            option = "split" if self.split else "holdout"
+            raise DataError(
+                f"Rows are tested in {self.folds} folds, or once, {way}: give either folds or {option} "
+                f"(--folds or --{option})."
+            )
         if not self.folds:
             object.__setattr__(self, "folds", _FOLDS)
         if self.time and self.repeats > 1 and not self.is_fixed:

@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from polytask import Study
 from polytask.data.splits import Split
 from polytask.errors import InputError
+from polytask.study import Protocol
 from polytask.study.leakage import leak_warnings
 from polytask.tasks import Binary, Regression
 from polytask.training.data_sets import ArrayData, TableData
@@ -139,3 +141,12 @@ def test_a_source_without_test_rows_has_copies_all_the_same():
     frame = pd.concat([clean(), clean()[:30]], ignore_index=True)
     (warning,) = found(frame, split=Split(np.arange(len(frame)), nothing, nothing))
     assert "0 of the 0 test rows" in warning["words"]
+
+
+def test_a_copy_of_a_target_is_refused_unless_a_study_allows_it():
+    frame = clean(60)
+    frame["twin"] = 2 * frame["a"]
+    with pytest.raises(InputError, match=r"--set allow=\[COLUMN\] of a study"):
+        Study(frame, ["a"], arms=["linear"]).run()
+    record = Study(frame, ["a"], arms=["linear"], protocol=Protocol(folds=3), allow=["twin"]).run()
+    assert record.arms["linear"].error["a"].mean < 0.1
