@@ -14,7 +14,10 @@ __all__ = ["print_study"]
 def print_study(record: StudyRecord) -> None:
     """A study in the terminal: verdicts in words, arms x tasks, recommendation, what was left out."""
     from polytask.cli.terminal import say
+    from polytask.report.words import unmet
 
+    if missing := unmet(record.settings.get("by_name") or (), record.left_out):
+        say(missing)
     if not record.verdicts:
         say("No verdict: it takes the arms joint and single, and more than one task.")
     elif len(record.tasks) > _MOST_VERDICTS:

@@ -14,7 +14,7 @@ from polytask.report.affinity import heat_map
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
 from polytask.report.strips import scale_of
-from polytask.report.words import configuration, finite, listed, sureness
+from polytask.report.words import configuration, finite, listed, sureness, unmet
 
 __all__ = ["headline", "study_view"]
 
@@ -37,11 +37,14 @@ def study_view(record: StudyRecord) -> dict[str, Any]:
     return {
         "record": record,
         "headline": headline(record),
+        "unmet": unmet(record.settings.get("by_name") or (), record.left_out),
         "data_name": _data_name(record),
         "tasks": tasks,
         "numbers": {task: index for index, task in enumerate(tasks)},
         "verdicts": _verdicts(record, tasks),
-        "choices": _choices(record, tasks),
+        "choices": (choices := _choices(record, tasks)),
+        "chosen_otherwise": [row["task"] for row in choices if {arm for arm, _ in row["chosen"]} - {row["use"]}],
+        "together": _together(record),
         "arms": arms,
         "best": best,
         "metrics": _metric_rows(record, tasks),
@@ -110,6 +113,20 @@ def headline(record: StudyRecord) -> str:
     rest = len(by["no evidence"])
     tail = f"; for {rest} there is no evidence either way" if rest else ""
     return f"Learning together {' and '.join(parts)}{tail}."
+
+
+def _together(record: StudyRecord) -> str:
+    """That most gains are above zero where no task alone has evidence; empty otherwise."""
+    gains = [gain for verdict in record.verdicts.values() if (gain := finite(verdict.gain)) is not None]
+    ahead = sum(gain > 0 for gain in gains)
+    if any(verdict.verdict != "no evidence" for verdict in record.verdicts.values()) or ahead <= len(gains) / 2:
+        return ""
+    if len(gains) == 1:
+        return ""
+    return (
+        f"No task alone has evidence, but {ahead} of {len(gains)} gains are above zero; that is no test of all tasks "
+        "together, since their gains come from the same folds."
+    )
 
 
 def _in_order(record: StudyRecord) -> list[str]:

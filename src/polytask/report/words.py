@@ -21,6 +21,7 @@ __all__ = [
     "share",
     "span",
     "sureness",
+    "unmet",
     "when",
 ]
 
@@ -220,3 +221,16 @@ def configuration(found: Mapping[str, Any]) -> str:
         shown = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in inner.items())
         parts.append(f"{options.get('name', role + ' times')}{f' ({shown})' if shown else ''}")
     return "; ".join(parts)
+
+
+def unmet(by_name: Sequence[str], left_out: Mapping[str, str]) -> str:
+    """That arms which were asked for by name did not run, and why; empty if all of them did.
+
+    Example:
+        >>> unmet(["joint", "searched"], {"searched": "no time left to try it", "chains": "no time left to try it"})
+        'Asked for and not run: searched (no time left to try it).'
+        >>> unmet(["joint"], {"chains": "no time left to try it"})
+        ''
+    """
+    missing = [f"{arm} ({left_out[arm].rstrip('.')})" for arm in dict.fromkeys(by_name) if arm in left_out]
+    return f"Asked for and not run: {'; '.join(missing)}." if missing else ""

@@ -38,7 +38,7 @@ from polytask.study.summary import (
     study_tasks,
     verdicts,
 )
-from polytask.study.terms import Terms
+from polytask.study.terms import SEARCHED, Terms
 from polytask.study.threads import limited_threads
 from polytask.study.trainings import Listener, Trainings
 from polytask.study.trials import Store
@@ -121,6 +121,7 @@ class Study:
         self.arm_names = tuple(dict.fromkeys(asked if search is None else with_search(asked)))
         # Arms that were asked for by name are run whatever the budget is.
         self._needed = NEEDED if arms is None else tuple(arms)
+        self._by_name = [*(arms or ()), *(SEARCHED if search is not None else ())]
         if not [make_arm(name) for name in self.arm_names]:
             raise RecipeError("A study needs at least one arm.")
         self.by = by
@@ -201,7 +202,7 @@ class Study:
             coverage=coverage(observed),
             formulas={**FORMULAS, **(FIXED_FORMULAS if outcome.is_fixed else {})},
             data=described,
-            settings=self._asked(),
+            settings={**self._asked(), "by_name": self._by_name},
             environment=environment(),
             engine=self.engine.describe(),
             seconds=round(sum(trial.seconds for trials in outcome.trials.values() for trial in trials), 3),
@@ -279,7 +280,7 @@ class Study:
         return None
 
 
-_OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights")
+_OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights", "allow")
 
 
 def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str]) -> Recipe:

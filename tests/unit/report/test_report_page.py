@@ -17,7 +17,7 @@ import pytest
 
 from polytask.errors import DataError, MissingExtraError, StorageError
 from polytask.records import ConstraintResult, ExtensionRecord, Interval, TaskResult
-from polytask.report import load_record, write_page
+from polytask.report import answer_figures, load_record, write_page
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sample_records import NASTY, bare, renamed, run_record, sample, staged_record
@@ -409,3 +409,41 @@ def test_a_run_in_stages_and_an_extension_have_their_tables(tmp_path):
     )
     page = write_page(replace(record, extension=moved), tmp_path / "moved.html", charts=False).read_text()
     assert "what changed for its tasks" in page
+
+
+def test_what_was_asked_for_and_did_not_run_is_said_at_the_top(tmp_path):
+    record = sample()
+    settings = {**record.settings, "by_name": ["chains", "joint"]}
+    page = drawn(tmp_path, dataclasses.replace(record, settings=settings))
+    said = "Asked for and not run: chains (would take about 340 s of the 120 s that are left)."
+    assert page.words.index(said) < page.words.index("Verdict")
+    assert "Asked for and not run" not in drawn(tmp_path, record).words
+
+
+def test_where_the_folds_chose_otherwise_the_error_of_the_choice_is_of_that(tmp_path):
+    record = sample()
+    advice = record.recommendation
+    task = next(iter(advice.arms))
+    same = {name: {arm: 5} for name, arm in advice.arms.items()}
+    said = "did not always choose what is now to be used"
+    page = drawn(tmp_path, dataclasses.replace(record, recommendation=dataclasses.replace(advice, chosen=same)))
+    assert said not in page.words
+    other = {**same, task: {"boosting + linear": 3}}
+    page = drawn(tmp_path, dataclasses.replace(record, recommendation=dataclasses.replace(advice, chosen=other)))
+    assert f"For {task} the folds, each of its own rows, {said}" in page.words
+
+
+def test_gains_that_are_above_zero_together_but_not_alone_are_counted(tmp_path):
+    record = sample()
+    nothing = {
+        name: dataclasses.replace(verdict, verdict="no evidence", gain=-1.0 if i == 0 else 2.0)
+        for i, (name, verdict) in enumerate(record.verdicts.items())
+    }
+    assert "3 of 4 gains are above zero" in drawn(tmp_path, dataclasses.replace(record, verdicts=nothing)).words
+    assert "gains are above zero" not in drawn(tmp_path, record).words
+
+
+def test_an_interval_of_an_error_ends_at_zero_in_the_chart_as_in_the_table():
+    figure = answer_figures.errors("y", {"joint": Interval(0.2, -0.1, 0.5), "single": Interval(0.3, 0.1, 0.5)}, "joint")
+    assert figure.data[0]["x"] == [0.3, 0.2]
+    assert figure.data[0]["error_x"]["arrayminus"] == pytest.approx([0.2, 0.2])

@@ -1,11 +1,17 @@
 """A budget leaves arms out, but never those that a verdict and a recommendation need."""
 
+import multiprocessing
+
 import numpy as np
 import pandas as pd
 
 from polytask import Study
+from polytask.cli.verdicts import print_study
 from polytask.study import Protocol
 from polytask.study.budget import DEFAULT_ARMS, NEEDED, Budget, with_search
+from polytask.study.terms import SEARCHED
+from polytask.study.threads import limited_threads
+from polytask.trees import JointForest
 
 QUICK = {"training": {"epochs": 2}, "encoder": {"name": "mlp", "widths": [4]}}
 
@@ -19,10 +25,31 @@ def test_a_verdict_and_the_strong_outsider_are_needed_whatever_they_cost():
     assert budget.folds() == 3
 
 
+def test_a_worker_s_forest_asks_for_threads_and_no_processes(monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # as workers are
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(60, 2)), rng.normal(size=(60, 1))
+    for threads in (1, 2):
+        with limited_threads(threads):  # a warning would be an error
+            forest = JointForest(n_estimators=5, n_jobs=-1, random_state=0).fit(inputs, labels)
+            assert forest.predict(inputs).shape[0] == 60
+
+
 def test_arms_that_search_come_after_the_needed_ones():
     arms = with_search(DEFAULT_ARMS)
     assert arms.index("searched") > max(arms.index(arm) for arm in NEEDED)
-    assert arms.index("tuned_weights") < arms.index("joint_forest")
+    assert arms.index("tuned_weights") < min(arms.index(arm) for arm in DEFAULT_ARMS if arm not in NEEDED)
+
+
+def test_a_search_that_was_asked_for_and_left_out_is_said_first(capsys):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(90, 3)), columns=["a", "y", "z"])
+    record = Study(frame, ["y", "z"], budget=0.01, protocol=Protocol(folds=3), search={"trials": 2}, **QUICK).run()
+    assert set(SEARCHED) < set(record.left_out)
+    print_study(record)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("Asked for and not run: searched (no time left to try it")
+    assert "linear" not in first  # left out too, but nobody named it
 
 
 def test_a_study_without_time_still_compares_with_boosting():
