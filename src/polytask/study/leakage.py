@@ -71,7 +71,7 @@ def leak_warnings(
         return _of_sources(data, tasks, (group, time), split)
     if not isinstance(data, TableData):
         return []
-    check_targets(data.table, tasks, data.inputs)
+    check_targets(data.table, tasks, data.inputs, data.allow)
     found = [*_giveaways(data, tasks), *_copies(data.table, tasks), *_repeated(data, tasks, group, split)]
     if group is None and time is None:
         found += _entities(data, split)
