@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,55 +94,56 @@ def find_affinity(
     folder = RunFolder(out) if out is not None else None
     if folder is not None:
         folder.check(resume=resume)  # before data are read
-    recipe, prepared = open_prepared(data, targets, seed, options, by)
-    plan = plan_of(recipe, prepared)
-    names = [task.name for task in prepared.tasks]
-    spend = budget(len(names)) if callable(budget) else budget
-    settings = {
-        "recipe": recipe.plain(),
-        "measures": list(measures),
-        "group_by": chosen,
-        "seeds": seeds,
-        "seed": seed,
-        "verify": verify,
-    }
-    kept = Kept()
-    if folder is not None:
-        asked = {**settings, "budget": None if spend is None else asdict(spend), "seconds": seconds, "tasks": names}
-        folder.open(without_nan({**asked, "data": prepared.data}), resume=resume)
-        if (folder.path / _RECORD).exists():
-            return AffinityRecord.load(folder.path)
-        kept = Kept(folder.path / "done")
-    found: dict[str, Found] = {}
-    for halves in (True, False):
-        same = {name: one for name, one in made.items() if one.halves == halves}
-        if same:
-            on = grounds(prepared, plan, seeds, seed, halves, seconds=seconds, progress=progress)
-            found |= read_all(same, on, seed, kept)
-    found = {name: found[name] for name in made}
+    with closing(folder) if folder is not None else nullcontext():
+        recipe, prepared = open_prepared(data, targets, seed, options, by)
+        plan = plan_of(recipe, prepared)
+        names = [task.name for task in prepared.tasks]
+        spend = budget(len(names)) if callable(budget) else budget
+        settings = {
+            "recipe": recipe.plain(),
+            "measures": list(measures),
+            "group_by": chosen,
+            "seeds": seeds,
+            "seed": seed,
+            "verify": verify,
+        }
+        kept = Kept()
+        if folder is not None:
+            asked = {**settings, "budget": None if spend is None else asdict(spend), "seconds": seconds, "tasks": names}
+            folder.open(without_nan({**asked, "data": prepared.data}), resume=resume)
+            if (folder.path / _RECORD).exists():
+                return AffinityRecord.load(folder.path)
+            kept = Kept(folder.path / "done")
+        found: dict[str, Found] = {}
+        for halves in (True, False):
+            same = {name: one for name, one in made.items() if one.halves == halves}
+            if same:
+                on = grounds(prepared, plan, seeds, seed, halves, seconds=seconds, progress=progress)
+                found |= read_all(same, on, seed, kept)
+        found = {name: found[name] for name in made}
 
-    def check(arrangements: Mapping[str, Arrangement]) -> dict[str, Arrangement]:
-        return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress, kept)
+        def check(arrangements: Mapping[str, Arrangement]) -> dict[str, Arrangement]:
+            return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress, kept)
 
-    grouping = None
-    if spend is not None:
-        trained = check if verify and prepared.test else None
-        grouping = make_grouping(chosen, found[chosen], names, spend, verify=trained, seed=seed, progress=progress)
-    record = AffinityRecord(
-        tasks=_described(prepared),
-        measures=found,
-        harm=tuple(harm_of(found, names)),
-        grouping=grouping,
-        data=prepared.data,
-        settings=settings,
-        environment=environment(),
-        seconds=round(time.perf_counter() - began, 3),
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=tuple(prepared.notes),
-    )
-    if folder is not None:
-        write_json(folder.path / _RECORD, record.to_json())
-    return record
+        grouping = None
+        if spend is not None:
+            trained = check if verify and prepared.test else None
+            grouping = make_grouping(chosen, found[chosen], names, spend, verify=trained, seed=seed, progress=progress)
+        record = AffinityRecord(
+            tasks=_described(prepared),
+            measures=found,
+            harm=tuple(harm_of(found, names)),
+            grouping=grouping,
+            data=prepared.data,
+            settings=settings,
+            environment=environment(),
+            seconds=round(time.perf_counter() - began, 3),
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            notes=tuple(prepared.notes),
+        )
+        if folder is not None:
+            write_json(folder.path / _RECORD, record.to_json())
+        return record
 
 
 def _described(prepared: Prepared) -> dict[str, dict[str, Any]]:

@@ -92,7 +92,7 @@ def _is_better_overall(
     worse: Mapping[str, np.ndarray], better: Mapping[str, np.ndarray], groups: Mapping[str, np.ndarray]
 ) -> bool:
     """Whether the second losses are clearly lower over all tasks with groups together, each in units of the first."""
-    tasks = [task for task in groups if task in worse and task in better]
+    tasks = [task for task in groups if task in better and len(worse.get(task, ()))]
     if not tasks:
         return False
     scales = {task: len(tasks) * len(worse[task]) * max(float(worse[task].mean()), 1e-12) for task in tasks}
@@ -267,7 +267,7 @@ def _good_enough(
         behind, chance = [], []
         for task in tasks:
             one, other, constant = (losses[c].get(task) for c in (arm, best, CONSTANT))
-            if one is None or other is None or constant is None:
+            if one is None or other is None or constant is None or not len(constant):
                 continue
             mean, error = _difference(one, other, groups.get(task))
             scale = max(float(constant.mean()), 1e-12)

@@ -69,15 +69,15 @@ def test_choice_keeps_the_best_overall_unless_another_is_clearly_better():
         ("a",): {"x": base, "y": base, "z": base},
         ("b",): {"x": base + rng.normal(-0.001, 0.5, 100), "y": base - 0.2 + 0.05 * rng.random(100), "z": base + 1},
     }
-    assert choose(errors, losses) == {"x": ("a",), "y": ("b",), "z": ("a",)}
+    assert choose(("a",), errors, losses) == {"x": ("a",), "y": ("b",), "z": ("a",)}
 
 
 def test_choice_falls_back_where_the_best_overall_does_not_serve():
     errors = {("a",): {"x": 0.5, "y": 0.5}, ("b",): {"x": 0.1}}
     losses = {("a",): {"x": np.full(5, 0.5)}, ("b",): {"x": np.linspace(0.09, 0.11, 5)}}
-    assert choose(errors, losses) == {"x": ("b",), "y": ("a",)}
+    assert choose(("a",), errors, losses) == {"x": ("b",), "y": ("a",)}
     nan = {("a",): {"x": np.nan}, ("b",): {"x": np.nan}}
-    assert choose(nan, {("a",): {}, ("b",): {}})["x"] in nan
+    assert choose(("a",), nan, {("a",): {}, ("b",): {}})["x"] in nan
 
 
 @pytest.mark.parametrize(
