@@ -34,14 +34,14 @@ _FEWEST_FOLDS = 3
 
 
 def with_search(arms: Sequence[str]) -> list[str]:
-    """The arms with those that search, which come right after what is run in any case, before all others.
+    """The arms with those that search, which come after what is run in any case.
 
     Example:
-        >>> with_search(["forest", "joint", "single"])
+        >>> with_search(["joint", "single", "forest"])
         ['joint', 'single', 'searched', 'tuned_weights', 'forest']
     """
-    first = [arm for arm in arms if arm in NEEDED]
-    return [*first, *SEARCHED, *(arm for arm in arms if arm not in NEEDED)]
+    last = max((position for position, arm in enumerate(arms) if arm in NEEDED), default=-1)
+    return [*arms[: last + 1], *SEARCHED, *arms[last + 1 :]]
 
 
 def seconds_of(text: str | float | None) -> float | None:
