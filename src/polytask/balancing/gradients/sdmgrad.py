@@ -15,6 +15,8 @@ from polytask.shapes import Float, Tensor
 
 __all__ = ["SDMGrad"]
 
+_ROUNDING = 1e-12
+
 
 class SDMGrad(Balancer):
     r"""Follow MGDA's direction pulled towards a preferred one, with a few cheap steps instead of a solve.
@@ -92,10 +94,17 @@ class SDMGrad(Balancer):
         scaled = estimate / unit / unit
         velocity = np.zeros_like(share)
         for _ in range(self.iterations):
-            velocity = self.momentum * velocity + scaled @ (share + self.pull * chosen)
+            velocity = self.momentum * velocity + _product(scaled, share + self.pull * chosen)
             share = project_on_simplex(share - self.lr * velocity)
         self.share[at] = tensor_of(share).to(self.share) * self.share[at].sum()
         return tensor_of((share + self.pull * chosen) / (1.0 + self.pull))
+
+
+def _product(scaled: Floats, weights: Floats) -> Floats:
+    """The matrix times the weights, exactly zero where terms cancel up to rounding, which long steps would blow up."""
+    product: Floats = scaled @ weights
+    product[np.abs(product) <= _ROUNDING * (np.abs(scaled) @ np.abs(weights))] = 0.0
+    return product
 
 
 def _estimate(signals: Signals, independent: bool) -> Floats:
