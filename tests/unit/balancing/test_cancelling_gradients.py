@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from polytask.balancing import Signals, registry
+from polytask.balancing.solvers.cone import project_one
+from polytask.balancing.solvers.conflict_averse import conflict_averse
 from polytask.balancing.solvers.equiangular import equiangular
 from polytask.balancing.solvers.gramian import ScaledGramian
 
@@ -31,3 +33,32 @@ def test_long_steps_do_not_blow_up_the_rounding_of_gradients_that_cancel(order):
     balancer.bind(["a", "b", "c", "d", "e"])
     weights = balancer(Signals(torch.arange(5), torch.full((5,), 0.25, dtype=torch.float64), rows @ rows.T, rows))
     torch.testing.assert_close(weights, torch.full((5,), 0.2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_a_zero_gradient_does_not_hold_up_the_search_where_others_cancel(order):
+    rows = 0.25 * np.array([[0.0, 0.0], [0.0, 1.0], [0.0, -1.0], [2.0, 1.0]])[list(order)]
+    found = conflict_averse(rows @ rows.T, 0.5)
+    assert not found.reason
+    np.testing.assert_allclose(found.weights @ rows, [0.125, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_a_zero_gradient_takes_no_weight_in_a_projection(order):
+    rows = 0.25 * np.array([[0.0, 0.0], [0.0, 1.0], [0.0, -1.0], [2.0, 1.0]])[list(order)]
+    gramian = rows @ rows.T
+    for scale in (1.0, 1.0 / gramian.max()):
+        found = project_one(scale * gramian, np.full(4, 0.25))
+        np.testing.assert_allclose(found.weights @ rows, [0.125, 0.0], atol=1e-12)
+
+
+def test_one_task_that_has_to_lose_beside_a_zero_gradient():
+    """Out of reach of a small radius: the answer is that of the tasks with a gradient, near the same average."""
+    rows = np.array([[0.0, 0.0], [4.0, 0.0], [-1.0, 0.2]])
+    w = np.linspace(0.0, 1.0, 200_001)[:, None]
+    mixtures, average = w * rows[1] + (1 - w) * rows[2], rows.mean(axis=0)
+    kappa = 0.1 * np.linalg.norm(average)
+    best = mixtures[np.argmin(mixtures @ average + kappa * np.linalg.norm(mixtures, axis=1))]
+    found = conflict_averse(rows @ rows.T, 0.1)
+    assert not found.reason
+    np.testing.assert_allclose(found.weights @ rows, average + kappa * best / np.linalg.norm(best), rtol=1e-4)

@@ -56,6 +56,11 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
     centre = factor @ average
     low, high = 0.0, np.inf
     s, zero = 1.0 / radius, _ZERO
+    if not scaled.present.all():  # the search would halve s for ever: shares of a zero gradient shorten any mixture
+        nearest = _nearest(g, average, kappa)
+        if nearest is not None:
+            return nearest
+        zero = 0.0
     for _ in range(_ITERATIONS):
         w = _shortest(factor + s * centre[:, None], g, b, s, kappa / radius)
         length = float(np.linalg.norm(factor @ w))
@@ -64,9 +69,8 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
         ):
             return Solution(average + w / s)
         if length <= zero * float(scaled.norms @ w):
-            nearest = project_one(g, average)
-            away = nearest.weights - average
-            if np.sqrt(max(float(away @ g @ away), 0.0)) <= (1.0 + 1e-9) * kappa:
+            nearest = _nearest(g, average, kappa)
+            if nearest is not None:
                 return nearest
             zero = 0.0  # out of reach: some task has to lose, so the shortest vector is short but not zero
         low, high = (s, high) if length > kappa * s else (low, s)
@@ -74,6 +78,13 @@ def conflict_averse(gramian: Floats, radius: float) -> Solution:
         if not low < s < high:
             s = 2.0 * low if not np.isfinite(high) else 0.5 * (low + high)
     return Solution(average, "conflict-averse: the search did not end; the average gradient was used")
+
+
+def _nearest(g: Floats, average: Floats, kappa: float) -> Solution | None:
+    """The direction nearest to the average gradient that hurts no task; ``None`` if it is out of reach."""
+    nearest = project_one(g, average)
+    away = nearest.weights - average
+    return nearest if np.sqrt(max(float(away @ g @ away), 0.0)) <= (1.0 + 1e-9) * kappa else None
 
 
 def _shortest(shifted: Floats, g: Floats, b: Floats, s: float, norm: float) -> Floats:

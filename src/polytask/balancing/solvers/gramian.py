@@ -78,12 +78,17 @@ class ScaledGramian:
 
     @cached_property
     def factor(self) -> Floats:
-        """``R`` with ``R.T @ R`` equal to the cosines: Cholesky where they are definite, eigenvectors where not."""
+        """``R`` with ``R.T @ R`` equal to the cosines: Cholesky where they are definite, eigenvectors where not.
+
+        The column of a task without a gradient is exactly zero: what eigenvectors leave there is rounding, which a
+        solver with non-negative weights would blow up to any vector that it lacks.
+        """
         try:
             factor: Floats = np.asarray(np.linalg.cholesky(self.cosines).T, dtype=np.float64)
         except np.linalg.LinAlgError:
             values, vectors = np.linalg.eigh(self.cosines)
             factor = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+            factor[:, ~self.present] = 0.0
         return factor
 
 
