@@ -110,6 +110,24 @@ def centre_loss_by_loops(outputs, boxes, n_classes, sizes, n_objects):
     return total / n_objects
 
 
+def test_missing_pixels_are_not_transformed_and_a_channel_without_labels_has_no_bias():
+    maps = np.random.default_rng(0).gamma(2.0, 3.0, (5, 2, 3, 2))
+    maps[0, 0, 1, 0] = np.nan
+    task = DenseRegression(name="depth", transform="log")
+    task.fit(maps)
+    logs = np.log(maps)
+    wanted = (np.nanmean(logs, axis=(0, 1, 2)) - np.nanmean(logs)) / np.nanstd(logs)
+    np.testing.assert_allclose(task.bias_, wanted, atol=1e-12)
+    maps[..., 1] = np.nan
+    for objective in ("squared", "absolute"):
+        task = DenseRegression(name="depth", transform="log", objective=objective)
+        task.fit(maps)
+        assert task.bias_[1] == 0.0
+        assert np.isfinite(task.bias_[0])
+        targets, observed = map(torch.from_numpy, task.encode(maps))
+        assert math.isfinite(task.loss(task.constant_outputs(targets), targets, observed).mean().item())
+
+
 def test_the_loss_of_detection_is_that_of_its_equation():
     labels = objects([[(0, 1, 2, 6, 5), (1, 4, 4, 9, 10), (0, 2.5, 3, 4.25, 8)], [], [(1, 0, 0, 10, 12)]])
     task = Detection(name="boxes", size=(12, 10))

@@ -102,10 +102,12 @@ class DenseRegression(Task):
             self.bias_ = tuple((mean / max(float(np.linalg.norm(mean)), 1e-6)).tolist())
         else:
             self.scaler_ = Scaler.learn(self.who, seen, self.scaling, self.transform)
-            z = self.scaler_.to_standard(self.who, values)
             best = np.mean if self.objective == "squared" else np.median
-            channels = range(values.shape[-1])
-            self.bias_ = tuple(float(best(z[..., c][observed[..., c]])) for c in channels)
+            of_channels = [values[..., c][observed[..., c]] for c in range(values.shape[-1])]
+            self.bias_ = tuple(
+                float(best(self.scaler_.to_standard(self.who, of_one))) if len(of_one) else 0.0
+                for of_one in of_channels
+            )
         self.extents_ = values.shape[1:]
 
     def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
