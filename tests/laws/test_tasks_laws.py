@@ -82,6 +82,48 @@ def test_rows_without_label_are_as_good_as_deleted(kind, options, seed, n_rows, 
         assert all(math.isnan(value) for value in a.values())
 
 
+def several_elements(kind: str, rng: np.random.Generator, n_rows: int) -> np.ndarray:
+    """Labels of kinds whose rows have several elements: rows of tags and symbols, maps, waves."""
+    if kind in ("tagging", "transcription"):
+        rows = np.empty(n_rows, dtype=object)
+        rows[:] = [" ".join(rng.permutation(list("abcde"))[: rng.integers(2, 6)]) for _ in range(n_rows)]
+        return rows
+    if kind == "segmentation":
+        return rng.integers(0, 3, (n_rows, 2, 3))
+    return rng.normal(size=(n_rows, 2, 8)) if kind == "separation" else rng.normal(size=(n_rows, 2, 3, 2))
+
+
+ELEMENTS = [(kind, {}) for kind in ("dense_regression", "segmentation", "separation", "tagging", "transcription")]
+ELEMENTS += [("tagging", {"transitions": True}), ("separation", {"is_ordered": True})]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "has_elements"), [(*k, False) for k in KINDS] + [(*k, True) for k in ELEMENTS]
+)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), n_rows=st.integers(5, 20), share=st.floats(0, 1))
+def test_what_is_written_where_no_label_is_observed_does_not_matter(kind, options, has_elements, seed, n_rows, share):
+    rng = np.random.default_rng(seed)
+    labels = several_elements(kind, rng, n_rows) if has_elements else labels_of(kind, options, seed, n_rows)
+    task = fitted(kind, options, labels)
+    targets, observed = encoded(task, labels)
+    observed = observed & torch.as_tensor(rng.random(observed.shape) >= share)
+    hidden = ~observed.reshape(*observed.shape, *[1] * (targets.ndim - observed.ndim))
+    others = torch.where(hidden, targets[torch.as_tensor(rng.permutation(n_rows))], targets)
+    start = task.constant_outputs(targets).double()
+    results = []
+    for given_targets in (targets, others):
+        outputs = torch.as_tensor(np.random.default_rng(seed).normal(size=start.shape)) + start
+        outputs.requires_grad_()
+        losses = task.loss(outputs, given_targets, observed)
+        (gradient,) = torch.autograd.grad(losses.sum(), outputs)
+        results.append((losses, gradient, task.evaluate(outputs, given_targets, observed)))
+    (mine, my_gradient, my_metrics), (theirs, their_gradient, their_metrics) = results
+    assert torch.equal(mine, theirs)
+    assert torch.equal(my_gradient, their_gradient)
+    assert my_metrics == pytest.approx(their_metrics, nan_ok=True)
+
+
 @each_kind
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), n_rows=st.integers(5, 40), share=st.floats(0, 0.6))

@@ -93,3 +93,15 @@ def test_padding_after_the_end_changes_nothing():
     alone = task.loss(z[:, :3], targets[:, :3], observed[:, :3])
     torch.testing.assert_close(task.loss(z, targets, observed), alone)
     assert task.decode(z).values[0][:3].tolist() == task.decode(z[:, :3]).values[0].tolist()
+
+
+def test_what_observed_hides_is_summed_over_whatever_its_target():
+    task = Tagging(name="target", transitions=True)
+    task.fit(np.array(["a b c a", "b c c a"], dtype=object))
+    z = torch.randn(2, L, task.n_outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    told, observed = (torch.from_numpy(array) for array in task.encode(np.array(["a _ c a", "b c c _"], dtype=object)))
+    losses, metrics = task.loss(z, told, observed), task.evaluate(z, told, observed)
+    for tag in range(K):
+        hidden = told.masked_fill(~observed, tag)
+        assert torch.equal(task.loss(z, hidden, observed), losses)
+        assert task.evaluate(z, hidden, observed) == pytest.approx(metrics, nan_ok=True)

@@ -126,7 +126,13 @@ class Tagging(Task):
         if self.transitions:
             return chain_losses(*parts_of(z, len(self.fitted(self.classes_))), targets.long())
         log_p = torch.log_softmax(z, dim=-1)
-        return -log_p.gather(-1, targets.long().clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        return -log_p.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)
+
+    def loss(
+        self, outputs: Float[Tensor, "B L K"], targets: Shaped[Tensor, "B L"], observed: Bool[Tensor, "B L"]
+    ) -> Float[Tensor, " N"]:
+        """One value per observed tag, whatever stands where none is observed."""
+        return super().loss(outputs, self._hidden(targets, observed), observed)
 
     def decode(self, outputs: Float[Tensor, "N L K"]) -> Prediction:
         """The likeliest tag of each element, or the likeliest tags of a row."""
@@ -145,7 +151,7 @@ class Tagging(Task):
         self, outputs: Float[Tensor, "N L K"], targets: Shaped[Tensor, "N L"], observed: Bool[Tensor, "N L"]
     ) -> dict[str, float]:
         """Metrics over the observed elements."""
-        seen = observed_rows(outputs, targets, observed)
+        seen = observed_rows(outputs, self._hidden(targets, observed), observed)
         if seen is None:
             return undefined(self.metrics)
         z, y, there = _by_element(seen[0], seen[1]), seen[1].long(), seen[2]
@@ -172,6 +178,10 @@ class Tagging(Task):
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
         self.classes_ = Classes(tuple(state["classes"]), tuple(state["counts"]))
+
+    def _hidden(self, targets: Shaped[Tensor, "N L"], observed: Bool[Tensor, "N L"]) -> Shaped[Tensor, "N L"]:
+        """With transitions, -1 for each tag that is not observed, as a chain sums over those."""
+        return targets.masked_fill(~observed, -1) if self.transitions else targets
 
     def _best(self, z: Float[Tensor, "N L O"]) -> Shaped[Tensor, "N L"]:
         return best_chain(*parts_of(z, len(self.fitted(self.classes_)))) if self.transitions else z.argmax(-1)
