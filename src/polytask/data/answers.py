@@ -81,7 +81,7 @@ class AnswerTransform(TextTransform):
 
     def lengths(self, texts: Sequence[Any]) -> Int[np.ndarray, " N"]:
         """One place each, the first word; for whole answers see :func:`polytask.bundle.generation.generate`."""
-        return np.ones(len(super().lengths(texts)), dtype=np.int64)
+        return np.ones(1 if isinstance(texts, str) else len(texts), dtype=np.int64)
 
     def state(self) -> dict[str, Any]:
         """As JSON can hold it."""

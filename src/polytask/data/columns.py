@@ -302,7 +302,7 @@ class CategoricalColumn:
         """Which values are none of the known categories, and not missing; hashed columns know them all."""
         codes: np.ndarray = np.empty(len(values), dtype=np.int64)
         self.encode(values, codes)
-        found: np.ndarray = codes == 1
+        found: np.ndarray = (codes == 1) & (self.buckets == 1)
         return found
 
     @cached_property

@@ -8,6 +8,7 @@ import torch
 from polytask.data import TableTransform, open_table
 from polytask.data.columns import infer_kind
 from polytask.errors import InputError, RecipeError
+from polytask.training.known_data import KnownTable
 
 RNG = np.random.default_rng(0)
 N = 60
@@ -251,6 +252,10 @@ def test_hashed_identifiers_that_training_did_not_see_have_codes_that_differ_and
     assert codes[202] == 0
     again = TableTransform().load_state(json.loads(json.dumps(transform.state())))
     assert torch.equal(again.transform(new)["categorical"], transform.transform(new)["categorical"])
+    assert not transform.read["user"].unknown(pd.Series(new["user"])).any()
+    notes: list[str] = []
+    KnownTable("new", new, transform, []).fit([], np.arange(203), notes)
+    assert notes == [], "no new user is read as a rare one"
     assert TableTransform(kinds={"user": "hashed"}).fit({"user": [f"u{i}" for i in range(9)]}).cardinalities
     with pytest.raises(RecipeError, match="buckets"):
         TableTransform(buckets=0)
