@@ -91,7 +91,7 @@ only where the last bits are the same.
 
 def arrivals(name, starts, steps=STEPS):
     """The last points from these starts, in a process with that arithmetic."""
-    command = [sys.executable, __file__, json.dumps([name, starts, steps])]
+    command = [sys.executable, "-W", "error", __file__, json.dumps([name, starts, steps])]
     done = subprocess.run(command, env={**os.environ, **ARITHMETIC}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
