@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_distortion_ratio
@@ -127,6 +128,17 @@ def test_waves_that_cannot_be_are_refused():
     ragged[:] = [np.zeros((2, 5)), np.zeros((2, 6))]
     with pytest.raises(TargetError, match="one shape"):
         task.encode(ragged)
+    for wrong in ("lost", 0.5, True, [["a"]], [[1.0], [1.0, 2.0]]):
+        mixed_rows = np.empty(3, dtype=object)
+        mixed_rows[:] = [np.zeros((2, 5)), None, wrong]
+        with pytest.raises(TargetError, match="needs K waves in row 2, or None"):
+            task.encode(mixed_rows)
+    for missing in (None, np.nan, np.float32("nan"), pd.NA):
+        mixed_rows[2] = missing
+        assert task.encode(mixed_rows)[1].tolist() == [True, False, False]
+    with pytest.raises(TargetError, match="mixtures of 7 parts, and tries all orders of up to 6 only"):
+        Separation(name="voices", window=WINDOW, hop=HOP).fit(parts(3, 7))
+    Separation(name="voices", window=WINDOW, hop=HOP, is_ordered=True).fit(parts(3, 7))
     with pytest.raises(TargetError, match="even window"):
         Separation(name="voices", window=5)
     with pytest.raises(InputError, match="2 mixtures need masks"):

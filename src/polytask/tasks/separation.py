@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from polytask.errors import TargetError
@@ -21,6 +22,8 @@ __all__ = ["Separation"]
 _SILENT = 1e-8
 """Energy under which a wave counts as silent."""
 _NOTHING = 1e-12
+_MOST_PARTS = 6
+"""Of parts without an order; all orders are tried, 720 of 6 parts and 40,320 of 8."""
 
 
 @dataclass(kw_only=True)
@@ -46,7 +49,8 @@ class Separation(Task):
         ``[N]`` are one part of one sample.
 
     Raises:
-        TargetError: If all labels are missing, all rows are alike, or they are no waves of one number of parts.
+        TargetError: If all labels are missing, all rows are alike, they are no waves of one number of parts, or more
+            than 6 parts have no order.
 
     Example:
         >>> task = Separation(name="voices", window=4, hop=2)
@@ -95,6 +99,11 @@ class Separation(Task):
             what = "mixtures that are all alike" if len(seen) else "no mixture"
             raise TargetError(f"{self.who} has {what} in its {len(parts)} rows; there is nothing to learn.")
         n_parts, n_bins = seen.shape[1], self.window // 2 + 1
+        if n_parts > _MOST_PARTS and not self.is_ordered:
+            raise TargetError(
+                f"{self.who} has mixtures of {n_parts} parts, and tries all orders of up to {_MOST_PARTS} only. Give "
+                "the parts an order, with is_ordered, or join some of them."
+            )
         bias = torch.full((n_parts, n_bins), 1 / n_parts, dtype=torch.float64)
         if self.is_ordered:
             found = torch.zeros(2, n_parts, n_bins, dtype=torch.float64)
@@ -207,11 +216,24 @@ class Separation(Task):
         gains = (chosen - before)[sounds]
         return (chosen[sounds].mean().item(), gains.mean().item()) if len(gains) else (float("nan"), float("nan"))
 
+    def _waves_of(self, number: int, row: Any) -> np.ndarray | None:
+        """The waves of a row, ``None`` if it has none."""
+        if isinstance(row, list | tuple | np.ndarray) and len(row):
+            try:
+                return np.asarray(row, dtype=np.float64)
+            except (TypeError, ValueError):
+                what = "some that are no numbers, or differ in length"
+        elif pd.api.types.is_scalar(row) and pd.isna(row):
+            return None
+        else:
+            what = repr(row)
+        raise TargetError(f"{self.who} needs K waves in row {number}, or None if it has no label; got {what}.")
+
     def _read(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Waves ``[N, K, L]`` and which rows have some."""
         table = np.asarray(labels)
         if table.ndim == 1 and any(isinstance(row, list | tuple | np.ndarray) for row in table):
-            rows = [None if row is None or np.ndim(row) == 0 else np.asarray(row, dtype=np.float64) for row in table]
+            rows = [self._waves_of(number, row) for number, row in enumerate(table)]
             shapes = {row.shape for row in rows if row is not None}
             if len(shapes) != 1:
                 raise TargetError(f"{self.who} needs waves of one shape (K, L) in every row, got {sorted(shapes)[:5]}.")
