@@ -1,5 +1,6 @@
 """Losses and metrics of pixels, boxes and embeddings against other programs and against values by hand."""
 
+import json
 import math
 import sys
 import types
@@ -275,3 +276,28 @@ def test_proxies_are_as_far_from_each_other_as_they_can_be(n_classes, size):
     # A simplex; four on a circle; the twelve corners of an icosahedron.
     best = {(4, 2): 0.0, (12, 3): 1 / math.sqrt(5)}.get((n_classes, size), -1 / (n_classes - 1))
     assert nearest == pytest.approx(best, abs=0.03)
+
+
+def test_many_classes_cost_few_steps_and_are_stored(monkeypatch):
+    from polytask.tasks import retrieval
+
+    steps, gradient = [], torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kw: [steps.append(1), gradient(*args, **kw)][1])
+    for n_classes, wanted in ((20, 300), (300, 300), (600, 75), (2000, 6), (9000, 0)):
+        steps.clear()
+        found = retrieval.proxies(n_classes, 4)
+        assert len(steps) == wanted
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0)
+    old = Retrieval(name="look", size=4)
+    labels = np.arange(320)
+    old.fit(labels)
+    state = json.loads(json.dumps(old.state()))
+    made = old.proxies_
+    again = Retrieval(name="look", size=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(retrieval, "proxies", lambda *_: pytest.fail("stored proxies are not made anew"))
+        again.load_state(state)
+    assert np.array_equal(again.proxies_, made)
+    del state["proxies"]
+    again.load_state(state)
+    assert np.array_equal(again.proxies_, retrieval.proxies(320, 4, 300)), "as they were when none were stored"

@@ -19,6 +19,10 @@ from polytask.tasks.task import Metric, Prediction, Task
 __all__ = ["Retrieval"]
 
 _PIECE = 512
+_STEPS = 300
+"""Steps that move proxies apart."""
+_FULL_STEPS = 300
+"""Most classes that all steps are taken for; more have fewer, so that all of them cost no more than for these."""
 
 
 @dataclass(kw_only=True)
@@ -107,10 +111,7 @@ class Retrieval(Task):
 
     def label_losses(self, outputs: Float[Tensor, "*N E"], targets: Shaped[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """How much nearer other proxies are than that of the class."""
-        z = full_precision(outputs)
-        known = torch.as_tensor(self.proxies_, dtype=z.dtype, device=z.device)
-        logits = F.normalize(z, dim=-1, eps=1e-6) @ known.T / self.temperature
-        return -torch.log_softmax(logits, -1).gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)
+        return -self._log_shares(full_precision(outputs)).gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)
 
     def decode(self, outputs: Float[Tensor, "N E"]) -> Prediction:
         """Embeddings of length 1."""
@@ -141,25 +142,33 @@ class Retrieval(Task):
         return torch.tensor(self.fitted(self.bias_ or None))
 
     def state(self) -> dict[str, Any]:
-        """Classes, counts and the best constant."""
+        """Classes, counts and the best constant; the proxies too, unless they are the corners of a simplex."""
         classes = self.fitted(self.classes_)
-        return {"classes": list(classes.names), "counts": list(classes.counts), "bias": list(self.bias_)}
+        state = {"classes": list(classes.names), "counts": list(classes.counts), "bias": list(self.bias_)}
+        return state if len(classes) <= self.size else {**state, "proxies": self.proxies_.tolist()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
         self.classes_ = Classes(tuple(state["classes"]), tuple(state["counts"]))
-        self.proxies_ = proxies(len(self.classes_), self.size)
+        if "proxies" in state:
+            self.proxies_ = np.array(state["proxies"], dtype=np.float64)
+        else:  # a simplex, or a state from before proxies were stored, when all steps were always taken
+            self.proxies_ = proxies(len(self.classes_), self.size, _STEPS)
         self.bias_ = tuple(float(value) for value in state["bias"])
+
+    def _log_shares(self, z: Float[Tensor, "*N E"]) -> Float[Tensor, "*N K"]:
+        """Logarithms of each class's share of a row, by how near its proxy is."""
+        known = torch.as_tensor(self.proxies_, dtype=z.dtype, device=z.device)
+        return torch.log_softmax(F.normalize(z, dim=-1, eps=1e-6) @ known.T / self.temperature, -1)
 
     def _best_constant(self) -> tuple[float, ...]:
         from scipy.optimize import minimize
 
         shares = torch.from_numpy(self.fitted(self.classes_).shares)
-        codes = torch.arange(len(shares))
 
         def cost(given: np.ndarray) -> tuple[float, np.ndarray]:
             z = torch.tensor(given, requires_grad=True)
-            value = (shares * self.label_losses(z.expand(len(shares), -1), codes)).sum()
+            value = -(shares * self._log_shares(z)).sum()
             (gradient,) = torch.autograd.grad(value, z)
             return value.item(), gradient.numpy()
 
@@ -169,8 +178,15 @@ class Retrieval(Task):
         return tuple((found / np.linalg.norm(found)).tolist())
 
 
-def proxies(n_classes: int, size: int) -> np.ndarray:
+def proxies(n_classes: int, size: int, n_steps: int | None = None) -> np.ndarray:
     """Directions ``[K, size]`` as far from each other as they can be: the corners of a simplex, if there is room.
+
+    Else random ones are moved apart, in fewer steps for many classes: thousands stay as they were drawn.
+
+    Args:
+        n_classes: Their number.
+        size: Numbers of each.
+        n_steps: Steps that move them apart; by the number of classes if ``None``.
 
     Example:
         >>> (proxies(3, 4) @ proxies(3, 4).T).round(2).tolist()
@@ -181,11 +197,13 @@ def proxies(n_classes: int, size: int) -> np.ndarray:
         corners[:, :n_classes] -= 1 / n_classes
         return np.asarray(corners / np.linalg.norm(corners, axis=1, keepdims=True))
     places = torch.randn(n_classes, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for step in range(300):
+    if n_steps is None:
+        n_steps = min(_STEPS, _STEPS * _FULL_STEPS**2 // n_classes**2)
+    for step in range(n_steps):
         places = F.normalize(places, dim=-1).requires_grad_()
         cosines = places @ places.T - 2 * torch.eye(n_classes, dtype=places.dtype)
         (gradient,) = torch.autograd.grad(torch.logsumexp(10 * cosines, -1).sum() / 10, places)
-        places = (places - 0.1 * (1 - step / 300) * gradient).detach()
+        places = (places - 0.1 * (1 - step / n_steps) * gradient).detach()
     return np.asarray(F.normalize(places, dim=-1).numpy())
 
 
