@@ -74,15 +74,12 @@ class Prediction:
             flat[task] = self.values if texts is None else np.array(texts, dtype=object)
         else:
             flat.update({f"{task}[{label}]": self.values[:, k] for k, label in enumerate(self.labels)})
-        if self.probabilities is not None:
-            for k, label in enumerate(self.labels):
-                flat[f"P({task}={label})"] = self.probabilities[:, k]
-        return flat
+        return {**flat, **self._chances(task)}
 
     def arrays(self, task: str) -> dict[str, np.ndarray]:
         """The answer as arrays that hold no objects: values, texts as such, and boxes one after another."""
         if not (self.values.dtype == object and any(isinstance(row, tuple) for row in self.values[:1])):
-            flat = {task: self.values} if self.values.ndim > 1 else self.columns(task)
+            flat = {task: self.values, **self._chances(task)} if self.values.ndim > 1 else self.columns(task)
             return {k: v.astype(str) if v.dtype == object else v for k, v in flat.items()}
         boxes = [(row, box) for row, found in enumerate(self.values) for box in found]
         return {
@@ -91,6 +88,12 @@ class Prediction:
             f"{task}.score": np.array([box["score"] for _, box in boxes], dtype=np.float64),
             f"{task}.box": np.array([box["box"] for _, box in boxes], dtype=np.float64).reshape(-1, 4),
         }
+
+    def _chances(self, task: str) -> dict[str, np.ndarray]:
+        """A column for each probability."""
+        if self.probabilities is None:
+            return {}
+        return {f"P({task}={label})": self.probabilities[:, k] for k, label in enumerate(self.labels)}
 
 
 @dataclass(kw_only=True)

@@ -312,3 +312,13 @@ def test_public_names():
     assert issubclass(Binary, Task)
     assert Metric("mae", higher_is_better=False).baseline_free
     assert Prediction(np.zeros(2)).columns("t").keys() == {"t"}
+
+
+def test_arrays_take_the_probabilities_of_several_answers_a_row_along():
+    task = Multilabel(name="t", target=("p", "q"))
+    task.fit(np.array([[0, 1], [1, 0], [1, 1]]))
+    answer = task.decode(torch.tensor([[0.0, 2.0], [-1.0, 0.5]]))
+    arrays = answer.arrays("t")
+    assert arrays.keys() == {"t", "P(t=p)", "P(t=q)"}
+    assert np.array_equal(arrays["t"], answer.values)
+    assert np.array_equal(np.stack([arrays["P(t=p)"], arrays["P(t=q)"]], 1), answer.probabilities)
