@@ -95,6 +95,11 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
             "one."
         )
     tasks, notes = make_tasks(recipe, data_sets)
+    if of_pixels := [f"{task.name!r} ({task.kind})" for task in tasks if task.of_pixels]:
+        raise RecipeError(
+            f"A study does not judge tasks of pixels yet: {', '.join(of_pixels)}. Leave them out of it. "
+            "Recipe(...).run(compare=True) trains one model a task beside the joint one."
+        )
     data = data_sets[0] if len(data_sets) == 1 else SeveralData(data_sets, tasks)
     for task in tasks:
         _fit_whole(task, data)
