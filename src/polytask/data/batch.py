@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -165,13 +165,19 @@ class ArraySource:
             inputs=_readable(inputs[rows])
             if isinstance(inputs, Tensor)
             else {k: _readable(v[rows]) for k, v in inputs.items()},
-            targets={k: v[rows] for k, v in self.targets.items()},
-            observed={k: v[rows] for k, v in self.observed.items()},
             source=self.name,
-            row_weights=None if self.row_weights is None else self.row_weights[rows],
-            task_weights={k: v[rows] for k, v in self.task_weights.items()},
-            groups={k: v[rows] for k, v in self.groups.items()},
+            **self._of(rows),
         )
+
+    def _of(self, rows: Int[Tensor, " M"]) -> dict[str, Any]:
+        """Labels, weights and groups of the given rows, by the names that batches and sources have for them."""
+        return {
+            "targets": {k: v[rows] for k, v in self.targets.items()},
+            "observed": {k: v[rows] for k, v in self.observed.items()},
+            "row_weights": None if self.row_weights is None else self.row_weights[rows],
+            "task_weights": {k: v[rows] for k, v in self.task_weights.items()},
+            "groups": {k: v[rows] for k, v in self.groups.items()},
+        }
 
     def coverage(self, task: str) -> float:
         """Share of the rows with at least one observed label of the task."""
@@ -186,11 +192,7 @@ class ArraySource:
         return ArraySource(
             name=self.name,
             inputs=inputs[rows] if isinstance(inputs, Tensor) else {k: v[rows] for k, v in inputs.items()},
-            targets={k: v[rows] for k, v in self.targets.items()},
-            observed={k: v[rows] for k, v in self.observed.items()},
-            row_weights=None if self.row_weights is None else self.row_weights[rows],
-            task_weights={k: v[rows] for k, v in self.task_weights.items()},
-            groups={k: v[rows] for k, v in self.groups.items()},
+            **self._of(rows),
             ranked={k: v[rows] for k, v in self.ranked.items()},
         )
 

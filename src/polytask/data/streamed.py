@@ -116,12 +116,8 @@ class StreamedSource(ArraySource):
         """The given rows, read from their row groups."""
         return Batch(
             inputs=self.reader.read(self.rows[rows.numpy()]),
-            targets={k: v[rows] for k, v in self.targets.items()},
-            observed={k: v[rows] for k, v in self.observed.items()},
             source=self.name,
-            row_weights=None if self.row_weights is None else self.row_weights[rows],
-            task_weights={k: v[rows] for k, v in self.task_weights.items()},
-            groups={k: v[rows] for k, v in self.groups.items()},
+            **self._of(rows),
         )
 
     def take(self, rows: Int[Tensor, " M"]) -> StreamedSource:
@@ -129,11 +125,7 @@ class StreamedSource(ArraySource):
         return StreamedSource(
             name=self.name,
             inputs={},
-            targets={k: v[rows] for k, v in self.targets.items()},
-            observed={k: v[rows] for k, v in self.observed.items()},
-            row_weights=None if self.row_weights is None else self.row_weights[rows],
-            task_weights={k: v[rows] for k, v in self.task_weights.items()},
-            groups={k: v[rows] for k, v in self.groups.items()},
+            **self._of(rows),
             ranked={k: v[rows] for k, v in self.ranked.items()},
             reader=self.reader,
             rows=self.rows[rows.numpy()],
