@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import PerTask, at_least, preferences, within
@@ -87,7 +88,8 @@ class SDMGrad(Balancer):
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """A few projected steps, then the mixture with the preference."""
         estimate = _estimate(signals, self.independent)
-        at = signals.index
+        order = _order(estimate)
+        estimate, at = estimate[np.ix_(order, order)], signals.index[torch.from_numpy(order)]
         share = shares(self.share[at].cpu().numpy())
         chosen = shares(self.chosen[at].cpu().numpy())
         unit = float(np.sqrt(np.maximum(estimate.diagonal(), 0.0)).mean()) or 1.0
@@ -97,7 +99,17 @@ class SDMGrad(Balancer):
             velocity = self.momentum * velocity + _product(scaled, share + self.pull * chosen)
             share = project_on_simplex(share - self.lr * velocity)
         self.share[at] = tensor_of(share).to(self.share) * self.share[at].sum()
-        return tensor_of((share + self.pull * chosen) / (1.0 + self.pull))
+        weights = np.empty_like(share)
+        weights[order] = (share + self.pull * chosen) / (1.0 + self.pull)
+        return tensor_of(weights)
+
+
+def _order(estimate: Floats) -> NDArray[np.intp]:
+    """The tasks in an order that their numbers give and their names do not.
+
+    Steps this long carry the rounding of sums, which is that of their order, to other vertices.
+    """
+    return np.lexsort((*np.sort(estimate, axis=1).T, estimate.diagonal()))
 
 
 def _product(scaled: Floats, weights: Floats) -> Floats:
