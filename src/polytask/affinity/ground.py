@@ -123,7 +123,7 @@ class Ground:
         Its cost is charged to every measure that asks for it, because each would have to pay it alone.
         """
         key = [name for name in self.names if name in set(names)]
-        plan = self.plan if len(key) > 1 else self.plan.alone()
+        plan = self.plan.of(key) if len(key) > 1 else self.plan.alone()
         title = " + ".join(key) if len(key) < 4 else f"{len(key)} tasks"
 
         def train() -> Fitted:

@@ -22,6 +22,7 @@ __all__ = [
     "array_source",
     "fit_tasks",
     "labels_of",
+    "observed_of",
     "row_weights_of",
     "table_source",
 ]
@@ -287,8 +288,23 @@ class RowsOf:
 
     def coverage(self, task: str) -> float:
         """Share of the rows with at least one observed label of the task."""
-        if isinstance(self.source, ArraySource):
-            observed = self.source.observed[task][self.rows]
-        else:
+        observed = observed_of(self, task)
+        if observed is None:
             observed = self.source.batch(self.rows).observed[task]
         return (observed.flatten(1).any(1) if observed.ndim > 1 else observed).double().mean().item()
+
+
+def observed_of(source: Source, task: str) -> Tensor | None:
+    """Which of the task's labels are observed in all rows of a source; ``None`` if only its batches can tell.
+
+    Example:
+        >>> observed = {"a": torch.tensor([True, False, True])}
+        >>> whole = ArraySource("table", torch.zeros(3, 1), {"a": torch.ones(3)}, observed)
+        >>> observed_of(RowsOf(whole, torch.tensor([2, 1])), "a").tolist()
+        [True, False]
+    """
+    if isinstance(source, RowsOf):
+        inner = observed_of(source.source, task)
+        return None if inner is None else inner[source.rows]
+    held: Mapping[str, Tensor] | None = getattr(source, "observed", None)
+    return None if held is None else held[task]

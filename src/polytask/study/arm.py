@@ -80,7 +80,8 @@ class FoldData:
     def only(self, names: Sequence[str]) -> FoldData:
         """The same fold for some of the tasks; networks are set up for the rows that have their labels."""
         prepared = self.prepared.only(names)
-        return replace(self, prepared=prepared, plan=self.planner(prepared) if self.planner else self.plan)
+        plan = self.planner(prepared) if self.planner else self.plan
+        return replace(self, prepared=prepared, plan=plan.of(names))
 
     def matrix(self, part: str, *, one_hot: bool = False) -> np.ndarray:
         """Plain inputs ``[N, D]`` of ``train``, ``validation``, or ``both``; no row for a part that is empty."""

@@ -204,4 +204,4 @@ class Bench:
 
     def plan(self, prepared: Prepared) -> Plan:
         """The networks' plan for prepared data."""
-        return plan_of(self.material.recipe, prepared)
+        return plan_of(self.material.recipe, prepared, tasks=[task.name for task in self.material.tasks])

@@ -46,6 +46,8 @@ class Part:
 _AT_MOST_1 = frozenset(
     {
         "accuracy",
+        "ap",
+        "ap_50",
         "auroc",
         "average_precision",
         "balanced_accuracy",
@@ -53,8 +55,12 @@ _AT_MOST_1 = frozenset(
         "d2",
         "f1",
         "macro_f1",
+        "mean_iou",
+        "pixel_accuracy",
         "quadratic_kappa",
         "r2",
+        "recall_at_1",
+        "recall_at_5",
         "span_f1",
     }
 )

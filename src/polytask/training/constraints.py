@@ -192,6 +192,7 @@ class Constraints:
                 "violation": _or_none(now.violation),
                 "margin": self.margins[i],
                 "train_violation": _or_none(seen),
+                **({"error": _or_none(now.error)} if bound.margin == "auto" else {}),
             }
             # What cannot be measured is no violation, but for outputs that are no numbers: their losses say so.
             total += max(now.violation + self.margins[i], 0.0) / bound.scale if math.isfinite(now.violation) else 0.0

@@ -13,7 +13,7 @@ from polytask.training.bounds import Bound
 from polytask.training.constraints import Constraints, Measured
 from polytask.training.preparation import Prepared
 
-__all__ = ["results_of"]
+__all__ = ["margin_notes", "results_of"]
 
 _INTERVAL = 1.96
 
@@ -49,6 +49,22 @@ def results_of(
         )
         for bound, one, other in zip(constraints.bounds, seen, held, strict=True)
     }
+
+
+def margin_notes(bounds: Sequence[Bound], history: Sequence[Mapping[str, Any]], rows: str) -> list[str]:
+    """A sentence for each ``auto`` margin that had nothing to go by.
+
+    Args:
+        bounds: The constraints.
+        history: The lines of all epochs.
+        rows: Which rows the constraints were measured on, in a word.
+    """
+    return [
+        f"The margin of {bound.name} is auto and stayed 0: two {rows} rows at least must have the labels that it is "
+        "measured by, of each group if it compares some."
+        for bound in bounds
+        if bound.margin == "auto" and all(_at(line, bound, "error") is None for line in history)
+    ]
 
 
 def _at(line: Mapping[str, Any], bound: Bound, name: str) -> float | None:

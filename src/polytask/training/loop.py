@@ -274,7 +274,9 @@ class Training:
             return {}
         measured, violated = self.constraints.end_epoch(self.model, self.feed.sources, self.validation)
         self.at.violations.append(violated)
-        return {"constraints": measured, "is_feasible": violated == 0.0}
+        # Whether a constraint is kept that no row can measure, nobody knows.
+        is_known = violated > 0.0 or all(one["violation"] is not None for one in measured.values())
+        return {"constraints": measured, "is_feasible": violated == 0.0 if is_known else None}
 
     def _keep(self) -> None:
         """The newest epoch is the best so far."""

@@ -75,7 +75,7 @@ class Memory:
 
     def _state(self) -> dict[str, Any]:
         """What the passes of a step change besides gradients."""
-        passes, skips = self.passes, self.passes.skips
+        passes = self.passes
         return {
             "generator": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -83,7 +83,7 @@ class Memory:
             "balancer": {name: value.clone() for name, value in passes.balancer.state_dict().items()},
             "calls": passes.balancer.calls,
             "constraints": copy.deepcopy(passes.constraints.state_dict()) if passes.constraints.bounds else None,
-            "skips": (dict(skips.total), dict(skips.in_a_row)),
+            "skips": passes.skips.copy(),
         }
 
     @torch.no_grad()
@@ -98,7 +98,7 @@ class Memory:
         passes.balancer.calls = state["calls"]
         if state["constraints"] is not None:
             passes.constraints.load_state_dict(state["constraints"])
-        passes.skips.total, passes.skips.in_a_row = state["skips"]
+        passes.skips = state["skips"].copy()
         self.optimisation.optimiser.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, int]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from polytask.data.batch import ArraySource, Batch, Source
+from polytask.data.batch import Batch, Source
+from polytask.data.sources import observed_of
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Float, Tensor
 from polytask.tasks.task import Task
@@ -40,11 +41,13 @@ class Objective:
         self.n_members = n_members
         self.tasks = {task.name: task for task in tasks}
         self.by_source = {name: [t for t in source.tasks if t in self.tasks] for name, source in sources.items()}
-        self.coverage = {
+        shares = {
             (name, task): _share_observed(source, task)
             for name, source in sources.items()
             for task in self.by_source[name]
         }
+        self.coverage = {key: share for key, (share, _) in shares.items()}
+        self.complete = {key for key, (share, is_of_labels) in shares.items() if is_of_labels and share == 1.0}
         self.together = False
         """Whether tasks of one loss function are done in one call: faster, but not task by task going back."""
         self.groups = {name: self._groups(name) for name in sources}
@@ -79,7 +82,7 @@ class Objective:
             if row_weights is not None:
                 row_weights = row_weights.repeat_interleave(self.n_members, 0)
         # Where images were moved, labels of pixels may be missing that the source has.
-        complete = coverage == 1.0 and batch.motion is None
+        complete = (batch.source, name) in self.complete and batch.motion is None
         if not complete and not bool(observed.any()):
             return None
         labels = task.label_losses(outs, targets).flatten() if complete else task.loss(outs, targets, observed)
@@ -114,7 +117,7 @@ class Objective:
             labels = group[0].label_losses(outs, targets)
             n_labels = labels.numel() // len(group)
             there = [True] * len(group)
-            if batch.row_weights is not None or min(shares) < 1.0:
+            if batch.row_weights is not None or any((batch.source, task.name) not in self.complete for task in group):
                 observed = torch.stack([batch.observed[task.name] for task in group], dim=1)  # [B, G, *K]
                 there = observed.transpose(0, 1).flatten(1).any(1).tolist()
                 if batch.row_weights is not None:
@@ -145,11 +148,15 @@ def _with_partners(
     return torch.cat([outs, outs]), targets, observed, torch.cat([own, other])
 
 
-def _share_observed(source: Source, task: str) -> float:
-    """Share of the task's labels that are observed; that of the rows with any where labels are not in memory."""
-    if isinstance(source, ArraySource):
-        return float(source.observed[task].double().mean())
-    return source.coverage(task)
+def _share_observed(source: Source, task: str) -> tuple[float, bool]:
+    """Share of the task's labels that are observed, and True; that of the rows with any, and False, if none are held.
+
+    Where every row has a label, some of its elements may still be missing.
+    """
+    observed = observed_of(source, task)
+    if observed is None:
+        return source.coverage(task), False
+    return float(observed.double().mean()), True
 
 
 def _per_label(row_weights: Tensor, observed: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class OwnWays:
     Attributes:
         stopped: Per task that has stopped, after how many epochs.
         best: Per task with a patience of its own, its best epoch.
-        states: Per task with a patience of its own, the network as it was then.
+        states: Per best epoch of such a task, the network as it was then, once for all tasks that were best there.
     """
 
     def __init__(self, controls: Mapping[str, TaskControl], model: MultiTaskModel, settings: Settings, n_steps: int):
@@ -37,7 +37,7 @@ class OwnWays:
         self.stopped: dict[str, int] = {}
         self.lowest: dict[str, float] = {}
         self.best: dict[str, int] = {}
-        self.states: dict[str, dict[str, Tensor]] = {}
+        self.states: dict[int, dict[str, Tensor]] = {}
         self._frozen: list[nn.Parameter] = []
 
     @property
@@ -89,11 +89,13 @@ class OwnWays:
             loss = math.inf if math.isnan(losses[name]) else losses[name]
             if name not in self.lowest or loss < self.lowest[name]:
                 self.lowest[name], self.best[name] = loss, epoch
-                if control.patience is not None:
-                    self.states[name] = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+                if control.patience is not None and epoch not in self.states:
+                    self.states[epoch] = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             elif control.patience is not None and epoch - self.best[name] >= control.patience:
                 self.stopped[name] = epoch + 1
                 self._freeze(name)
+        needed = {self.best[name] for name in self.patient if name in self.best}
+        self.states = {epoch: state for epoch, state in self.states.items() if epoch in needed}
 
     def since_best(self, epoch: int) -> dict[str, tuple[int, int]]:
         """Per task with a ``plateau``, the epochs without a better one, and its patience or that of the training."""

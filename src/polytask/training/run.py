@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from polytask.training.building import make_schedule, network_of
 from polytask.training.constraint_spec import ALL, ConstraintSpec, WeightRule
 from polytask.training.constraints import Constraints
 from polytask.training.evaluation import evaluate
-from polytask.training.feasibility import results_of
+from polytask.training.feasibility import margin_notes, results_of
 from polytask.training.feed import Feed
 from polytask.training.listeners import Listeners, Watch
 from polytask.training.loop import Training
@@ -97,7 +97,14 @@ class Plan:
     def alone(self) -> Plan:
         """The same plan for a model of one task: same encoder, budget and seed; nothing to share, balance or keep."""
         nothing: dict[str, Any] = {"sharing_options": {}, "balancer_options": {}, "constraints": ()}
-        return replace(self, sharing="hard", balancer="equal", **nothing).jointly()
+        return replace(self.of(()), sharing="hard", balancer="equal", **nothing).jointly()
+
+    def of(self, tasks: Collection[str]) -> Plan:
+        """The same plan for some of the tasks; where the one that decides is not among them, all of them do."""
+        rule = self.settings.stop_rule
+        if not rule.startswith("task:") or rule.removeprefix("task:") in tasks:
+            return self
+        return replace(self, settings=replace(self.settings, stop_rule="mean_rank"))
 
 
 @dataclass
@@ -177,11 +184,11 @@ def fit(
     held_out = prepared.test or prepared.validation
     metrics = evaluate(model, prepared.tasks, held_out) if held_out else {}
     networks, answers = [Network(spec, model.eval())], dict[str, list[int]]()
-    for task, network in _at_own_best(spec, model, stages, module).items():
-        answers[task] = [len(networks)]
+    for network, names in _at_own_best(spec, model, stages, module):
+        answers |= {task: [len(networks)] for task in names}
         networks.append(network)
         if held_out:
-            metrics |= evaluate(network.model, [t for t in prepared.tasks if t.name == task], held_out)
+            metrics |= evaluate(network.model, [t for t in prepared.tasks if t.name in names], held_out)
     counts = model.sharing.count_parameters()
     last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
     bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers, prepared.texts)
@@ -227,21 +234,30 @@ def _notes(
         for bound in constraints.bounds
         if bound.task.name not in stages.done[-1].stage.tasks
     ]
+    notes += [
+        f"Task {task!r} has a patience of its own, and the last stage does not train it: it is answered by the network "
+        "as that stage left it, not by that of its own best epoch."
+        for task, control in plan.controls.items()
+        if control.patience is not None and task in trained - set(stages.done[-1].stage.tasks)
+    ]
+    notes += margin_notes(constraints.bounds, history, "validation" if prepared.validation else "training")
     validated = {task for source in prepared.validation.values() for task in source.tasks if source.coverage(task)}
     return notes + plateau_notes(plan.settings, plan.controls, validated)
 
 
 def _at_own_best(
     spec: ModelSpec, model: MultiTaskModel, stages: Stages, module: nn.Module | None
-) -> dict[str, Network]:
+) -> list[tuple[Network, list[str]]]:
     """For tasks with a patience of their own, the network of their best epoch, where it is not that of all tasks."""
-    found: dict[str, Network] = {}
-    kept = stages.last.at.best
-    for task, state in stages.last.own.states.items():
-        if stages.last.own.best[task] != kept:
+    found = []
+    own, kept = stages.last.own, stages.last.at.best
+    for epoch, state in own.states.items():
+        if epoch != kept:
             network = build_model(spec, copy.deepcopy(module))
             network.load_state_dict(state)
-            found[task] = Network(spec, network.to(next(model.parameters()).device).eval())
+            network.to(next(model.parameters()).device)
+            names = [task for task in own.patient if own.best.get(task) == epoch]
+            found.append((Network(spec, network.eval()), names))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -359,14 +359,31 @@ def controls_of(recipe: Recipe) -> dict[str, TaskControl]:
     return {name: control for name, control in found.items() if control != TaskControl()}
 
 
-def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> Plan:
-    """What to train, with ``auto`` resolved by the shapes of the inputs."""
+def plan_of(
+    recipe: Recipe, prepared: Prepared, *, has_module: bool = False, tasks: Collection[str] | None = None
+) -> Plan:
+    """What to train, with ``auto`` resolved by the shapes of the inputs.
+
+    Args:
+        recipe: What was asked for.
+        prepared: The data, of all tasks or some.
+        has_module: Whether the user brings an encoder.
+        tasks: Names of all tasks, where the data is of some.
+
+    Raises:
+        UnknownNameError: If the stop rule is the loss of a task that there is not.
+    """
+    here_now = [task.name for task in prepared.tasks]
     encoder = recipe.encoder.name
     if encoder == "auto":
         encoder = "module" if has_module else _encoder_for(prepared)
     n_rows = max(map(len, prepared.train.values()))
     usual = for_tables(n_rows, recipe.training) if encoder in ("tabm", "tabular") else {}
-    return Plan(
+    settings = Settings.from_options({**usual, **recipe.training, "seed": recipe.seed})
+    decides = settings.stop_rule.removeprefix("task:")
+    if decides != settings.stop_rule and decides not in (tasks or here_now):
+        raise UnknownNameError("task", decides, tasks or here_now, "stop_rule")
+    plan = Plan(
         encoder=encoder,
         sharing=recipe.sharing.name,
         balancer=recipe.balancer.name,
@@ -376,7 +393,7 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
         balancer_options=recipe.balancer.options,
         sampler_options=recipe.sampler.options,
         head_hidden=tuple(recipe.head_hidden),
-        settings=Settings.from_options({**usual, **recipe.training, "seed": recipe.seed}),
+        settings=settings,
         schedule=recipe.schedule.name,
         schedule_options=recipe.schedule.options,
         constraints=tuple(read_constraint(given) for given in recipe.constraints),
@@ -388,6 +405,7 @@ def plan_of(recipe: Recipe, prepared: Prepared, *, has_module: bool = False) -> 
         },
         own_norms=tuple(name for name, spec in recipe.data.items() if spec.own_norms),
     )
+    return plan.of(here_now)
 
 
 def _encoder_for(prepared: Prepared) -> str:

@@ -47,6 +47,11 @@ class Skips:
     first: dict[str, list[float]] = field(default_factory=dict)
     usual: dict[str, list[float]] = field(default_factory=dict)
 
+    def copy(self) -> Skips:
+        """The counts as they are now."""
+        first, usual = ({name: [*found] for name, found in held.items()} for held in (self.first, self.usual))
+        return Skips(dict(self.total), dict(self.in_a_row), first, usual)
+
     def look(self, tasks: Sequence[str], values: Sequence[float], most: float) -> None:
         """See whether a loss exploded, and learn from those that did not.
 

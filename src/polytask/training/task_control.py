@@ -26,6 +26,7 @@ class TaskControl:
         warmup: Share of all steps over which the weight of the task's loss rises from zero.
         patience: Stop the task after this many epochs without a better validation loss of it: its head and what else
             is its own freeze, its loss no longer counts, the others go on, and its answers are those of its best epoch.
+            With several stages that is the best one of the last stage; a note says so of a task that is not in it.
         only_where: The task is only defined where other columns have certain values: ``{ill: yes}``, or one of several,
             ``{stage: [2, 3]}``. Elsewhere its labels count as missing.
         row_weights: Column of factors on this task's losses, beside those of the source.

@@ -14,6 +14,7 @@ from polytask.data.batch import Batch
 from polytask.errors import DataError, PolytaskError, RecipeError
 from polytask.records import RunRecord
 from polytask.tasks import Binary, Regression, Tagging
+from polytask.tasks import registry as kinds
 from polytask.training.bounds import bounds_of
 from polytask.training.building import network_of
 from polytask.training.constraint_spec import ConstraintSpec, WeightRule, read_constraint
@@ -435,3 +436,52 @@ def test_ties_and_signs_hold_together():
     before = model["a"].weight.detach().clone()
     project()
     assert torch.equal(model["a"].weight, before)
+
+
+def labelled_in_training(n_validation: int = 0) -> pd.DataFrame:
+    """Rows whose part is given, where only so many validation rows have a label of ``a``, and no test row."""
+    data = table(200)
+    data["a"] = data["x0"] + 0.5 * data["x1"]
+    data["part"] = ["train"] * 120 + ["validation"] * 40 + ["test"] * 40
+    data.loc[120 + n_validation :, "a"] = np.nan
+    return data
+
+
+GIVEN = {"split": {"method": "given", "column": "part"}, "training": {"epochs": 2, "batch_size": 30}}
+
+
+def test_what_no_row_can_measure_is_not_called_feasible():
+    data = labelled_in_training()
+    run = recipe(constraints=["a.loss<=5"], **GIVEN).run(data)
+    assert [line["is_feasible"] for line in run.history] == [None, None]
+    (result,) = run.record.constraints.values()
+    assert not result.is_kept
+    assert "cannot be measured" in result.words
+    broken = recipe(constraints=["a.loss<=5", "b.loss<=-9"], **GIVEN).run(data)
+    assert [line["is_feasible"] for line in broken.history] == [False, False], "one is known to be violated"
+    kept = recipe(constraints=["b.loss<=50"], **GIVEN).run(data)
+    assert [line["is_feasible"] for line in kept.history] == [True, True]
+
+
+@pytest.mark.parametrize("metric", ["a.loss<=5", "a.r2>=-9"])
+def test_an_auto_margin_without_two_labels_is_said(metric):
+    asked = recipe(constraints=[{**read_constraint(metric).plain(), "margin": "auto"}], **GIVEN)
+    for n_labels, is_said in ((1, True), (20, False)):
+        run = asked.run(labelled_in_training(n_labels))
+        (line,) = run.history[-1]["constraints"].values()
+        assert (line["margin"] == 0.0) is is_said
+        assert (line["error"] is None) is is_said
+        notes = [note for note in run.record.notes if note.startswith("The margin of ")]
+        assert [note for note in notes if "is auto and stayed 0: two validation rows" in note] == notes
+        assert bool(notes) is is_said
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [("segmentation", "mean_iou"), ("segmentation", "pixel_accuracy"), ("detection", "ap"), ("detection", "ap_50"),
+     ("retrieval", "recall_at_1"), ("retrieval", "recall_at_5")],
+)  # fmt: skip
+def test_a_share_is_never_above_1(kind, metric):
+    task = kinds.create(kind, name="y")
+    with pytest.raises(RecipeError, match=rf"y.{metric} is never above 1, and is to be at least 95"):
+        bounds_of([read_constraint(f"y.{metric}>=95")], [task], {}, {})

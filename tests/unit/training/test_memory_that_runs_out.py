@@ -100,6 +100,25 @@ def test_on_the_way_back_too_nothing_is_counted_twice(balancer, monkeypatch):
         assert torch.equal(numbers(found)[name], value), name
 
 
+def test_a_failed_step_is_no_lesson_in_what_a_loss_usually_is(monkeypatch):
+    usual, done, told = Passes._backward, [], []
+
+    def backward(passes, batches, features, losses, at, *rest):
+        outcome = usual(passes, batches, features, losses, at, *rest)
+        done.append(at.step)
+        if len(done) in (1, 2, 7):
+            raise ERRORS[0]
+        told.append({name: len(found) for name, found in passes.skips.first.items()})
+        return outcome
+
+    monkeypatch.setattr(Passes, "_backward", backward)
+    recipe().run(table())
+    assert done[:8] == [0, 0, 0, 1, 2, 3, 4, 4]
+    for step, lengths in enumerate(told):
+        assert set(lengths.values()) <= {step, step + 1}, "before this step is looked at, or after"
+    assert told[-1] == told[0] | {name: told[0][name] + len(told) - 1 for name in told[0]}
+
+
 class Stop:
     """Asks a training to stop after some steps, as Ctrl-C does."""
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from polytask.data.batch import ArraySource
+from polytask.data.datasets import DatasetSource
+from polytask.data.sources import RowsOf
 from polytask.tasks import registry as kinds
 from polytask.training.objective import Objective
 
@@ -74,3 +76,52 @@ def test_a_loss_that_is_no_number_can_be_left_out_without_a_trace():
     losses["regression 1"].backward()
     assert outputs["regression 0"].grad is None
     assert outputs["regression 1"].grad.isfinite().all()
+
+
+class Opaque:
+    """A source that tells its labels batch by batch only."""
+
+    def __init__(self, source):
+        self.name, self.tasks, self.batch, self.coverage = source.name, source.tasks, source.batch, source.coverage
+        self._n = len(source)
+
+    def __len__(self):
+        return self._n
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_missing_elements_count_in_no_source(together):
+    """Every row has a label of each task, but not every element."""
+    rng = np.random.default_rng(0)
+    tasks = [kinds.create("multilabel", name=name, target=("u", "v", "w")) for name in ("a", "b")]
+    labels = (rng.random((16, 3)) > 0.5).astype(float)
+    labels[::2, 1] = np.nan
+    targets, observed = {}, {}
+    for task in tasks:
+        task.fit(labels)
+        targets[task.name], observed[task.name] = map(torch.from_numpy, task.encode(labels))
+    inputs = torch.zeros(16, 2)
+    array = ArraySource("s", inputs, targets, observed)
+    items = [(row.numpy(), None) for row in inputs]
+    dataset = DatasetSource("s", items, lambda item: item, targets, observed)
+    outputs = {task.name: torch.from_numpy(rng.normal(size=(16, 3))).float() for task in tasks}
+    for values in outputs.values():
+        values[::2, 1] = 30.0  # what nobody asked for
+    rows = torch.arange(16)
+
+    def found(source):
+        objective = Objective(tasks, {"s": source})
+        objective.together = together
+        return {name: loss.item() for name, loss in objective(outputs, source.batch(rows)).items()}
+
+    seen = observed["a"]
+    expected = {
+        name: torch.nn.functional.binary_cross_entropy_with_logits(values[seen], targets[name][seen].float()).item()
+        for name, values in outputs.items()
+    }
+    for source in (array, dataset, RowsOf(array, rows), RowsOf(dataset, rows), RowsOf(RowsOf(dataset, rows), rows)):
+        assert found(source) == pytest.approx(expected, rel=1e-5)
+    assert dataset.coverage("a") == 1.0, "a share of rows, which says nothing of elements"
+    # Where only batches tell, the share of rows is all there is to divide by; what is missing still does not count.
+    share = seen.double().mean().item()
+    assert found(Opaque(dataset)) == pytest.approx({name: loss * share for name, loss in expected.items()}, rel=1e-5)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +17,11 @@ from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Regression
 from polytask.training.building import network_of
 from polytask.training.data_sets import ArrayData
+from polytask.training.interruption import Interrupted
 from polytask.training.objective import Objective
 from polytask.training.optimisation import Optimisation
 from polytask.training.own_ways import OwnWays
+from polytask.training.progress import Silent
 from polytask.training.run import training_of
 from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.settings import Settings
@@ -278,9 +283,9 @@ def test_tasks_of_several_sources_go_their_own_way():
     assert 0 < prepared.train["second"].coverage("stay") < prepared.train["second"].coverage("ill")
     run = asked.run(data)
     stopped = run.history[-1]["stopped"]["other noise"]
-    if stopped < len(run.history):
-        assert "other noise" not in run.history[stopped]["train"]
-        assert set(run.history[stopped]["train"]) == {"stay", "ill"}
+    assert stopped < len(run.history), "the others go on"
+    assert "other noise" in run.history[stopped - 1]["train"]
+    assert set(run.history[stopped]["train"]) == {"stay", "ill"}
 
 
 def test_without_validation_labels_a_patience_stops_nothing():
@@ -351,3 +356,81 @@ def test_a_plateau_waits_for_the_trainings_patience_and_says_where_there_is_none
         assert own.since_best(1) == expected
     run = recipe(tasks, training={"epochs": 2, "batch_size": 25, "patience": None}).run(table())
     assert [note for note in run.record.notes if "plateau of task 'noise'" in note]
+
+
+def test_a_patient_task_that_the_last_stage_drops_is_answered_by_it_with_a_note():
+    tasks = {"stay": "regression", "noise": {"kind": "regression", "patience": 1}}
+    training = {"epochs": 8, "batch_size": 25, "learning_rate": 0.05}
+    run = recipe(tasks, schedule={"name": "auxiliary_then_drop", "main": ["stay"]}, training=training).run(table())
+    said = [note for note in run.record.notes if "'noise' has a patience of its own, and the last stage" in note]
+    assert len(said) == 1
+    assert run.bundle.answers == {}
+    swapped = recipe(tasks, schedule={"name": "auxiliary_then_drop", "main": ["noise"]}, training=training)
+    assert not [note for note in swapped.run(table()).record.notes if "has a patience of its own" in note]
+
+
+def many_patient(n_tasks=12, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(120, 3))
+    made = pd.DataFrame(x, columns=["x0", "x1", "x2"])
+    for i in range(n_tasks):
+        made[f"y{i}"] = (x[:, i % 3] if i % 2 else 0.0) + rng.normal(size=120)
+    tasks = {f"y{i}": {"kind": "regression", "patience": 2} for i in range(n_tasks)}
+    training = {"epochs": 8, "batch_size": 25, "learning_rate": 0.03, "stop_rule": "task:y1", "patience": None}
+    return recipe(tasks, training=training), made
+
+
+def test_tasks_that_were_best_in_one_epoch_are_answered_by_one_network(tmp_path):
+    asked, data = many_patient()
+    run = asked.run(data, out=tmp_path / "run")
+    stopped = run.history[-1].get("stopped", {})
+    best = {}
+    for task in run.record.tasks:
+        losses = [line["validation"][task] for line in run.history]
+        best[task] = int(np.argmin(losses[: stopped.get(task, len(losses))]))
+    assert len(set(best.values())) > 1
+    found = {task: positions[0] for task, positions in run.bundle.answers.items()}
+    assert len(run.bundle.models) == 1 + len(set(found.values())) <= 1 + len(set(best.values()))
+    assert {(best[a] == best[b], found[a] == found[b]) for a in found for b in found} <= {(True, True), (False, False)}
+    prepared = prepare_recipe(asked, data)
+    for task in prepared.tasks:
+        held = prepared.validation["t"]
+        model = run.bundle.models[found.get(task.name, 0)]
+        losses = task.loss(
+            model.outputs(held, [task.name])[task.name], held.targets[task.name], held.observed[task.name]
+        )
+        assert losses.mean().item() == pytest.approx(run.history[best[task.name]]["validation"][task.name], rel=1e-5)
+    again = load(tmp_path / "run").predict(data)
+    assert all(np.array_equal(again[name].values, run.predict(data)[name].values) for name in again)
+
+
+def test_the_networks_of_best_epochs_outlive_an_interruption(tmp_path):
+    class Stop(Silent):
+        left = 20
+
+        def step(self, losses, epoch):
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    asked, data = many_patient()
+    whole = asked.run(data)
+    with pytest.raises(Interrupted):
+        asked.run(data, out=tmp_path / "cut", progress=Stop())
+    resumed = asked.run(data, out=tmp_path / "cut", resume=True)
+    assert whole.bundle.answers == resumed.bundle.answers != {}
+    for one, other in zip(whole.bundle.models, resumed.bundle.models, strict=True):
+        for name, value in one.model.state_dict().items():
+            assert torch.equal(other.model.state_dict()[name], value), name
+
+
+def test_a_snapshot_is_shared_by_the_tasks_of_its_epoch():
+    names = ["a", "b", "c"]
+    spec = ModelSpec(prepare_recipe(recipe({"stay": {}}), table()).shapes, dict.fromkeys(names, 1), encoder="mlp")
+    own = OwnWays({name: TaskControl(patience=9) for name in names}, build_model(spec), Settings(), 10)
+    for epoch, losses in enumerate([(3, 3, 3), (2, 2, 4), (1, 3, 5)]):
+        own.end_epoch(epoch, dict(zip(names, map(float, losses), strict=True)))
+    assert own.best == {"a": 2, "b": 1, "c": 0}
+    assert sorted(own.states) == [0, 1, 2]
+    own.end_epoch(3, dict.fromkeys(names, 0.5))
+    assert list(own.states) == [3]
