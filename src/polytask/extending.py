@@ -18,23 +18,23 @@ from polytask.recipe import Recipe
 from polytask.records import ExtensionRecord, RunRecord, TaskResult, without_nan
 from polytask.storage import write_json
 from polytask.tasks.task import Task, task_from_options
-from polytask.training.data_sets import DataSet
 from polytask.training.evaluation import evaluate
+from polytask.training.extension_checks import check_asked, check_untrained
 from polytask.training.growth import check_new, grown, own_parameters
-from polytask.training.known_data import check_labels, first_provenance, kept_rows, known_data, label_counts
+from polytask.training.known_data import OldRows, check_labels, kept_rows, known_data, label_counts, provenances
 from polytask.training.listeners import Listeners
 from polytask.training.new_heads import How, NewHeads, OldTasks
-from polytask.training.preparation import Prepared, prepare
+from polytask.training.own_ways import plateau_notes
+from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import Run, make_tasks, splitter_of
+from polytask.training.running import Run, controls_of, prepare_sets
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.starts import Line, start_from
 
 __all__ = ["extend"]
 
-STARTS = ("closest", "fresh")
 _FEW = 20
 """With fewer test labels than this, a note says that they are few."""
 
@@ -67,7 +67,8 @@ def extend(
         run: Run folder, bundle folder, or bundle.
         data: A table with the old model's input columns and the new targets (or a
             :class:`~polytask.training.data_sets.DataSet` of arrays); not needed with ``like``.
-        targets: The new tasks: names, or options by name, as in a recipe.
+        targets: The new tasks: names, or options by name, as in a recipe; ``only_where``, ``row_weights`` and the like
+            among them, but no ``patience`` of a task's own, because one epoch is kept for all.
         out: Run folder to make; nothing is written if ``None``.
         adapters: For a hard-shared network that stays frozen: whether the new tasks have residual adapters of their
             own in it, beside their heads; or the adapters' options, ``{"bottleneck": 8}``.
@@ -90,27 +91,16 @@ def extend(
         PolytaskError: If the model cannot be extended, the columns are not those of its inputs, or settings contradict
             each other.
     """
-    if start not in STARTS:
-        raise UnknownNameError("start", start, STARTS)
-    if remedies and not unfreeze:
-        raise RecipeError("With the network frozen nothing is forgotten: take the remedies out, or unfreeze.")
-    if old_data is not None and not unfreeze:
-        raise RecipeError(
-            "The old data are for an unfrozen network: in a frozen one the old tasks answer as before, bit for bit, "
-            "and nothing is measured on them. Take old_data (--old-data) out, or unfreeze."
-        )
     given = adapters if isinstance(adapters, Mapping) else {} if adapters else None
-    if given is not None and (unfreeze or like is not None):
-        what = "an unfrozen network learns in its own layers" if unfreeze else "a task without labels learns nothing"
-        raise RecipeError(f"Adapters are for new tasks on a frozen network, and {what}: take the adapters out.")
-    bundle = run if isinstance(run, Bundle) else load(run)
     recipe = Recipe(tasks=targets, split=dict(split or {}), training=dict(training or {}), seed=seed)
-    asked = {
+    asked: dict[str, Any] = {
         "extends": str(run) if not isinstance(run, Bundle) else "bundle",
         "recipe": recipe.plain(),
         "options": {"unfreeze": unfreeze, "remedies": list(remedies), "start": start, "like": like, "source": source,
                     "adapters": given if given is None else dict(given)},
     }  # fmt: skip
+    check_asked(recipe, asked["options"], old_data)
+    bundle = run if isinstance(run, Bundle) else load(run)
     folder = RunFolder(out) if out is not None else None
     if folder is not None:
         folder.check(resume=resume)
@@ -150,12 +140,6 @@ class _Extension:
 
     def copied(self, like: str, data: Any) -> Run:
         """The new tasks as copies of an old one: no label, no training."""
-        if data is not None and not isinstance(data, DataSet) and (found := label_counts(data, self.recipe)):
-            name, count = next(iter(found.items()))
-            raise RecipeError(
-                f"`like` is for a task without any label, and the data have {count:,} of {name!r}: leave `like` "
-                "(--like) out to learn from them, or the data to take the old head over as it is."
-            )
         old = self.bundle.task(like)
         tasks = []
         for name, options in self.recipe.tasks.items():
@@ -167,6 +151,13 @@ class _Extension:
             task = task_from_options(wanted)
             task.load_state(old.state())
             tasks.append(task)
+        if data is not None and (found := label_counts(data, tasks)):
+            name, count = next(iter(found.items()))
+            raise RecipeError(
+                f"`like` is for a task without any label, and the data have {count:,} of {name!r}: leave `like` "
+                "(--like) out to learn from them, or the data to take the old head over as it is."
+            )
+        check_untrained(self.recipe, like)
         spec, model = grown(self.network.spec, self.network.model, tasks)
         lines = {}
         for task in tasks:
@@ -188,26 +179,31 @@ class _Extension:
         """New heads, trained on the rows that have their labels."""
         dataset, notes = known_data(self.bundle, self.network, self.source, data, self.recipe)
         check_labels(dataset, self.recipe, [task.name for task in self.old])
-        tasks, inferred = make_tasks(self.recipe, [dataset])
-        prepared = prepare([dataset], tasks, splitter_of(self.recipe.split, self.recipe.seed))
-        prepared.notes[:0] = [*inferred, *notes]
-        kept, train, about = kept_rows(self.bundle, self.old, self._recipe(), old_data) if unfreeze else ({}, {}, "")
+        prepared = prepare_sets(self.recipe, [dataset])
+        tasks = prepared.tasks
+        prepared.notes += notes
+        before = kept_rows(self.bundle, self.old, self._recipes(), old_data) if unfreeze else OldRows()
+        if unfreeze:
+            self.asked["old_data"] = before.data
         if self.folder is not None:
             self.folder.open(without_nan({**self.asked, "data": prepared.data}), resume=resume)
             if self.folder.is_finished:
                 path = self.folder.path
                 return Run(load(path), RunRecord.load(self.folder.record_path), self.folder.history(), path)
         settings = Settings.from_options({**self.recipe.training, "seed": self.recipe.seed})
-        how = How(settings, start, unfreeze, remedies, self.adapters)
-        old = OldTasks(self.old, kept, train)
-        before = torch.get_rng_state()
+        controls = controls_of(self.recipe)
+        how = How(settings, start, unfreeze, remedies, self.adapters, controls)
+        old = OldTasks(self.old, before.kept, before.train)
+        state = torch.get_rng_state()
         torch.manual_seed(self.recipe.seed)
         try:
             heads = NewHeads(self.network, old, prepared, how, Listeners(self.folder, self.progress))
             spec, model, stages, record = heads.train(self.asked["extends"])
         finally:
-            torch.set_rng_state(before)
-        prepared.notes += [*([about] if about else []), *stages.skips.notes()]
+            torch.set_rng_state(state)
+        validated = {task.name for task in tasks if _n_labels(task, prepared.validation)}
+        prepared.notes += [*([before.about] if before.about else []), *stages.skips.notes()]
+        prepared.notes += plateau_notes(settings, controls, validated)
         counts = {task.name: _n_labels(task, prepared.test or prepared.validation) for task in tasks}
         prepared.notes += [
             f"Task {name!r} is tested on {count} labels only: its metrics may be far from those on other rows."
@@ -219,10 +215,9 @@ class _Extension:
         results = {task.name: _result(task, metrics, prepared) for task in tasks}
         return self._finish(self._grown(spec, model, tasks), tasks, results, record, stages, prepared.notes)
 
-    def _recipe(self) -> Recipe | None:
-        """How the old model was trained."""
-        origin = first_provenance(self.bundle)
-        return Recipe(**origin["recipe"]) if "recipe" in origin else None
+    def _recipes(self) -> list[Recipe]:
+        """How the old model was trained, and then extended."""
+        return [Recipe(**origin["recipe"]) for origin in provenances(self.bundle) if "recipe" in origin]
 
     def _grown(self, spec: ModelSpec, model: MultiTaskModel, tasks: Sequence[Task]) -> Network:
         """The network as the bundle holds it: old tasks are run without new ones, so that no bit of theirs changes.

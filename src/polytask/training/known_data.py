@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from polytask.bundle import Bundle, Network
 from polytask.data.batch import ArraySource
@@ -15,12 +17,12 @@ from polytask.data.transform import TableTransform
 from polytask.errors import DataError, InputError, RecipeError, TargetError
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet, TableData
-from polytask.training.running import splitter_of, targets_of
+from polytask.training.running import conditions_of, controls_of, is_table, splitter_of, targets_of
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe
 
-__all__ = ["KnownTable", "check_labels", "first_provenance", "kept_rows", "known_data", "label_counts"]
+__all__ = ["KnownTable", "OldRows", "check_labels", "kept_rows", "known_data", "label_counts", "provenances"]
 
 
 class KnownTable(TableData):
@@ -31,12 +33,15 @@ class KnownTable(TableData):
         table: Anything that :func:`~polytask.data.tables.open_table` opens.
         transform: The fitted transform.
         targets: The target columns.
+        beside: Columns that say something about rows: weights, conditions, groups to rank in.
 
     Raises:
         InputError: If an input column is missing, or holds what it did not hold then.
     """
 
-    def __init__(self, name: str, table: Any, transform: TableTransform, targets: Sequence[str]):
+    def __init__(
+        self, name: str, table: Any, transform: TableTransform, targets: Sequence[str], beside: Sequence[str] = ()
+    ):
         opened = open_table(table)
         if both := [target for target in targets if target in transform.names]:
             raise TargetError(
@@ -47,7 +52,7 @@ class KnownTable(TableData):
             transform.transform(opened, np.arange(min(len(opened), 100)))  # columns are missed before labels are read
         super().__init__(name, table, inputs=[c for c in transform.names if c in opened], targets=targets)
         self.transform = transform
-        named = {*self.inputs, *targets}
+        named = {*self.inputs, *targets, *beside}
         self.unread = [column for column in opened.names if column not in named]
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
@@ -91,17 +96,22 @@ def known_data(bundle: Bundle, network: Network, source: str, data: Any, recipe:
         raise InputError(
             f"The model reads arrays of {source!r}, not a table: give an ArrayData({source!r}, inputs, labels)."
         )
-    return KnownTable(source, data, transform, targets), []
+    beside = []
+    for control in controls_of(recipe).values():
+        beside += [*control.only_where, *(c for c in (control.row_weights, control.ranked_by) if c is not None)]
+    return KnownTable(source, data, transform, targets, beside), []
 
 
-def label_counts(data: Any, recipe: Recipe) -> dict[str, int]:
-    """Labels of each task that has some in a table."""
-    table = open_table(data)
-    counts = {
-        name: sum(int(table.column(t).notna().sum()) for t in targets_of(name, options) if t in table)
-        for name, options in recipe.tasks.items()
-    }
-    return {name: count for name, count in counts.items() if count}
+def label_counts(data: Any, tasks: Sequence[Task]) -> dict[str, int]:
+    """Labels of each task that has some in a table or data set."""
+    if isinstance(data, DataSet):
+        found = {task.name: int(pd.notna(data.labels(task)).sum()) for task in tasks if data.has(task)}
+    else:
+        table = open_table(data)
+        found = {
+            task.name: sum(int(table.column(t).notna().sum()) for t in task.targets if t in table) for task in tasks
+        }
+    return {name: count for name, count in found.items() if count}
 
 
 def check_labels(data: DataSet, recipe: Recipe, old: Sequence[str]) -> None:
@@ -123,25 +133,42 @@ def check_labels(data: DataSet, recipe: Recipe, old: Sequence[str]) -> None:
             )
 
 
-def kept_rows(
-    bundle: Bundle, tasks: Sequence[Task], recipe: Recipe | None, given: Any = None
-) -> tuple[dict[str, ArraySource], dict[str, ArraySource], str]:
-    """Rows of the old tasks that their training did not see, its training rows, and what to know about them.
+@dataclass(frozen=True)
+class OldRows:
+    """Rows of the tasks that a model has, for its training after an extension.
+
+    Args:
+        kept: Rows that their training did not see, by source.
+        train: Their training rows.
+        data: Description of each source.
+        about: What to know about them.
+    """
+
+    kept: dict[str, ArraySource] = field(default_factory=dict)
+    train: dict[str, ArraySource] = field(default_factory=dict)
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    about: str = ""
+
+
+def kept_rows(bundle: Bundle, tasks: Sequence[Task], recipes: Sequence[Recipe], given: Any = None) -> OldRows:
+    """Rows of the old tasks that their training did not see, and its training rows.
 
     Args:
         bundle: The old model.
         tasks: Its tasks.
-        recipe: How it was trained, if that is known.
+        recipes: How it was trained, if that is known: the first recipe, then those of its extensions.
         given: Its data, by source if there are several; read from the paths in its recipe if ``None``.
 
     Raises:
         DataError: If the data cannot be found.
     """
-    described = first_provenance(bundle).get("data", {})
+    first = provenances(bundle)[0]
+    described = first.get("data", {})
     paths = {name: described.get(name, {}).get("path") for name in bundle.sources}
-    data = paths if given is None else given if isinstance(given, Mapping) else {bundle.sources[0]: given}
-    kept: dict[str, ArraySource] = {}
-    train: dict[str, ArraySource] = {}
+    by_source = isinstance(given, Mapping) and not is_table(given)
+    data = paths if given is None else given if by_source else {bundle.sources[0]: given}
+    conditions = {name: wanted for recipe in recipes for name, wanted in conditions_of(recipe).items()}
+    found = OldRows()
     others = []
     for name in bundle.sources:
         if data.get(name) is None:
@@ -149,36 +176,40 @@ def kept_rows(
                 f"What changes for the old tasks is measured on rows of {name!r} with their labels, and the run does "
                 "not say where they are: give --old-data, or leave the network frozen."
             )
-        dataset = _old_data(bundle, tasks, name, data[name], recipe)
+        dataset = _old_data(bundle, tasks, name, data[name])
+        dataset.conditions = conditions
+        found.data[name] = dataset.describe()
         mine = [task for task in tasks if dataset.has(task)]
         same = described.get(name, {}).get("sha256")
-        if recipe is not None and same is not None and same == dataset.describe()["sha256"]:
-            split = splitter_of(recipe.split, recipe.seed)(dataset, mine)
+        if "recipe" in first and same is not None and same == found.data[name]["sha256"]:
+            # Divided as it was then: tasks that came later had no say in it.
+            then = [task for task in mine if task.name in recipes[0].tasks and not task.of_inputs]
+            split = splitter_of(recipes[0].split, recipes[0].seed)(dataset, then)
             rows = np.concatenate([split.validation, split.test])
-            train[name] = dataset.source(mine, split.train, [])
+            found.train[name] = dataset.source(mine, split.train, [])
         else:
             rows = np.arange(len(dataset))
-            train[name] = dataset.source(mine, rows, [])
+            found.train[name] = dataset.source(mine, rows, [])
             others.append(name)
         if len(rows):
-            kept[name] = dataset.source(mine, rows, [])
+            found.kept[name] = dataset.source(mine, rows, [])
     about = (
         f"Old tasks are measured on all rows of {', '.join(others)}, which are other data than the run's, or arrays."
         if others
         else "Old tasks are measured on the rows that their training kept apart."
     )
-    return kept, train, about
+    return replace(found, about=about)
 
 
-def first_provenance(bundle: Bundle) -> Mapping[str, Any]:
-    """Where a bundle comes from, before any extension."""
-    origin = bundle.provenance
-    while "of" in origin:
-        origin = origin["of"]
-    return origin
+def provenances(bundle: Bundle) -> list[Mapping[str, Any]]:
+    """Where a bundle comes from: its first training, then each extension."""
+    found = [bundle.provenance]
+    while "of" in found[0]:
+        found.insert(0, found[0]["of"])
+    return found
 
 
-def _old_data(bundle: Bundle, tasks: Sequence[Task], name: str, data: Any, recipe: Recipe | None) -> DataSet:
+def _old_data(bundle: Bundle, tasks: Sequence[Task], name: str, data: Any) -> DataSet:
     if isinstance(data, DataSet):
         return data
     transform = bundle.transforms.get(name)

@@ -28,6 +28,7 @@ from polytask.training.schedules.joint import Joint
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.starts import Line, lines_from, start_from
+from polytask.training.task_control import TaskControl
 
 __all__ = ["How", "NewHeads", "OldTasks"]
 
@@ -42,6 +43,7 @@ class How:
         unfreeze: Whether the old network is trained too.
         remedies: Against forgetting, if it is: names or ``{name: ..., options}``.
         adapters: Options of adapters of the new tasks' own; none if ``None``.
+        controls: Settings of single new tasks.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class How:
     unfreeze: bool = False
     remedies: Sequence[Any] = ()
     adapters: Mapping[str, Any] | None = None
+    controls: Mapping[str, TaskControl] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ class NewHeads:
                 remedy.afterwards(Scene(model, {task.name: task for task in self.old.tasks}, self.old.train, old))
         else:
             remedies = [_KeepsOld(names=frozenset(self.network.model.state_dict()))]
-        plan = Plan(settings=self.how.settings)
+        plan = Plan(settings=self.how.settings, controls=self.how.controls)
         return stages_of(model, self.prepared, plan, Joint(), remedies, listeners, self.old.tasks)
 
 

@@ -172,11 +172,7 @@ def _check_names(recipe: Recipe) -> None:
         UnknownNameError: Naming the nearest one.
         RecipeError: If PyTorch cannot use the device.
     """
-    device = recipe.training.get("device", "cpu")
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # a build without CUDA says so by an assertion
-        raise RecipeError(f"The device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    check_device(recipe.training)
     for registry, name in (
         (encoders, recipe.encoder.name),
         (sharings, recipe.sharing.name),
@@ -195,6 +191,19 @@ def _check_names(recipe: Recipe) -> None:
             f"Schedule {recipe.schedule.name!r} trains no stage of {', '.join(left)}, whose answers would be worth "
             "nothing: name them in the schedule too, or take them out of the tasks."
         )
+
+
+def check_device(training: Mapping[str, Any]) -> None:
+    """Raise if the device of a training is not there.
+
+    Raises:
+        RecipeError: If PyTorch cannot use it.
+    """
+    device = training.get("device", "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA says so by an assertion
+        raise RecipeError(f"The device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
@@ -321,18 +330,24 @@ def _to_stratify(data: DataSet, tasks: Any) -> dict[str, np.ndarray]:
 def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
     """The data of a recipe, ready for training."""
     data_sets = open_data(recipe, data)
+    prepared = prepare_sets(recipe, data_sets)
+    specs = [read_constraint(given) for given in recipe.constraints]
+    add_groups(prepared, data_sets, [c.by for c in specs if isinstance(c, ConstraintSpec) and c.by is not None])
+    asked = {name: importance_of(name, spec) for name, spec in recipe.data.items()}
+    add_importance(prepared, data_sets, {name: importance for name, importance in asked.items() if importance})
+    return prepared
+
+
+def prepare_sets(recipe: Recipe, data_sets: list[DataSet]) -> Prepared:
+    """Data sets that are open, with what the recipe's tasks say about their rows."""
     tasks, notes = make_tasks(recipe, data_sets)
     controls = controls_of(recipe)
     for data_set in data_sets:
-        data_set.conditions = {name: control.only_where for name, control in controls.items() if control.only_where}
+        data_set.conditions = conditions_of(recipe)
     prepared = prepare(data_sets, tasks, splitter_of(recipe.split, recipe.seed))
     prepared.notes[:0] = notes
-    specs = [read_constraint(given) for given in recipe.constraints]
-    add_groups(prepared, data_sets, [c.by for c in specs if isinstance(c, ConstraintSpec) and c.by is not None])
     add_task_weights(prepared, data_sets, {n: c.row_weights for n, c in controls.items() if c.row_weights is not None})
     add_ranked(prepared, data_sets, {n: c.ranked_by for n, c in controls.items() if c.ranked_by is not None})
-    asked = {name: importance_of(name, spec) for name, spec in recipe.data.items()}
-    add_importance(prepared, data_sets, {name: importance for name, importance in asked.items() if importance})
     return prepared
 
 
@@ -357,6 +372,11 @@ def controls_of(recipe: Recipe) -> dict[str, TaskControl]:
     """Settings of the tasks that have their own."""
     found = {name: task_control(name, options) for name, options in recipe.tasks.items()}
     return {name: control for name, control in found.items() if control != TaskControl()}
+
+
+def conditions_of(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
+    """Of the tasks that are only defined on some rows, the values that other columns have there."""
+    return {name: control.only_where for name, control in controls_of(recipe).items() if control.only_where}
 
 
 def plan_of(
