@@ -15,6 +15,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from polytask.balancing import Signals, registry
 
@@ -76,7 +77,7 @@ def run(name, start, steps=STEPS):
 
 ARITHMETIC = {
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-FMA,-FMA_Usable,-FMA4,-FMA4_Usable",
-    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX",
+    "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name]),
     "OPENBLAS_CORETYPE": "Nehalem",
     "ATEN_CPU_CAPABILITY": "default",
     "MKL_CBWR": "COMPATIBLE",
@@ -85,7 +86,7 @@ ARITHMETIC = {
 
 In the valleys a step jumps from slope to slope, so that a start moved by 1e-12 arrives elsewhere on the Pareto set
 (Nash-MTL from the first start: anywhere between -4.8 and -1.9). Where a method arrives can be compared with a record
-only where the last bits are the same.
+only where the last bits are the same. NumPy names its optimizations differently from version to version and refuses those that a processor lacks.
 """
 
 
