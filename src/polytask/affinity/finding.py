@@ -51,6 +51,7 @@ def find_affinity(
     resume: bool = False,
     progress: Progress | None = None,
     by: str | None = None,
+    group: str | None = None,
     **options: Any,
 ) -> AffinityRecord:
     """Which tasks belong together: measures, pairs that hurt each other, groups.
@@ -71,6 +72,8 @@ def find_affinity(
             done, and is not done again.
         progress: Told about the trainings.
         by: Column of a long table: each value of it is a task with rows of its own.
+        group: Column of groups, such as patients: none is on two sides, neither among the rows that measures read and
+            those that verify, nor among the halves that the readings compare.
         **options: Settings of :class:`polytask.Recipe`; ``inputs``, ``drop`` and the like of the one table.
 
     Raises:
@@ -95,7 +98,7 @@ def find_affinity(
     if folder is not None:
         folder.check(resume=resume)  # before data are read
     with closing(folder) if folder is not None else nullcontext():
-        recipe, prepared = open_prepared(data, targets, seed, options, by)
+        recipe, prepared, groups = open_prepared(data, targets, seed, options, by, group)
         plan = plan_of(recipe, prepared)
         names = [task.name for task in prepared.tasks]
         spend = budget(len(names)) if callable(budget) else budget
@@ -118,12 +121,12 @@ def find_affinity(
         for halves in (True, False):
             same = {name: one for name, one in made.items() if one.halves == halves}
             if same:
-                on = grounds(prepared, plan, seeds, seed, halves, seconds=seconds, progress=progress)
+                on = grounds(prepared, plan, seeds, seed, halves, groups=groups, seconds=seconds, progress=progress)
                 found |= read_all(same, on, seed, kept)
         found = {name: found[name] for name in made}
 
         def check(arrangements: Mapping[str, Arrangement]) -> dict[str, Arrangement]:
-            return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress, kept)
+            return verified(arrangements, prepared, plan, range(seed, seed + seeds), progress, kept, groups)
 
         grouping = None
         if spend is not None:

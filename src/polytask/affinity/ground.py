@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
+from polytask.errors import DataError
 from polytask.models.model import MultiTaskModel
 from polytask.tasks.task import Task
 from polytask.training.evaluation import mean_losses
@@ -18,7 +20,10 @@ from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.run import Fitted, Plan, fit
 
-__all__ = ["Cost", "Ground", "half"]
+__all__ = ["Cost", "Ground", "Groups", "half"]
+
+Groups = Mapping[str, np.ndarray]
+"""By source, the group of each training row, such as a patient; one group may be in several sources."""
 
 _HELD_BACK = 0.15
 _SMALLEST_BATCH = 16
@@ -56,6 +61,7 @@ class Ground:
             take their place.
         plan: Architecture and settings.
         seed: Of everything random.
+        groups: Groups of the training rows, if none may be on two sides.
         seconds: Time that a measure may take, for those that can do with less; no limit if ``None``.
         progress: Told about the trainings.
     """
@@ -66,10 +72,11 @@ class Ground:
         plan: Plan,
         seed: int = 0,
         *,
+        groups: Groups | None = None,
         seconds: float | None = None,
         progress: Progress | None = None,
     ):
-        self.prepared = _held_back(replace(prepared, test={}), seed)
+        self.prepared = _held_back(replace(prepared, test={}), seed, groups)
         settings = replace(plan.settings, seed=seed)
         # Affinity is about learning at the same time: stages one after the other would be another question.
         self.plan = replace(plan, settings=settings, schedule="joint", schedule_options={})
@@ -158,25 +165,82 @@ class Ground:
         return fitted
 
 
-def half(prepared: Prepared, seed: int, which: int) -> Prepared:
-    """Half of the training rows of each source; ``which`` 0 and 1 have no row in common."""
-    train = {}
-    for position, (name, source) in enumerate(prepared.train.items()):
-        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(7919 * seed + position))
-        rows = order[which::2]
-        train[name] = source.take(rows) if len(rows) else source
-    return replace(prepared, train=train)
+def half(prepared: Prepared, seed: int, which: int, groups: Groups | None = None) -> tuple[Prepared, Groups | None]:
+    """Half of the training rows of each source, and their groups; ``which`` 0 and 1 have no row in common.
+
+    Args:
+        prepared: The data.
+        seed: Of the division.
+        which: The one half or the other.
+        groups: Groups of the training rows: no group is in both halves, in whatever sources its rows are.
+
+    Raises:
+        DataError: If a source has rows of one half's groups only.
+    """
+    if groups is None:
+        rows = {}
+        for position, (name, source) in enumerate(prepared.train.items()):
+            order = torch.randperm(len(source), generator=torch.Generator().manual_seed(7919 * seed + position))
+            rows[name] = order[which::2] if len(source) > 1 else order
+    else:
+        rows = _rows_of(groups, lambda sizes, order: _lighter(sizes, order) == which, 7919 * seed)
+        for name, mine in rows.items():
+            if not 0 < len(mine) < len(groups[name]):
+                raise DataError(
+                    f"Two readings take two halves of the rows with no group in both, and all rows of {name!r} would "
+                    "be in one of them: it has too few groups. Take one reading (seeds), or divide without groups."
+                )
+    train = {name: prepared.train[name].take(mine) for name, mine in rows.items()}
+    kept = None if groups is None else {name: groups[name][mine.numpy()] for name, mine in rows.items()}
+    return replace(prepared, train=train), kept
 
 
-def _held_back(prepared: Prepared, seed: int) -> Prepared:
+def _rows_of(
+    groups: Groups, chosen: Callable[[np.ndarray, np.ndarray], np.ndarray], seed: int
+) -> dict[str, torch.Tensor]:
+    """By source, the rows of the groups that are chosen by their sizes and a random order of them."""
+    _, codes, sizes = np.unique(
+        np.concatenate([column.astype(str) for column in groups.values()]), return_inverse=True, return_counts=True
+    )
+    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed)).numpy()
+    mine = chosen(sizes, order)[codes]
+    ends = np.cumsum([len(column) for column in groups.values()])[:-1]
+    parts = zip(groups, np.split(mine, ends), strict=True)
+    return {name: torch.from_numpy(np.flatnonzero(part)) for name, part in parts}
+
+
+def _lighter(sizes: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """For each group 0 or 1: in order, each goes to the half that has fewer rows so far."""
+    side, totals = np.zeros(len(sizes), dtype=np.int64), [0, 0]
+    for group in order:
+        side[group] = int(totals[1] < totals[0])
+        totals[side[group]] += sizes[group]
+    return side
+
+
+def _held_back(prepared: Prepared, seed: int, groups: Groups | None) -> Prepared:
     """Validation rows out of the training rows, where there are none."""
     if prepared.validation:
         return prepared
     train, validation = {}, {}
+    held = None if groups is None else _rows_of(groups, _few, seed)
+    stay = None if groups is None else _rows_of(groups, lambda sizes, order: ~_few(sizes, order), seed)
     for name, source in prepared.train.items():
-        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
-        n_held = int(_HELD_BACK * len(source))
-        train[name] = source.take(order[n_held:])
-        if n_held:
-            validation[name] = source.take(order[:n_held])
+        if held is None or stay is None:
+            order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
+            n_held = int(_HELD_BACK * len(source))
+            mine, rest = order[:n_held], order[n_held:]
+        else:
+            mine, rest = held[name], stay[name]
+        train[name] = source.take(rest) if len(rest) else source
+        if len(mine) and len(rest):
+            validation[name] = source.take(mine)
     return replace(prepared, train=train, validation=validation)
+
+
+def _few(sizes: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Whether a group is held back: the first ones that together have few rows; of several groups at least one."""
+    few = np.zeros(len(sizes), dtype=bool)
+    few[order] = np.cumsum(sizes[order]) <= _HELD_BACK * sizes.sum()
+    few[order[0]] = len(sizes) > 1
+    return few

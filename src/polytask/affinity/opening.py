@@ -6,24 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from polytask.affinity.ground import Groups
 from polytask.data.long import LongTable
 from polytask.errors import DataError, RecipeError
 from polytask.recipe import Recipe, SourceSpec
 from polytask.tasks.infer import explain_kind
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.preparation import Prepared
-from polytask.training.running import prepare_recipe
+from polytask.training.running import open_data, prepare_recipe
 
 __all__ = ["open_prepared"]
+
+_Ready = tuple[Recipe, Prepared, Groups | None]
 
 _FEWEST = 10
 """Labels that a value of a long table's column needs to become a task."""
 
 
 def open_prepared(
-    data: Any, targets: Any, seed: int, settings: Mapping[str, Any], by: str | None = None
-) -> tuple[Recipe, Prepared]:
-    """The recipe of the networks, and the data divided, encoded and ready.
+    data: Any, targets: Any, seed: int, settings: Mapping[str, Any], by: str | None = None, group: str | None = None
+) -> _Ready:
+    """The recipe of the networks, the data divided, encoded and ready, and the groups of the training rows, if any.
 
     Args:
         data: A table (a path, a data frame), data sets by name, or a recipe that names its data.
@@ -31,10 +34,14 @@ def open_prepared(
         seed: Of the split and of the networks.
         settings: Settings of a recipe; ``inputs``, ``drop`` and the like of the one table.
         by: Column of a long table: each value of it is a task with rows of its own.
+        group: Column of groups; that of the split, if it is one by groups.
 
     Raises:
         PolytaskError: If data or settings cannot be used.
     """
+    if group is not None:
+        split = data.plain()["split"] if isinstance(data, Recipe) else dict(settings.get("split", {}))
+        settings = {**settings, "split": {**split, "method": "grouped", "column": group}}
     if isinstance(data, Recipe):
         return _of_recipe(data, seed, settings, by)
     if targets is None:
@@ -48,17 +55,17 @@ def open_prepared(
         known["data"] = {name: source}
     recipe = Recipe(tasks=targets, seed=seed, **known)
     if by is None:
-        return recipe, prepare_recipe(recipe, None if isinstance(data, str | Path) else data)
+        return _prepared(recipe, None if isinstance(data, str | Path) else data)
     if isinstance(data, Mapping) and any(isinstance(value, DataSet) for value in data.values()):
         raise DataError(f"A column {by!r} that says whose a row is belongs to one table, not to several data sets.")
     return _by_value(recipe, data, name, by, known)
 
 
-def _of_recipe(given: Recipe, seed: int, settings: Mapping[str, Any], by: str | None) -> tuple[Recipe, Prepared]:
+def _of_recipe(given: Recipe, seed: int, settings: Mapping[str, Any], by: str | None) -> _Ready:
     """A recipe names its tasks and its data; several sources too."""
     recipe = Recipe(**{**given.plain(), **settings, "seed": seed})
     if by is None:
-        return recipe, prepare_recipe(recipe)
+        return _prepared(recipe, None)
     paths = {name: spec.path for name, spec in recipe.data.items()}
     if len(paths) != 1 or None in paths.values():
         raise RecipeError(f"Tasks by {by!r} are made of the rows of one table; the recipe names {len(paths)}.")
@@ -67,7 +74,7 @@ def _of_recipe(given: Recipe, seed: int, settings: Mapping[str, Any], by: str | 
     return _by_value(recipe, path, name, by, known)
 
 
-def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str, Any]) -> tuple[Recipe, Prepared]:
+def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str, Any]) -> _Ready:
     """Each value of a column as a task; the kind is that of the whole column of labels."""
     columns = {task: str(options.get("target") or task) for task, options in recipe.tasks.items()}
     table = LongTable(data, by, list(columns.values()), _FEWEST)
@@ -77,7 +84,7 @@ def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str,
         given.setdefault("kind", explain_kind(table.base.column(column).to_numpy(), column)[0])
     tasks = {made: {**options[column], "target": made} for made, column in table.target_of.items()}
     spec = recipe.source(name)
-    hidden = {*spec.drop, by, *columns.values(), *table.target_of}
+    hidden = {*spec.drop, by, _grouped_by(recipe), *columns.values(), *table.target_of}
     made = TableData(
         name,
         table,
@@ -89,7 +96,20 @@ def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str,
         options={"kinds": spec.kinds, "scaling": spec.scaling},
     )
     each = Recipe(tasks=tasks, seed=recipe.seed, **known)
-    prepared = prepare_recipe(each, made)
+    ready = _prepared(each, made)
     if table.left_out:
-        prepared.notes.append(f"{len(table.left_out)} values of {by} have fewer than {_FEWEST} labels and are no task.")
-    return each, prepared
+        ready[1].notes.append(f"{len(table.left_out)} values of {by} have fewer than {_FEWEST} labels and are no task.")
+    return ready
+
+
+def _prepared(recipe: Recipe, data: Any) -> _Ready:
+    sets = open_data(recipe, data)
+    prepared = prepare_recipe(recipe, sets)
+    column = _grouped_by(recipe)
+    if column is None:
+        return recipe, prepared, None
+    return recipe, prepared, {one.name: one.column(column)[prepared.splits[one.name].train] for one in sets}
+
+
+def _grouped_by(recipe: Recipe) -> str | None:
+    return recipe.split.column if recipe.split.method == "grouped" else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.affinity.ground import Cost, Ground, half
+from polytask.affinity.ground import Cost, Ground, Groups, half
 from polytask.affinity.keeping import Kept
 from polytask.affinity.measure import Measure
 from polytask.affinity.measures import registry
@@ -55,14 +55,17 @@ def grounds(
     seed: int = 0,
     halves: bool = True,
     *,
+    groups: Groups | None = None,
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> list[Ground]:
     """A ground for each seed; with ``halves``, each two seeds read two halves of the rows. One seed reads all."""
     made = []
     for k in range(seeds):
-        rows = half(prepared, seed + k // 2, k % 2) if halves and seeds > 1 else prepared
-        made.append(Ground(rows, plan, seed + k, seconds=seconds, progress=progress))
+        rows, mine = prepared, groups
+        if halves and seeds > 1:
+            rows, mine = half(prepared, seed + k // 2, k % 2, groups)
+        made.append(Ground(rows, plan, seed + k, groups=mine, seconds=seconds, progress=progress))
     return made
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from polytask.affinity.ground import Ground
+from polytask.affinity.ground import Ground, Groups
 from polytask.affinity.keeping import Kept
 from polytask.affinity.record import Arrangement
 from polytask.training.evaluation import constant_losses, mean_losses
@@ -26,6 +26,7 @@ def verified(
     seeds: Sequence[int],
     progress: Progress | None = None,
     kept: Kept | None = None,
+    groups: Groups | None = None,
 ) -> dict[str, Arrangement]:
     """The arrangements with their skill on the test rows; a group that comes twice is trained once.
 
@@ -36,6 +37,7 @@ def verified(
         seeds: A training of every group for each.
         progress: Told about the trainings.
         kept: Skills that are known already, and where new ones are kept.
+        groups: Groups of the training rows, if none may be on two sides.
 
     Note:
         The skill of a task is the share of the constant prediction's test loss that its network takes away: 1 is
@@ -45,7 +47,7 @@ def verified(
     constant = constant_losses(prepared.tasks, prepared.test)
     skills: dict[str, list[dict[str, float]]] = {name: [] for name in arrangements}
     for seed in seeds:
-        ground = Ground(prepared, plan, seed, progress=progress)
+        ground = Ground(prepared, plan, seed, groups=groups, progress=progress)
         known: dict[tuple[str, ...], dict[str, float]] = {}
         for name, arrangement in arrangements.items():
             found: dict[str, float] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytask.cli import asked
 from polytask.cli.options import data_and_tasks, separated
 
 if TYPE_CHECKING:
@@ -16,13 +17,12 @@ __all__ = ["affinity"]
 
 
 def affinity(
-    data: Annotated[Path, typer.Argument(help="A table (CSV, Parquet, Arrow), or a recipe (.yaml, .yml, .json).")],
-    targets: Annotated[
-        str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
-    ] = "",
+    data: asked.Data,
+    targets: asked.Targets = "",
     by: Annotated[
         str, typer.Option(help="Long table: each value of this column (school, site) is a task with rows of its own.")
     ] = "",
+    group: asked.Group = "",
     measures: Annotated[
         str, typer.Option(help="Measures; the first makes the groups. polytask list measures.")
     ] = "gradient_cosine,label_correlation",
@@ -41,15 +41,15 @@ def affinity(
     seeds: Annotated[int, typer.Option(help="Readings of each measure; two read two halves of the rows.", min=1)] = 2,
     budget: Annotated[str, typer.Option(help="Time of a reading, for pairwise_gain: 90s, 10m, 1h.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for record and page.")] = None,
-    inputs: Annotated[str, typer.Option(help="Input columns: x,y. All but targets and dropped ones if left out.")] = "",
-    drop: Annotated[str, typer.Option(help="Columns that no task may read: id,name.")] = "",
+    inputs: asked.Inputs = "",
+    drop: asked.Drop = "",
     seed: Annotated[int, typer.Option(help="Of split and trainings.")] = 0,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting of a recipe: --set training.epochs=20 --set split.method=stratified."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on in a folder that exists.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
+    resume: asked.Resume = False,
+    json_output: asked.Json = False,
 ) -> None:
     """Measure what tasks do for each other, point out those that hurt, and put the others into groups.
 
@@ -61,9 +61,7 @@ def affinity(
 
     Several sources: polytask affinity recipe.yaml, as for polytask study
 
-    Rows are divided without regard to groups, so that rows of one patient may be on both sides. Test rows of other
-    patients: --set split.method=grouped --set split.column=patient --drop patient. The two halves that measures read
-    are of rows all the same.
+    Several rows a patient: --group patient keeps them on one side, in the halves that readings compare too
     """
     import json
 
@@ -93,6 +91,7 @@ def affinity(
             resume=resume,
             progress=OneBar(),
             by=by or None,
+            group=group or None,
             **options,
         )
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polytask.cli import asked
 from polytask.cli.options import listed_methods, method_options, separated, task_options
 
 __all__ = ["extend"]
@@ -42,7 +43,7 @@ def extend(
         list[str] | None, typer.Option("--set", help="--set training.learning_rate=0.01 --set split.test=0.3.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
+    json_output: asked.Json = False,
 ) -> None:
     """Add tasks to a trained model; its own tasks answer as before, bit for bit, unless it is unfrozen.
 

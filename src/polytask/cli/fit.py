@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytask.cli import asked
 from polytask.cli.options import listed_methods, method_options, separated, task_options
 from polytask.cli.processes import is_first, run_again
 from polytask.errors import RecipeError, UnknownNameError
@@ -21,14 +22,12 @@ BROKEN = 3
 
 
 def fit(
-    data: Annotated[Path, typer.Argument(help="A table (CSV, Parquet, Arrow), or a recipe (.yaml, .yml, .json).")],
-    targets: Annotated[
-        str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
-    ] = "",
+    data: asked.Data,
+    targets: asked.Targets = "",
     out: Annotated[Path | None, typer.Option(help="Run folder to make. Must not exist, unless with --resume.")] = None,
-    inputs: Annotated[str, typer.Option(help="Input columns: x,y. All but targets and dropped ones if left out.")] = "",
-    drop: Annotated[str, typer.Option(help="Columns that no task may read: id,name.")] = "",
-    group: Annotated[str, typer.Option(help="Column of groups (patient, user): no group is on both sides.")] = "",
+    inputs: asked.Inputs = "",
+    drop: asked.Drop = "",
+    group: asked.Group = "",
     time: Annotated[str, typer.Option(help="Column of times: the newest rows are the test rows.")] = "",
     stratify: Annotated[bool, typer.Option(help="Keep the shares of all tasks' classes equal on both sides.")] = False,
     encoder: Annotated[str, typer.Option(help="See: polytask list encoders.")] = "auto",
@@ -84,7 +83,7 @@ def fit(
     ] = 1,
     compare: Annotated[bool, typer.Option(help="Also train one model a task, with the same budget.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
+    json_output: asked.Json = False,
 ) -> None:
     """Train one model for several targets, with missing labels anywhere, and test it on rows kept apart.
 

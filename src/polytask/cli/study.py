@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytask.cli import asked
 from polytask.cli.options import data_and_tasks, separated
 
 if TYPE_CHECKING:
@@ -17,12 +18,10 @@ __all__ = ["study"]
 
 
 def study(
-    data: Annotated[Path, typer.Argument(help="A table (CSV, Parquet, Arrow), or a recipe (.yaml, .yml, .json).")],
-    targets: Annotated[
-        str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
-    ] = "",
+    data: asked.Data,
+    targets: asked.Targets = "",
     out: Annotated[Path | None, typer.Option(help="Folder for trials, record, page and models.")] = None,
-    group: Annotated[str, typer.Option(help="Column of groups (patient, user): no group is on both sides.")] = "",
+    group: asked.Group = "",
     time: Annotated[str, typer.Option(help="Column of times: tested on what came later.")] = "",
     by: Annotated[
         str, typer.Option(help="Column that says which task a row is of (school, shop): a task for each value.")
@@ -47,8 +46,8 @@ def study(
             help="Repetitions of the folds (1, and more if the budget has room), or seeds of a fixed split (3).", min=1
         ),
     ] = None,
-    inputs: Annotated[str, typer.Option(help="Input columns: x,y. All but targets and dropped ones if left out.")] = "",
-    drop: Annotated[str, typer.Option(help="Columns that no task may read: id,name.")] = "",
+    inputs: asked.Inputs = "",
+    drop: asked.Drop = "",
     seed: Annotated[int, typer.Option(help="Of folds and trainings.")] = 0,
     settings: Annotated[
         list[str] | None,
@@ -73,8 +72,8 @@ def study(
     workers: Annotated[int | None, typer.Option(help="Processes at a time; one a core if left out.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of each; results depend on it in the last digits.", min=1)] = 1,
     address: Annotated[str, typer.Option(help="Of a running Ray cluster: auto, host:port.")] = "",
-    resume: Annotated[bool, typer.Option(help="Go on in a folder that exists.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")] = False,
+    resume: asked.Resume = False,
+    json_output: asked.Json = False,
 ) -> None:
     """Compare joint, single and other models on the same folds; say where joint learning helps; keep the best.
 

@@ -24,7 +24,7 @@ _READINGS = 2
 def affinity_of(fold: FoldData, measure: str) -> Found:
     """What a measure finds on the fold's training (and validation) rows."""
     one = registry.create(measure)
-    on = grounds(fold.prepared, fold.plan, _READINGS, fold.seed, one.halves)
+    on = grounds(fold.prepared, fold.plan, _READINGS, fold.seed, one.halves, groups=fold.terms.groups)
     return read_all({measure: one}, on, fold.seed)[measure]
 
 
