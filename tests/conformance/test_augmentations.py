@@ -140,3 +140,18 @@ def test_mixup_of_codes_draws_one_of_both():
     assert kept == pytest.approx((mixed.mix[:, None] * (1 - same) + same).mean().item(), abs=0.05)
     with pytest.raises(RecipeError, match="comes twice"):
         Mixup()(mixed, generator(1))
+
+
+def test_a_second_image_of_another_size_moves_by_the_same_share():
+    large, small = torch.zeros(30, 1, 8, 12), torch.zeros(30, 1, 4, 6)
+    large[:, :, 2:6, 4:8], small[:, :, 1:3, 2:4] = 1.0, 1.0
+    batch = replace(images(large), inputs={"large": large, "small": small})
+    moved = Shift(most=0.25)(batch, generator()).inputs
+    corners = {name: [image.nonzero()[0, 1:].tolist() for image in seen] for name, seen in moved.items()}
+    assert len({tuple(corner) for corner in corners["large"]}) > 3
+    for (down, right), (less_down, less_right) in zip(corners["large"], corners["small"], strict=True):
+        assert abs(less_down - down / 2) <= 0.5
+        assert abs(less_right - right / 2) <= 0.5
+    alike = replace(images(large), inputs={"large": large, "again": large})
+    both = Shift(most=0.25)(alike, generator()).inputs
+    assert torch.equal(both["large"], both["again"])

@@ -263,3 +263,42 @@ def test_the_command_line(old, tmp_path, monkeypatch, capsys):
     for options in (["--remedies", "ewc"], ["--adapters", "--unfreeze"], ["--set", "balancer.name=equal"]):
         code, _, err = call("--out", str(tmp_path / "other"), *options)
         assert (code, err.count("\n")) == (2, 1), err
+
+
+def test_a_hundred_tasks_are_added_at_once(old):
+    rng = np.random.default_rng(0)
+    made = {f"t{i}": rng.normal(size=90) + table(90, seed=5)["a"].to_numpy() * i for i in range(100)}
+    frame = pd.concat([new_table(), pd.DataFrame(made)], axis=1)
+    frame.loc[:, "t7"] = frame["t7"].where(frame.index % 9 == 0)
+    run = polytask.extend(old / "run", frame, list(made), training={**QUICK, "epochs": 1, "batch_size": 90})
+    assert set(run.record.tasks) == set(made)
+    assert set(run.record.extension.change.values()) == {0.0}
+    answers = run.bundle.predict(frame[:3])
+    assert set(answers) == {"price", "ill", *made}
+    assert all(np.isfinite(np.asarray(answers[name].values, dtype=float)).all() for name in made)
+
+
+def test_old_tasks_of_several_sources_are_measured_each_on_its_own_rows():
+    rows = {"left": table(80, seed=1).drop(columns=["ill"]), "right": table(70, seed=2).drop(columns=["price"])}
+    old = Recipe(
+        tasks={"price": "regression", "ill": "binary"},
+        data={"left": {"drop": ["size"]}, "right": {"drop": ["size"]}},
+        encoder={"name": "tabular", "width": 8},
+        training={**QUICK, "epochs": 2},
+    ).run(rows)
+    run = polytask.extend(
+        old.bundle, new_table(), ["cost"], source="left", unfreeze=True, old_data=rows, training={**QUICK, "epochs": 2}
+    )
+    extension = run.record.extension
+    assert set(extension.before) == set(extension.after) == {"price", "ill"}
+    assert min(extension.change.values()) > 0
+    with pytest.raises(DataError, match="rows of 'right' with their labels"):
+        polytask.extend(
+            old.bundle,
+            new_table(),
+            ["cost"],
+            source="left",
+            unfreeze=True,
+            old_data={"left": rows["left"]},
+            training=QUICK,
+        )

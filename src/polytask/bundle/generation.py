@@ -66,6 +66,7 @@ def generate(
     names = [str(word) for word in kind.fitted(kind.classes_).names]
     most = min(longest or transform.answer_length, transform.answer_length)
     codes = transform.transform(texts)
+    network.model.eval()
     writer = _Writer(transform, network, task, name, names, beam, most)
     return [writer.answer({key: rows[i : i + 1] for key, rows in codes.items()}) for i in range(len(codes["words"]))]
 

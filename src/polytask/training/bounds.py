@@ -14,6 +14,7 @@ import torch
 from polytask.data.batch import ArraySource, Batch
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.shapes import Bool, Float, Shaped, Tensor
+from polytask.tasks._ranking import RANKING_METRICS
 from polytask.tasks.task import Task
 from polytask.training.constraint_spec import ALL, ConstraintSpec
 from polytask.training.rates import RATES, Terms, is_mean, terms_of
@@ -201,6 +202,11 @@ def _check_metric(spec: ConstraintSpec, task: Task) -> None:
             )
         return
     known = [m.name for m in task.metrics]
+    if spec.metric in [m.name for m in RANKING_METRICS]:
+        raise RecipeError(
+            f"{spec.metric} of task {task.name!r} is measured within each user's rows after the training, and no "
+            f"constraint can follow it. What can: loss, {', '.join(known)}."
+        )
     if spec.metric not in known:
         rates = list(RATES) if task.kind == "binary" else []
         raise UnknownNameError(f"metric of task {task.name!r}", spec.metric, ["loss", *rates, *known])

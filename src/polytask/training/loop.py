@@ -35,7 +35,7 @@ from polytask.training.feed import Feed
 from polytask.training.guards import FiniteParameters, Guard
 from polytask.training.interruption import Interrupted, Interruption
 from polytask.training.listeners import Listeners
-from polytask.training.memory import Memory
+from polytask.training.memory import InPieces
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.optimisation import Optimisation
 from polytask.training.own_ways import OwnWays
@@ -101,7 +101,7 @@ class Training:
         self.passes = Passes(model, self.objective, balancer, settings, extra, self.own, self.constraints)
         rates, schedules = self.own.rates(additions.factors), self.own.schedules()
         self.optimisation = Optimisation(model, balancer, settings, feed.n_steps, rates, self.own.owners(), schedules)
-        self.memory = Memory(self.passes, self.optimisation)
+        self.memory = InPieces(self.passes, self.optimisation)
         self.constant = constant_losses(tasks, validation)
         told = {"is_measured": bool(validation), "is_bound": bool(self.constraints.bounds)}
         self.stop_rule = StopRule(settings, tasks, self.constant, self.own.patient, **told)
@@ -316,7 +316,16 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave."""
+        """Take back what :meth:`state_dict` gave.
+
+        Raises:
+            RunFolderError: If another number of processes gave it, or another version of polytask.
+        """
+        if missing := self.state_dict().keys() - state.keys():
+            raise RunFolderError(
+                f"The checkpoint says nothing of {', '.join(sorted(missing))}: another version wrote it. Go on "
+                "with that version, or begin anew in another folder."
+            )
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.best_state = state["best"]
@@ -328,8 +337,8 @@ class Training:
             )
         torch.set_rng_state(generators[self.ranks.rank])
         self.at = Position(**state["progress"])
-        self.passes.skips = Skips(**state.get("skips", {}))
-        for guard, its in zip(self.guards, state.get("guards", []), strict=False):
+        self.passes.skips = Skips(**state["skips"])
+        for guard, its in zip(self.guards, state["guards"], strict=True):
             guard.load_state_dict(its)
 
     def _begin_alike(self) -> None:

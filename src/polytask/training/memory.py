@@ -17,13 +17,13 @@ from polytask.training.optimisation import Optimisation
 from polytask.training.passes import Passes
 from polytask.training.position import Position
 
-__all__ = ["Memory", "ran_out"]
+__all__ = ["InPieces", "ran_out"]
 
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 """What PyTorch's allocators say; only that of accelerators has an error of its own."""
 
 
-class Memory:
+class InPieces:
     """Makes the gradient of a step, in twice as many pieces of the batch each time that memory runs out.
 
     What the failed attempt changed is put back before the next one: running statistics, generators, the balancer's

@@ -21,7 +21,7 @@ def study(tmp_path_factory):
         made.frame,
         list(made.targets),
         arms=["grouped:label_correlation@2", "helpers:label_correlation@1", "single"],
-        protocol=Protocol(folds=2),
+        protocol=Protocol(folds=3),
         out=out,
         **NETWORK,
     )
@@ -48,7 +48,7 @@ def test_the_record_is_read_back(study):
 @pytest.mark.parametrize("arm", ["grouped:label_correlation@2", "helpers:label_correlation@1"])
 def test_a_bundle_of_networks_that_serve_part_of_their_tasks_is_read_back(arm, tmp_path):
     made = clustered_tasks((2, 1), 150, n_inputs=8)
-    done = Study(made.frame, list(made.targets), arms=[arm], protocol=Protocol(folds=2), out=tmp_path, **NETWORK)
+    done = Study(made.frame, list(made.targets), arms=[arm], protocol=Protocol(folds=3), out=tmp_path, **NETWORK)
     done.run()
     rows = made.frame[:5]
     kept = load(tmp_path / "bundle")

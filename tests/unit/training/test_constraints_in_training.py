@@ -200,6 +200,7 @@ def test_batches_of_several_sources_are_one_sample():
         ("c.loss<=1", "No task named 'c', for a constraint on c.loss"),
         ("y.rec>=1", r"No metric of task 'y' named 'rec'. Did you mean 'recall'"),
         ("z.recall>=1", "rate of binary tasks, and 'z' is regression"),
+        ("y.group_auroc>=0.5", "group_auroc of task 'y' is measured within each user's rows"),
         ({"task": "y", "metric": "auroc", "by": "sex", "within": 0.1}, "no mean over rows"),
         ({"task": "y", "by": "sex", "between": ["f", "x"], "within": 0.1}, "No group in column 'sex' named 'x'"),
         ("y.loss<=single", "no validation loss"),
@@ -485,3 +486,17 @@ def test_a_share_is_never_above_1(kind, metric):
     task = kinds.create(kind, name="y")
     with pytest.raises(RecipeError, match=rf"y.{metric} is never above 1, and is to be at least 95"):
         bounds_of([read_constraint(f"y.{metric}>=95")], [task], {}, {})
+
+
+@pytest.mark.parametrize("encoder", [{"name": "mlp", "widths": [4]}, {"name": "tabm", "k": 3, "width": 8}])
+@pytest.mark.parametrize("tasks", [["a"], ["a", "b"]])
+def test_a_bound_holds_for_one_task_and_below_an_ensemble(encoder, tasks):
+    """The value is that of the answer that users get: of the members' mean, if there are members."""
+    run = recipe(encoder=encoder, tasks=dict.fromkeys(tasks, "regression"), constraints=["a.rmse<=0.3"]).run(table())
+    (result,) = run.record.constraints.values()
+    assert result.is_kept == (result.value <= 0.3)
+    validation = prepare_recipe(recipe(tasks=dict.fromkeys(tasks, "regression")), table()).validation
+    task = run.bundle.task("a")
+    outputs = run.bundle.models[0].outputs(validation["t"], ["a"])["a"]
+    found = task.evaluate(outputs, validation["t"].targets["a"], validation["t"].observed["a"])["rmse"]
+    assert result.value == pytest.approx(found, rel=1e-5)

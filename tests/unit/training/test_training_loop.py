@@ -14,7 +14,7 @@ import torch
 from polytask.balancing import registry as balancers
 from polytask.data.batch import ArraySource
 from polytask.data.plan import BatchPlan
-from polytask.errors import NonFiniteError, RecipeError
+from polytask.errors import NonFiniteError, RecipeError, RunFolderError
 from polytask.models.inputs import InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Binary, Regression
@@ -564,3 +564,11 @@ def test_a_guard_sees_each_gradient_before_the_update_and_its_state_goes_with_th
     again.run()
     assert other.norms == guard.norms
     assert other.epochs == guard.epochs
+
+
+@pytest.mark.parametrize("lost", ["skips", "guards", "generators", "memory"])
+def test_a_checkpoint_of_another_version_is_refused_with_what_it_lacks(lost):
+    state = training([source()], regressions("a", "b")).state_dict()
+    del state[lost]
+    with pytest.raises(RunFolderError, match=f"says nothing of {lost}: another version"):
+        training([source()], regressions("a", "b")).load_state_dict(state)

@@ -50,8 +50,12 @@ class Shift(Augmentation):
 
         def shifted(x: Tensor) -> Tensor:
             height, width = x.shape[2:]
-            padded = F.pad(x, (most[1], most[1], most[0], most[0]))
-            y, z = down + most[0] + torch.arange(height), right + most[1] + torch.arange(width)
+            # Where a row has several images, one of another size moves by the same share of it.
+            lower = (down * height / first.shape[2]).round().long()
+            righter = (right * width / first.shape[3]).round().long()
+            edge = [int(moves.abs().max()) for moves in (lower, righter)]
+            padded = F.pad(x, (edge[1], edge[1], edge[0], edge[0]))
+            y, z = lower + edge[0] + torch.arange(height), righter + edge[1] + torch.arange(width)
             rows = torch.arange(len(x))[:, None, None]
             return padded.movedim(1, -1)[rows, y[:, :, None], z[:, None, :]].movedim(-1, 1)
 
