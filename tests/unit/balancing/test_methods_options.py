@@ -47,6 +47,7 @@ from polytask.balancing import (
 )
 from polytask.balancing.adam import PerTaskAdam
 from polytask.balancing.draws import Draws
+from polytask.balancing.resilient import PerTaskResilient
 from polytask.errors import RecipeError
 
 PREFERRING = (MGDA, UPGrad, DualProj, AlignedMTL, ConFIG, STCH, Tchebycheff, SDMGrad)
@@ -277,3 +278,19 @@ def test_the_matrix_free_step_tends_to_the_exact_direction(name, rounds):
         weights = balancer.iterate(signals, weights, signals.gramian @ weights)
     found = weights @ rows
     assert float(torch.cosine_similarity(found, exact, dim=0)) > 0.999
+
+
+def test_a_slope_that_is_rounding_moves_no_step_of_the_matrix_free_mode():
+    """A task that is alone has a slope of zero but for the last bits, whose sign says nothing."""
+    index, weights = torch.arange(2), torch.ones(2, dtype=torch.float64)
+    slopes = torch.tensor([[0.5, -0.5], [0.4, -0.4], [0.3, 0.3]], dtype=torch.float64)
+    ends = []
+    for rounding in (0.0, 2e-16, -2e-16):
+        steps = PerTaskResilient(2)
+        moved = steps.step(weights, slopes[0], index)
+        moved = steps.step(moved, torch.full((2,), rounding, dtype=torch.float64), index)
+        for slope in slopes[1:]:
+            moved = steps.step(moved, slope, index)
+        ends.append(torch.cat([moved, steps.size, steps.side]))
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(ends[2], ends[0], rtol=1e-12, atol=0.0)
