@@ -12,12 +12,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +105,19 @@ def one_row(bundle, row: dict, times: int = 300) -> None:
         for _ in range(times):
             part()
         told.append(f"{name} {(time.process_time() - began) / times * 1000:.2f}")
-    print(f"One row without HTTP, CPU milliseconds: {', '.join(told)}.")
+    print(f"One row without HTTP, CPU milliseconds: {', '.join(told)}.", flush=True)
 
 
-def server(bundle: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+@contextmanager
+def server(bundle: Path, *options: str) -> Iterator[str]:
+    """The address of a server that is there as long as this lasts, however it ends."""
     command = [sys.executable, "-m", "polytask.cli", "serve", str(bundle), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    return process, process.stdout.readline().split(" on ")[1].split()[0]
+    try:
+        yield process.stdout.readline().split(" on ")[1].split()[0]
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def main() -> None:
@@ -116,9 +126,12 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=640, help="requests of a measured piece")
     parser.add_argument("--pieces", type=int, default=3)
     options = parser.parse_args()
+    # By default SIGTERM ends a process on the spot, and the servers would stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     from polytask import Recipe
 
     frame = table()
+    print(f"{os.cpu_count()} processors, a load of {os.getloadavg()[0]:.1f} at the beginning.", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         run = Recipe(tasks=TASKS, training={"epochs": 3}).run(frame, out=Path(folder) / "run")
         rows = json.loads(frame[INPUTS].to_json(orient="records"))
@@ -130,15 +143,12 @@ def main() -> None:
             head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
             bodies.append(head.encode() + b"\r\n\r\n" + body)
         kinds = {"together": (), "one row at a time": ("--batch-rows", "1")}
-        servers = {kind: server(run.path / "bundle", *extra) for kind, extra in kinds.items()}
-        try:
-            with ProcessPoolExecutor(1) as pool:
-                measure(pool, servers, bodies, expected, options)
-                check(pool, servers["together"][1], bodies, expected, options.requests)
-        finally:
-            for process, _ in servers.values():
-                process.terminate()
-                process.wait()
+        # The servers go first, so that clients that wait for them do not wait for ever.
+        with ProcessPoolExecutor(1) as pool, ExitStack() as stack:
+            servers = {kind: stack.enter_context(server(run.path / "bundle", *extra)) for kind, extra in kinds.items()}
+            measure(pool, servers, bodies, expected, options)
+            check(pool, servers["together"], bodies, expected, options.requests)
+    print(f"A load of {os.getloadavg()[0]:.1f} at the end.")
 
 
 def measure(pool, servers, bodies, expected, options) -> None:
@@ -148,7 +158,7 @@ def measure(pool, servers, bodies, expected, options) -> None:
         times: dict[str, list[float]] = {kind: [] for kind in servers}
         wrong = dict.fromkeys(servers, 0)
         for piece in range(options.pieces):
-            for kind, (_, url) in servers.items():
+            for kind, url in servers.items():
                 each = max(options.each // n, 5) if kind == "together" else max(options.each // n // 4, 5)
                 began = time.perf_counter()
                 seconds, bad = pool.submit(clients, url, bodies, expected, n, each, piece).result()
