@@ -31,7 +31,8 @@ FACTORS: Ranges = {
 }
 """Of the optimiser: each setting of the plan times something."""
 _MOST_TASKS = 16
-"""With more tasks, no weight is searched for each of them, and no balancer that needs a gradient of each."""
+"""With more tasks, no weight is searched for each of them, no balancer that needs a gradient of each, and no sharing
+with a trunk for each."""
 
 
 class Chooser(Protocol):
@@ -76,9 +77,10 @@ class Space:
 
     Note:
         The plan's own sharing and balancer are always in it, with their options that are not searched. Another way of
-        sharing that cannot be built for these tasks and this encoder is left out; so are other balancers that need a
-        gradient of each task where there are more than 16 of them. Beyond 16 tasks, the weights are one power of the
-        numbers of labels. Samplers are tried where there are several sources.
+        sharing that cannot be built for these tasks and this encoder is left out. Where there are more than 16 tasks,
+        balancers that need a gradient of each are left out too, and ways of sharing that grow with every task by the
+        parameters of the plan's own: a trial of them takes as long as many others. The weights are then one power of
+        the numbers of labels. Samplers are tried where there are several sources.
     """
 
     def __init__(self, fold: FoldData, sharing: Iterable[str], balancing: Iterable[str]):
@@ -167,12 +169,27 @@ class Space:
     def _built(self, names: Iterable[str]) -> list[str]:
         kept = []
         for name in names:
+            plan = replace(self.plan, sharing=name, sharing_options={})
             try:
-                network_of(self.fold.prepared, replace(self.plan, sharing=name, sharing_options={}))
-                kept.append(name)
+                network_of(self.fold.prepared, plan)
+                if len(self.tasks) > _MOST_TASKS and self._growth(plan) >= self._parameters(self.plan, len(self.tasks)):
+                    self.left_out[name] = f"it has a trunk for each of {len(self.tasks)} tasks"
+                    continue
             except RecipeError as error:
                 self.left_out[name] = str(error)
+                continue
+            kept.append(name)
         return kept
+
+    def _growth(self, plan: Plan) -> float:
+        """Parameters that a network gains below its heads with a further task."""
+        n = len(self.tasks)
+        return (self._parameters(plan, n) - self._parameters(plan, 2)) / (n - 2)
+
+    def _parameters(self, plan: Plan, n_tasks: int) -> int:
+        """Parameters below the heads of a network for the first tasks."""
+        _, model = network_of(self.fold.prepared.only(self.tasks[:n_tasks]), plan)
+        return sum(model.sharing.count_parameters().values())
 
 
 def plan_with(plan: Plan, configuration: Configuration) -> Plan:

@@ -143,7 +143,9 @@ def test_a_point_of_the_space_is_a_plan():
     assert plan.settings.learning_rate == pytest.approx(5 * fold.plan.settings.learning_rate)
     assert set(space.start()) >= {"sharing", "balancer", "learning_rate x"}
     many, _ = fold_of(table(200, 20), 20)
-    large = Space(many, [], ["fixed", "pcgrad"])
+    large = Space(many, ["mmoe", "cross_stitch"], ["fixed", "pcgrad"])
+    assert large.sharing == ["hard", "mmoe"]
+    assert large.left_out["cross_stitch"] == "it has a trunk for each of 20 tasks"
     assert large.balancers == ["equal", "fixed"]
     assert "20 tasks" in large.left_out["pcgrad"]
     large.choose(chooser := Fixed())
