@@ -6,6 +6,7 @@ Every way of sharing is in ``test_sharing_onnx.py`` and, for ``torch.export``, a
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from polytask.models.model import ModelSpec, build_model
 from polytask.serving import export as exporting
 from polytask.serving.export import TOLERANCE, export, random_rows
 from polytask.serving.quantisation import answer, quantise
-from polytask.tasks import Binary, Detection, Regression, Segmentation
+from polytask.tasks import Binary, Detection, Regression, Segmentation, Tagging
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -28,7 +29,9 @@ pytest.importorskip("onnxruntime")
 TABLE = {"numeric": Field((3,)), "categorical": Field((2,), (4, 5))}
 IMAGE = {"x": Field((1, 16, 16))}
 NUMBERS = {"x": Field((5,))}
+WORDS = {"words": Field((7,), (20,)), "pieces": Field((7, 3), (9,))}
 SHAPES = {"cnn": IMAGE, "resnet18": IMAGE, "unet": IMAGE, "mlp": NUMBERS, "speech": {"x": Field((900,))}}
+SHAPES |= dict.fromkeys(("text_cnn", "transformer"), WORDS)
 ENCODERS = [name for name in encoders.names() if name != "module" and encoders.load(name).exports]
 
 
@@ -58,8 +61,44 @@ def test_every_encoder_exports_with_the_same_outputs(encoder, to, tmp_path):
 
 
 @pytest.mark.parametrize("encoder", [name for name in encoders.names() if name not in ENCODERS])
-def test_an_encoder_that_claims_nothing_says_why(encoder):
+def test_an_encoder_that_claims_nothing_says_why(encoder, tmp_path):
     assert "export" in encoders.load(encoder).__doc__
+    if encoder == "module":
+        return  # whether the user's own network does is seen when it is tried
+    assert encoders.load(encoder).why_no_export
+    bundle = bundle_of("mlp", widths=(4,))
+    (network,) = bundle.models
+    bundle.models = [Network(replace(network.spec, encoder=encoder), network.model)]
+    with pytest.raises(RecipeError, match=f"'{encoder}' does not export: .*These do: cnn, mlp"):
+        export(bundle, tmp_path / "graph", "torch")
+
+
+@pytest.mark.parametrize("encoder", ["text_cnn", "transformer"])
+def test_tags_of_words_export_beside_answers_about_the_whole_text(encoder, tmp_path):
+    torch.manual_seed(0)
+    tags, mood = Tagging(name="tags"), Binary(name="mood")
+    labels = np.empty(2, dtype=object)
+    labels[:] = [["noun", "verb"], ["noun", "noun", "other"]]
+    tags.fit(labels)
+    mood.fit(np.array(["good", "bad"]))
+    spec = ModelSpec(
+        inputs={"main": InputShape(WORDS)},
+        n_outputs={"tags": 3, "mood": 1},
+        encoder=encoder,
+        encoder_options={"width": 8},
+        element_tasks=("tags",),
+    )
+    made = export(Bundle([tags, mood], [Network(spec, build_model(spec).eval())]), tmp_path / "graph", "torch")
+    assert made.difference <= TOLERANCE
+    told = json.loads(made.about.read_text())
+    assert [output["shape"] for output in told["outputs"]] == [["batch", 7, 3], ["batch", 1]]
+    assert [one["shape"] for one in told["inputs"]] == [["batch", 7], ["batch", 7, 3]]
+    rows = random_rows(InputShape(WORDS), 50)
+    there = rows[0] != 0
+    assert there[:, 0].all()  # texts of all lengths, and padding after their ends alone
+    assert not there.all()
+    assert (there[:, 1:] <= there[:, :-1]).all()
+    assert (rows[1][~there] == 0).all()
 
 
 def test_maps_and_boxes_export_below_attention(tmp_path):

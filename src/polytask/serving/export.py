@@ -34,8 +34,8 @@ TOLERANCE = 1e-5
 """How far an output of the graph may be from the network's, relative to the larger of 1 and itself."""
 
 _HOW = (
-    "Encode the columns as `transform` says into the tensors of `inputs`, run the graph, and turn each output into an "
-    "answer as the task's `state` and `decode` say."
+    "Encode columns as `transform` says, or words as `text` says, into the tensors of `inputs`, run the graph, and "
+    "turn each output into an answer as the task's `state` and `decode` say."
 )
 _DECODE = {
     "regression": "value = output * scale + center of the state, then the inverse of its scaling if it has one",
@@ -51,6 +51,7 @@ _DECODE = {
         "P(centre of class k at [h, w]) = sigmoid(output[h, w, k]), a peak among its 8 neighbours; then the centre "
         "(w + output[-4], h + output[-3]) and the size output[-2:] * sizes of the state"
     ),
+    "tagging": "P(tag k of word l) = softmax(output[l])[k]; with transitions the best path, as the state says",
     "retrieval": "embedding = output over its length",
     "reconstruction": "numbers in the units of the inputs, and logits of codes",
 }
@@ -168,19 +169,30 @@ def network_of(bundle: Bundle, tasks: Sequence[str], source: str) -> Network:
 
 def _check_exports(network: Network) -> None:
     spec = network.spec
-    for role, registry, name in (("encoder", encoders, spec.encoder), ("sharing", sharings, spec.sharing)):
-        if name != "module" and not registry.load(name).exports:
-            raise RecipeError(f"The {role} {name!r} does not claim to export the same outputs for every batch.")
+    if spec.encoder != "module" and not (encoder := encoders.load(spec.encoder)).exports:
+        able = ", ".join(name for name in encoders.names() if name != "module" and encoders.load(name).exports)
+        raise RecipeError(
+            f"The encoder {spec.encoder!r} does not export: {encoder.why_no_export or 'it does not claim to'}. "
+            f"These do: {able}."
+        )
+    if not sharings.load(spec.sharing).exports:
+        raise RecipeError(f"The sharing {spec.sharing!r} does not claim to export the same outputs for every batch.")
 
 
 def random_rows(shape: InputShape, n: int) -> tuple[Tensor, ...]:
     """Rows that the network can read, as the graph takes them."""
     generator = torch.Generator().manual_seed(n)
     tensors = []
+    lengths = torch.randint(1, 1 << 30, (n,), generator=generator)
     for field in shape.fields.values():
-        if field.cardinalities:
+        if len(field.shape) == 1 and len(field.cardinalities) == field.shape[0]:  # a code a column
             codes = [torch.randint(0, count, (n,), generator=generator) for count in field.cardinalities]
             tensors.append(torch.stack(codes, 1))
+        elif field.cardinalities:  # codes of the elements of a row, with padding after its last one
+            codes_of_elements = torch.randint(1, field.cardinalities[0], (n, *field.shape), generator=generator)
+            ends = (lengths % field.shape[0] + 1).view(-1, *[1] * len(field.shape))
+            places = torch.arange(field.shape[0]).view(-1, *[1] * (len(field.shape) - 1))
+            tensors.append(codes_of_elements * (places < ends))
         else:
             tensors.append(torch.randn(n, *field.shape, generator=generator))
     return tuple(tensors)
@@ -260,9 +272,11 @@ def _difference(graph: _Graph, found: Sequence[np.ndarray], rows: Sequence[Tenso
 
 
 def _extents(network: Network, source: str, task: str) -> tuple[int, ...]:
-    """Height and width of the outputs, of a task of pixels."""
+    """Height and width of the outputs, of a task of pixels; their number, of one of words."""
     (first, *_) = network.spec.inputs[source].fields.values()
-    return first.shape[-2:] if task in network.spec.pixel_tasks else ()
+    if task in network.spec.pixel_tasks:
+        return first.shape[-2:]
+    return first.shape[:1] if task in network.spec.element_tasks else ()
 
 
 def _about(bundle: Bundle, network: Network, graph: _Graph, difference: float) -> dict[str, Any]:
@@ -299,6 +313,7 @@ def _about(bundle: Bundle, network: Network, graph: _Graph, difference: float) -
             for name in graph.tasks
         ],
         "transform": None if transform is None else transform.state(),
+        **({"text": bundle.texts[graph.source].state()} if graph.source in bundle.texts else {}),
         "largest_difference": difference,
         "provenance": bundle.provenance,
     }

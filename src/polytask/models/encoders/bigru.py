@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import nn
 
@@ -39,13 +40,16 @@ class BiGRU(WordEncoder):
 
     Note:
         Padding is never read (packed sequences), so that a row's representation does not depend on its batch.
-        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
-        shapes can tell from the shape of its inputs.
+        It does not export, because packed sequences do not; ``text_cnn`` and ``transformer`` do.
 
     References:
         Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014, section 2.3; Schuster and
         Paliwal, Bidirectional Recurrent Neural Networks, 1997.
     """
+
+    why_no_export: ClassVar[str] = (
+        "its recurrent units read packed sequences, each as long as its text, which no graph of fixed shapes does"
+    )
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class Encoder(nn.Module, ABC):
     """Whether it represents the H W pixels of an image and, after them, the whole: ``B * (H W + 1)`` rows come out."""
     exports: ClassVar[bool] = False
     """Whether it claims to export: ``tests/reference/test_exported_graphs.py`` holds it to that."""
+    why_no_export: ClassVar[str] = ""
+    """If it does not: what a graph cannot do of it, as users are told."""
 
     def __init__(self, inputs: Mapping[str, InputShape]):
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -47,8 +47,7 @@ class Pretrained(Encoder):
     Note:
         Nothing is ever downloaded, and no code of the folder runs. A bundle holds the weights, but the folder must
         still be there, for its configuration, when a bundle is loaded.
-        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
-        shapes can tell from the shape of its inputs.
+        It does not export: transformers runs the model, from the configuration in the folder.
 
     References:
         Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019, section 5.3 (the first piece
@@ -56,6 +55,7 @@ class Pretrained(Encoder):
     """
 
     has_elements = True
+    why_no_export: ClassVar[str] = "the language model is run by transformers, from the configuration in its folder"
 
     def __init__(self, inputs: Mapping[str, InputShape], path: str | os.PathLike[str], freeze: bool = False):
         super().__init__(inputs)

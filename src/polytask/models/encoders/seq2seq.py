@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -56,6 +57,9 @@ class Seq2Seq(Encoder):
     """
 
     has_elements = True
+    why_no_export: ClassVar[str] = (
+        "an answer is written word by word until it ends, which no graph of fixed shapes does"
+    )
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -51,14 +52,17 @@ class SpeechFrames(Encoder):
 
     Note:
         Convolutions have no bias, so that silence stays zero and they do not see where the array ends; each moment is
-        normalised by itself, and the recurrent units read packed sequences. It does not export: how many rows come out
-        depends on the longest recording of a batch, which no graph of fixed shapes can tell from its inputs' shape.
+        normalised by itself, and the recurrent units read packed sequences. It does not export, because packed
+        sequences do not; ``speech`` does.
 
     References:
         Graves, Mohamed and Hinton, Speech Recognition with Deep Recurrent Neural Networks, ICASSP 2013.
     """
 
     has_elements = True
+    why_no_export: ClassVar[str] = (
+        "its recurrent units read packed sequences, each as long as its recording, which no graph of fixed shapes does"
+    )
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -40,12 +41,13 @@ class TextCNN(WordEncoder):
     Note:
         Padding is zero before each convolution, as is what lies beyond the ends, so that a row's representation does
         not depend on its batch.
-        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
-        shapes can tell from the shape of its inputs.
+        An exported graph reads rows as long as the longest in training; what is shorter has the code 0 after its end.
 
     References:
         Collobert et al., Natural Language Processing (Almost) from Scratch, JMLR 2011, section 3.3.2.
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -41,13 +42,14 @@ class Transformer(WordEncoder):
     Note:
         Nothing attends to padding, so that a row's representation does not depend on its batch. With a few thousand
         training rows, recurrent and convolutional encoders learn faster.
-        It does not export: how many rows come out depends on the longest text of a batch, which no graph of fixed
-        shapes can tell from the shape of its inputs.
+        An exported graph reads rows as long as the longest in training; what is shorter has the code 0 after its end.
 
     References:
         Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3 (sines for positions: 3.5); Xiong et al., On
         Layer Normalization in the Transformer Architecture, ICML 2020 (normalising before).
     """
+
+    exports: ClassVar[bool] = True
 
     def __init__(
         self,
