@@ -108,6 +108,8 @@ def test_resumed_equals_uninterrupted_with_every_kind_of_state(tmp_path, balance
         {"patience": None},
         {"patience": 1, "stop_rule": "worst"},
         {"patience": 1, "patience_share": 0.6},
+        {"dropout_fades": True, "learning_rate": 0.01},
+        {"dropout_fades": True, "learning_rate": 0.01, "patience": None},
         {"regularisers": [{"penalty": "l1", "strength": 0.01}, {"penalty": "l2", "strength": 0.1, "on": "private"}]},
     ],
 )

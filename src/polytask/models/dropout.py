@@ -29,6 +29,9 @@ class Dropout(nn.Dropout):
     Args:
         p: Probability of dropping a unit.
 
+    Attributes:
+        strength: Factor on the probability; whoever trains may lower it on the way.
+
     Example:
         >>> torch.manual_seed(0) is not None
         True
@@ -37,17 +40,22 @@ class Dropout(nn.Dropout):
         ([0.0, 1.3333333730697632], True)
     """
 
+    def __init__(self, p: float = 0.5):
+        super().__init__(p)
+        self.strength = 1.0
+
     def forward(self, x: Tensor) -> Tensor:
         """The units that stay, enlarged."""
         if not self.training or self.p == 0.0:
             return x
+        p = self.p * self.strength
         source = _SOURCE.get()
         if source is not None:
-            return x * source(x, self.p)
-        if x.device.type != "cpu" or self.p == 1.0 or torch.compiler.is_exporting():
-            return functional.dropout(x, self.p, self.training)
+            return x * source(x, p)
+        if x.device.type != "cpu" or p == 1.0 or torch.compiler.is_exporting():
+            return functional.dropout(x, p, self.training)
         mask = torch.empty(x.shape, dtype=x.dtype)
-        draw_masks([mask], self.p, [None])
+        draw_masks([mask], p, [None])
         return x * mask
 
 
@@ -64,8 +72,8 @@ def draw_masks(masks: Sequence[Tensor], p: float, generators: Sequence[torch.Gen
         flat = mask.view(-1)
         words = torch.empty(-(-flat.numel() // 4), dtype=torch.int64)
         words.random_(-(2**63), None, generator=generator)
-        # Signed 16-bit numbers start at -32768.
-        torch.lt(words.view(torch.int16)[: flat.numel()], keep - _LEVELS // 2, out=flat)
+        # Signed 16-bit numbers start at -32768, and end one below the limit under which all of them stay.
+        torch.le(words.view(torch.int16)[: flat.numel()], keep - _LEVELS // 2 - 1, out=flat)
         flat.mul_(_LEVELS / keep)
 
 

@@ -8,6 +8,7 @@ It only puts its parts in order; what each of them does stands in a file of its 
 ``memory``        what is done when it runs out
 ``guards``        what is checked while it goes on
 ``stopping``      the best epoch, and when to wait for a better one no longer
+``fading``        dropout that gets weaker as the tasks are learned
 ``additions``     remedies, constraints, settings of single tasks
 ``interruption``  Ctrl-C
 """
@@ -31,6 +32,7 @@ from polytask.training.allocation import keep_freed_memory
 from polytask.training.epoch_sums import EpochSums, by_name
 from polytask.training.evaluation import constant_losses, mean_losses
 from polytask.training.extra_batches import ExtraBatches
+from polytask.training.fading import Fading
 from polytask.training.feed import Feed
 from polytask.training.guards import FiniteParameters, Guard
 from polytask.training.interruption import Interrupted, Interruption
@@ -103,6 +105,7 @@ class Training:
         self.optimisation = Optimisation(model, balancer, settings, feed.n_steps, rates, self.own.owners(), schedules)
         self.memory = InPieces(self.passes, self.optimisation)
         self.constant = constant_losses(tasks, validation)
+        self.fading = Fading(model, self._constant_of_epochs(), is_on=settings.dropout_fades)
         told = {"is_measured": bool(validation), "is_bound": bool(self.constraints.bounds)}
         self.stop_rule = StopRule(settings, tasks, self.constant, self.own.patient, **told)
         self.guards: list[Guard] = [FiniteParameters()]
@@ -113,6 +116,13 @@ class Training:
 
     def _no_sums(self) -> EpochSums:
         return EpochSums(self.balancer.tasks, len(self.constraints.bounds))
+
+    def _constant_of_epochs(self) -> dict[str, float]:
+        """What the losses of an epoch are relative to: those on validation rows, or the weighted ones in training."""
+        if self.validation or not self.settings.dropout_fades:
+            return self.constant
+        constant = constant_losses(self.tasks, self.feed.sources)
+        return {t.name: t.weight * constant[t.name] for t in self.tasks if t.name in constant and t.weight > 0.0}
 
     @property
     def skips(self) -> Skips:
@@ -260,6 +270,7 @@ class Training:
         }
         for name, multiplier in line.pop("multipliers", {}).items():
             line["constraints"][name]["multiplier"] = multiplier
+        at.unexplained = self.fading.follow(at.unexplained, at.validation[-1] or line["train"])
         self.sums = self._no_sums()
         at.epoch += 1
         self._slow_or_stop()
@@ -337,6 +348,7 @@ class Training:
             )
         torch.set_rng_state(generators[self.ranks.rank])
         self.at = Position(**state["progress"])
+        self.fading.set(self.at.unexplained)
         self.passes.skips = Skips(**state["skips"])
         for guard, its in zip(self.guards, state["guards"], strict=True):
             guard.load_state_dict(its)

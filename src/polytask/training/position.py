@@ -18,6 +18,7 @@ class Position:
         best: The epoch that is kept for now, from 0.
         validation: Validation loss of each task, by epoch.
         violations: How much the constraints were violated in all, by epoch; empty if there are none.
+        unexplained: Lowest mean of the tasks' losses so far, relative to constant predictions; at most 1.
         history_lines: Lines of the history that were written.
         is_done: Whether the training is over.
         why: Why it is.
@@ -29,6 +30,7 @@ class Position:
     best: int | None = None
     validation: list[dict[str, float]] = field(default_factory=list)
     violations: list[float] = field(default_factory=list)
+    unexplained: float = 1.0
     history_lines: int = 0
     is_done: bool = False
     why: str = ""

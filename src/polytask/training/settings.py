@@ -63,6 +63,10 @@ class Settings:
             training that was long in getting better may take long again.
         stop_rule: What "better" means on the validation rows: ``mean_rank`` over tasks, ``mean`` (of each task's loss
             over that of its constant prediction), ``worst`` (task, same scale), or ``task:NAME``.
+        dropout_fades: Whether dropout (but not that of encoders of texts, or of the user's own modules) gets weaker
+            where tasks are learned nearly exactly: its probability is multiplied by four times the lowest mean of their
+            losses so far, relative to constant predictions, where that is below 1; on the validation rows, or on the
+            training rows where there are none.
         mode: Mode of the balancing engine.
         sketch: Numbers a task in the mode ``sketch``.
         together: Whether a step reads a batch of every source, so that the balancer sees all tasks at once, or of one
@@ -99,6 +103,7 @@ class Settings:
     patience: int | None = 16
     patience_share: float = 0.0
     stop_rule: str = "mean_rank"
+    dropout_fades: bool = False
     mode: str = "exact"
     sketch: int = 1024
     together: bool | None = None

@@ -38,6 +38,27 @@ def test_nothing_is_dropped_in_evaluation_or_with_zero():
     assert torch.equal(Dropout(1.0)(x), torch.zeros(5, 3))
 
 
+@pytest.mark.parametrize("p", [0.0, 1e-7, 1e-6])
+def test_a_probability_below_the_smallest_step_drops_nothing(p):
+    mask = torch.empty(200_000)
+    draw_masks([mask], p, [torch.Generator().manual_seed(0)])
+    assert torch.equal(mask, torch.ones_like(mask))
+
+
+def test_the_strength_is_a_factor_and_takes_as_many_bits():
+    weak, plain = Dropout(0.4), Dropout(0.1)
+    weak.strength = 0.25
+    states = []
+    for dropout in (weak, plain):
+        torch.manual_seed(5)
+        states.append((dropout(torch.ones(40, 11)), torch.get_rng_state()))
+    assert torch.equal(states[0][0], states[1][0])
+    weak.strength = 0.0
+    torch.manual_seed(5)
+    assert torch.equal(weak(torch.ones(40, 11)), torch.ones(40, 11))
+    assert torch.equal(torch.get_rng_state(), states[1][1]), "a stack draws for every member"
+
+
 def test_a_generator_in_the_same_state_gives_the_same_mask():
     torch.manual_seed(3)
     generator = torch.Generator()

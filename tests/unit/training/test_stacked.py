@@ -169,10 +169,11 @@ def test_draws_of_settings_have_their_own_rates():
         {"schedule": "plateau", "patience": 4},
         {"patience": 1, "patience_share": 0.5},
         {"stop_rule": "worst", "patience": None},
+        {"dropout_fades": True, "stop_rule": "mean"},
     ]
     data = prepared(seed=1)
     found = check_equal([Asked(data, plan(seed=i, **settings)) for i, settings in enumerate(drawn)])
-    assert found.sizes == [7]
+    assert found.sizes == [8]
 
 
 BALANCERS = ("uncertainty", "dwa", "rlw", "stch", "fixed", "imtl_l")

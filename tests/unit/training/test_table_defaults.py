@@ -33,17 +33,19 @@ def test_what_the_recipe_says_counts():
 @pytest.mark.parametrize(
     ("n", "training", "expected"),
     [
-        (100, {}, (300, 16, 1.0)),
-        (100, {"epochs": 40}, (40, 16, 1.0)),
-        (100, {"patience": 5}, (100, 5, 0.0)),
-        (100, {"patience": None}, (100, None, 0.0)),
-        (4_000, {}, (100, 16, 0.0)),
+        (100, {}, (300, 16, 1.0, True)),
+        (100, {"epochs": 40}, (40, 16, 1.0, True)),
+        (100, {"dropout_fades": False}, (300, 16, 1.0, False)),
+        (100, {"patience": 5}, (100, 5, 0.0, False)),
+        (100, {"patience": None}, (100, None, 0.0, False)),
+        (4_000, {}, (100, 16, 0.0, False)),
     ],
 )
 def test_a_small_table_is_waited_for_unless_the_recipe_has_a_patience(n, training, expected):
     recipe = Recipe(tasks={"y": {"kind": "regression"}}, training=training)
     settings = plan_of(recipe, prepare_recipe(recipe, table(n))).settings
-    assert (settings.epochs, settings.patience, settings.patience_share) == expected
+    found = (settings.epochs, settings.patience, settings.patience_share, settings.dropout_fades)
+    assert found == expected
 
 
 def test_other_encoders_keep_the_common_settings():

@@ -74,7 +74,7 @@ class Program:
         ]
         for i, member in enumerate(members):
             for mask, (_, p) in zip(masks, self._masks[len(rows[0])], strict=True):
-                draw_masks([mask[i]], p, [member.generator])
+                draw_masks([mask[i]], p * member.training.fading.strength, [member.generator])
         is_all = len(members) == len(self.members)
         leaves = self.leaves if is_all else {name: leaf[list(at)] for name, leaf in self.leaves.items()}
         found: dict[str, Tensor] = vmap(self._one)(leaves, inputs, tuple(masks))

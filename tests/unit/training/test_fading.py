@@ -1,0 +1,92 @@
+"""Dropout that fades: as strong as what is not explained yet, by validation rows or else by training rows."""
+
+import numpy as np
+import pytest
+import torch
+
+from polytask.data.batch import ArraySource
+from polytask.data.plan import BatchPlan
+from polytask.models.dropout import Dropout
+from polytask.models.inputs import InputShape
+from polytask.models.model import ModelSpec, build_model
+from polytask.tasks import Regression
+from polytask.training.evaluation import constant_losses
+from polytask.training.fading import Fading
+from polytask.training.feed import Feed
+from polytask.training.loop import Training
+from polytask.training.settings import Settings
+
+
+def rows(n, seed, noise=0.0, tasks=("a", "b")):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 3, generator=draw)
+    targets = {t: x[:, i] + noise * torch.randn(n, generator=draw) for i, t in enumerate(tasks)}
+    return ArraySource("main", x, targets, {t: torch.ones(n, dtype=torch.bool) for t in tasks})
+
+
+def training(*, validation=True, weights=(1.0, 1.0), noise=0.0, **settings):
+    tasks = [Regression(name="a", weight=weights[0]), Regression(name="b", weight=weights[1])]
+    for task in tasks:
+        task.fit(np.array([-1.0, 1.0]))
+    torch.manual_seed(0)
+    data, held = rows(128, 0, noise), {"main": rows(64, 1, noise)} if validation else {}
+    options = {"widths": [16, 16], "dropout": 0.4}
+    spec = ModelSpec({"main": InputShape.of(data.inputs)}, {"a": 1, "b": 1}, "mlp", encoder_options=options)
+    given = {"epochs": 12, "learning_rate": 0.02, "patience": None, "dropout_fades": True, **settings}
+    plan = BatchPlan({"main": 128}, 16, seed=1)
+    from polytask.balancing.losses.equal import Equal
+
+    return Training(build_model(spec), tasks, Feed({"main": data}, plan), held, Equal(), Settings(**given))
+
+
+def strengths(ours):
+    """The strength of every dropout at each step's start, by epoch."""
+    found = []
+    step = ours.step
+
+    def seen(batches):
+        found.append((ours.at.epoch, {m.strength for m in ours.model.modules() if isinstance(m, Dropout)}))
+        step(batches)
+
+    ours.step = seen
+    history = ours.run()
+    by_epoch = [set().union(*(s for e, s in found if e == epoch)) for epoch in range(len(history))]
+    assert all(len(one) == 1 for one in by_epoch)
+    return [one.pop() for one in by_epoch], history
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_the_strength_is_what_the_best_epoch_so_far_left_unexplained(validation):
+    ours = training(validation=validation, weights=(1.0, 0.25))
+    found, history = strengths(ours)
+    constant = constant_losses(ours.tasks, ours.validation or ours.feed.sources)
+    if validation:
+        shares = [np.mean([line["validation"][t] / constant[t] for t in "ab"]) for line in history]
+    else:
+        shares = [np.mean([line["train"]["a"] / constant["a"], line["train"]["b"] / constant["b"] / 0.25])
+                  for line in history]  # fmt: skip
+    lowest = np.minimum.accumulate([1.0, *shares])[:-1]
+    assert found == pytest.approx(np.minimum(1.0, 4 * lowest), abs=1 / 128 + 1e-9)
+    assert found[0] == 1.0
+    assert found[-1] < 0.8, "something was learned"
+    assert all(strength * 64 == round(strength * 64) for strength in found), "in steps"
+
+
+def test_nothing_fades_unless_it_is_asked_for():
+    assert set(strengths(training(dropout_fades=False))[0]) == {1.0}
+
+
+def test_a_further_training_of_the_network_begins_at_full_strength():
+    ours = training()
+    assert strengths(ours)[0][-1] < 0.8
+    Fading(ours.model, {"a": 1.0, "b": 1.0})
+    assert {m.strength for m in ours.model.modules() if isinstance(m, Dropout)} == {1.0}
+
+
+def test_what_cannot_be_known_changes_nothing():
+    fading = Fading(training().model, {"a": 2.0, "b": 1.0})
+    assert fading.follow(0.5, {"a": float("nan"), "b": 0.1}) == 0.5
+    assert fading.follow(0.5, {"c": 0.1}) == 0.5
+    assert fading.follow(0.5, {}) == 0.5
+    assert fading.follow(0.5, {"a": -1.0, "b": 0.1}) == 0.0, "a likelihood may be above one"
+    assert fading.strength == 0.0
