@@ -20,8 +20,8 @@ def for_tables(n_rows: int, given: Collection[str] = ()) -> dict[str, Any]:
     Small batches are further noise, which small tables need, and large ones make the best of a processor. The early
     stopping looks at the mean relative loss of the tasks, which unlike ranks sees how much is won and lost. Where rows
     are few, a training waits as long again as the best epoch took: labels that hold next to no noise are learned for
-    hundreds of epochs, and others are not trained longer than twice. The former are also learned with
-    less and less dropout.
+    hundreds of epochs, and others are not trained longer than twice. The former are also
+    learned with less and less dropout.
 
     Args:
         n_rows: Training rows.
