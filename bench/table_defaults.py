@@ -7,6 +7,8 @@ the best constant; 1 is as good as knowing the mean, 0 is perfect.
 
     joint      the default joint network of `polytask fit`
     patient    the same with three times the epochs and 40 instead of 16 without progress before it stops
+    steady     the same as joint with dropout that does not fade
+    undropped  the same as joint without dropout
     plain      one residual network without members (encoder `tabular`)
     boosting   one model a task: histogram gradient boosting, the better of two sizes, stopped early
     trees      one model a task: extremely randomised trees, the best of three leaf sizes
@@ -316,6 +318,8 @@ class _Column:
 ARMS: dict[str, Callable[[Case, int], tuple[dict[str, float], str]]] = {
     "joint": network(),
     "patient": network(training={"epochs": 300, "patience": 40}),
+    "steady": network(training={"dropout_fades": False}),
+    "undropped": network(encoder={"name": "tabm", "dropout": 0.0}),
     "plain": network(
         encoder="tabular",
         training={"batch_size": 256, "learning_rate": 1e-3, "weight_decay": 1e-4, "stop_rule": "mean_rank"},
@@ -325,6 +329,8 @@ ARMS: dict[str, Callable[[Case, int], tuple[dict[str, float], str]]] = {
     "linear": one_a_task(linear, one_hot=True),
     "forest": joint_forest,
 }
+VARIANTS = ("patient", "steady", "undropped")
+"""Of the first arm, for comparison."""
 
 
 # The table
@@ -376,7 +382,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with mulan_mtr/, parkinsons/ and adult/")
     parser.add_argument("--quick", action="store_true", help="one split, tables of at most 2,000 rows")
     parser.add_argument("--cache", type=Path, help="JSON file of trials that need not be done again")
-    parser.add_argument("--arms", default=",".join(arm for arm in ARMS if arm != "patient"))
+    parser.add_argument("--arms", default=",".join(arm for arm in ARMS if arm not in VARIANTS))
     parser.add_argument("--tables", default="", help="names of tables; all if not given")
     parser.add_argument("--splits", type=int, default=3, help="random splits of each table")
     given = parser.parse_args()

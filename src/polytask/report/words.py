@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "share",
     "span",
     "sureness",
+    "unbroken",
     "unmet",
     "when",
 ]
@@ -90,6 +92,19 @@ def breakable(name: Any) -> Markup:
         ('worst_<wbr>area', '&lt;b&gt;')
     """
     return Markup("").join(Markup(f"{escape(sign)}<wbr>") if sign in "_-./" else escape(sign) for sign in str(name))
+
+
+def unbroken(text: Any) -> Markup:
+    """A sentence in which an option of the command line, as `--group`, is not broken over lines after its hyphens.
+
+    Example:
+        >>> str(unbroken("give --group, or <b>"))
+        'give <span class="option">--group</span>, or &lt;b&gt;'
+    """
+    parts = re.split(r"(--[a-z][a-z-]*)", str(text))
+    return Markup("").join(
+        Markup('<span class="option">{}</span>').format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    )
 
 
 def percent(value: Any) -> str:

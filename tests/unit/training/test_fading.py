@@ -30,9 +30,9 @@ def training(*, validation=True, weights=(1.0, 1.0), noise=0.0, **settings):
         task.fit(np.array([-1.0, 1.0]))
     torch.manual_seed(0)
     data, held = rows(128, 0, noise), {"main": rows(64, 1, noise)} if validation else {}
-    options = {"widths": [16, 16], "dropout": 0.4}
+    options = {"widths": [32, 32], "dropout": 0.1}
     spec = ModelSpec({"main": InputShape.of(data.inputs)}, {"a": 1, "b": 1}, "mlp", encoder_options=options)
-    given = {"epochs": 12, "learning_rate": 0.02, "patience": None, "dropout_fades": True, **settings}
+    given = {"epochs": 16, "learning_rate": 0.02, "patience": None, "dropout_fades": True, **settings}
     plan = BatchPlan({"main": 128}, 16, seed=1)
     from polytask.balancing.losses.equal import Equal
 
