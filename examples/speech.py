@@ -1,9 +1,10 @@
-"""Speech: what is said and who says it, from one encoder, two questions that want opposite things of it.
+"""Speech: what is said, spelled out, and who says it, from one encoder: questions that want opposite things of it.
 
-Without options the recordings are made up: syllables of formants by speakers that differ in pitch and vocal tract. Real
-ones are given as a folder or zip archive of WAV files whose names say the labels, as those of the Free Spoken Digit
-Dataset do:
+Without options the recordings are made up: strings of syllables by speakers that differ in pitch and vocal tract. Those
+of the Free Spoken Digit Dataset are learned with digit, speaker, accent and the digit's word as a transcription; others
+are given as a folder or zip archive of WAV files whose names say the labels:
 
+    python examples/speech.py --digits recordings.zip --affinity
     python examples/speech.py --data recordings.zip --pattern "(?P<digit>[0-9])_(?P<speaker>[a-z]+)_(?P<take>[0-9]+)" \\
         --tasks digit,speaker --seconds 0.8
 """
@@ -12,38 +13,66 @@ import argparse
 from pathlib import Path
 
 from polytask import Recipe
+from polytask.affinity import find_affinity
+from polytask.cli.affinity import print_affinity
 from polytask.cli.terminal import print_record, say
-from polytask.data import read_recordings, spoken_syllables
+from polytask.data import read_recordings, spoken_digits, spoken_strings
 from polytask.training.data_sets import ArrayData
 from polytask.training.progress import Bar
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--digits", type=Path, help="the Free Spoken Digit Dataset: folder or zip archive")
 parser.add_argument("--data", type=Path, help="folder or zip archive of WAV files")
 parser.add_argument("--pattern", help="regular expression for the files' names; its named groups are the labels")
-parser.add_argument("--tasks", help="the labels to learn, a,b; all if left out")
+parser.add_argument("--tasks", help="the labels to learn, a,b; all if left out; 'text' is a transcription")
 parser.add_argument("--group", help="a label none of whose values is both trained and tested on, such as speaker")
-parser.add_argument("--seconds", type=float, help="keep this much of each recording")
-parser.add_argument("--rows", type=int, default=1200, help="made-up recordings")
-parser.add_argument("--epochs", type=int, default=10)
+parser.add_argument("--seconds", type=float, help="keep this much of each recording", default=0.8)
+parser.add_argument("--rows", type=int, default=240, help="made-up recordings")
+parser.add_argument("--epochs", type=int, default=8)
 parser.add_argument("--sharing", default="hard", help="see: polytask list sharing")
 parser.add_argument("--balancer", default="equal", help="see: polytask list balancers")
+parser.add_argument("--affinity", action="store_true", help="also measure which tasks pull the same way")
 arguments = parser.parse_args()
 
-if arguments.data:
+tasks = arguments.tasks.split(",") if arguments.tasks else None
+split = {"method": "stratified"}
+if arguments.digits:
+    recordings = spoken_digits(arguments.digits, seconds=arguments.seconds)
+    tasks = tasks or ["digit", "speaker", "accent", "text"]
+    split = (
+        {"method": "grouped", "column": arguments.group} if arguments.group else {"method": "given", "column": "part"}
+    )
+elif arguments.data:
     recordings = read_recordings(arguments.data, pattern=arguments.pattern, seconds=arguments.seconds)
 else:
-    recordings = spoken_syllables(max(arguments.rows // 60, 1))
+    recordings = spoken_strings(arguments.rows, n_syllables=5, length=(1, 3))
     say("The recordings are made up: syllables of formants, no voice was recorded.")
-tasks = arguments.tasks.split(",") if arguments.tasks else list(recordings.labels)
-say(f"{len(recordings.waves)} recordings, {recordings.waves.shape[1] / recordings.rate:.2f} s, {recordings.rate} Hz.")
+if arguments.group:
+    split = {"method": "grouped", "column": arguments.group}
+tasks = tasks or list(recordings.labels)
+say(f"{len(recordings.waves)} recordings of {recordings.seconds.mean():.2f} s, {recordings.rate} Hz.")
 data = ArrayData("recordings", recordings.waves, {task: recordings.labels[task] for task in tasks}, recordings.labels)
-recipe = Recipe(
-    tasks=dict.fromkeys(tasks, "multiclass"),
-    encoder={"name": "speech", "rate": recordings.rate},
-    sharing=arguments.sharing,
-    balancer=arguments.balancer,
-    split={"method": "grouped", "column": arguments.group} if arguments.group else {"method": "stratified"},
-    training={"epochs": arguments.epochs, "batch_size": 32, "learning_rate": 2e-3},
-)
-run = recipe.run(data, compare=True, progress=Bar())
+settings = {
+    "encoder": {
+        "name": "speech_frames",
+        "rate": recordings.rate,
+        "n_mels": 32,
+        "hop": 0.016,
+        "channels": [16, 32],
+        "halvings": 1,
+    },
+    "sharing": arguments.sharing,
+    "balancer": arguments.balancer,
+    "split": split,
+    "training": {"epochs": arguments.epochs, "batch_size": 32, "learning_rate": 2e-3},
+}
+kinds = {task: "transcription" if task == "text" else "multiclass" for task in tasks}
+run = Recipe(tasks=kinds, **settings).run(data, compare=True, progress=Bar())
 print_record(run.record)
+if arguments.affinity:
+    classes = {task: kind for task, kind in kinds.items() if kind == "multiclass"}
+    say(f"Affinity of {', '.join(classes)}: positive pulls the same way, negative against each other.")
+    found = find_affinity(
+        {"recordings": data}, classes, measures=["gradient_cosine"], verify=False, seeds=2, **settings
+    )
+    print_affinity(found)

@@ -83,17 +83,21 @@ def test_rows_without_label_are_as_good_as_deleted(kind, options, seed, n_rows, 
 
 
 def several_elements(kind: str, rng: np.random.Generator, n_rows: int) -> np.ndarray:
-    """Labels of kinds whose rows have several elements: rows of tags and symbols, maps, waves."""
+    """Labels of kinds whose rows have several elements: rows of tags and symbols, maps, waves, spectrograms."""
     if kind in ("tagging", "transcription"):
         rows = np.empty(n_rows, dtype=object)
         rows[:] = [" ".join(rng.permutation(list("abcde"))[: rng.integers(2, 6)]) for _ in range(n_rows)]
         return rows
     if kind == "segmentation":
         return rng.integers(0, 3, (n_rows, 2, 3))
-    return rng.normal(size=(n_rows, 2, 8)) if kind == "separation" else rng.normal(size=(n_rows, 2, 3, 2))
+    return (
+        rng.normal(size=(n_rows, 2, 8)) if kind in ("separation", "synthesis") else rng.normal(size=(n_rows, 2, 3, 2))
+    )
 
 
-ELEMENTS = [(kind, {}) for kind in ("dense_regression", "segmentation", "separation", "tagging", "transcription")]
+ELEMENTS = [
+    (kind, {}) for kind in ("dense_regression", "segmentation", "separation", "synthesis", "tagging", "transcription")
+]
 ELEMENTS += [("tagging", {"transitions": True}), ("separation", {"is_ordered": True})]
 
 

@@ -14,6 +14,7 @@ _HOMES = {
     "images": ("ImageFolder", "read_idx", "read_idx_images", "read_image_folder"),
     "audio": ("Recordings", "read_recordings", "write_wav"),
     "digits": ("spoken_digits",),
+    "loudness": ("heard", "spectrograms"),
     "mixtures": ("Mixtures", "mixed", "separated"),
     "syllables": ("spoken_strings", "spoken_syllables"),
     "conll": ("Sentence", "read_conll"),
