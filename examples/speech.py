@@ -73,6 +73,6 @@ if arguments.affinity:
     classes = {task: kind for task, kind in kinds.items() if kind == "multiclass"}
     say(f"Affinity of {', '.join(classes)}: positive pulls the same way, negative against each other.")
     found = find_affinity(
-        {"recordings": data}, classes, measures=["gradient_cosine"], verify=False, seeds=2, **settings
+        {"recordings": data}, classes, measures=["gradient_cosine", "cka"], verify=False, seeds=2, **settings
     )
     print_affinity(found)

@@ -83,6 +83,7 @@ def study(
 
     Molecules: polytask study assays.csv --targets toxic,soluble --set kinds.smiles=molecule
     Free text: polytask study reviews.csv --targets stars,helpful --set kinds.review=words
+    Images, paths from the table's folder on: polytask study shots.csv --targets defect,depth --set kinds.photo=image
 
     A recipe names the tasks, the networks and the data, several sources too: polytask study recipe.yaml
     """

@@ -32,6 +32,7 @@ class CheckedRows(Table):
 
     def __init__(self, columns: Mapping[str, np.ndarray], origin: str):
         super().__init__(list(columns), origin)
+        self.folder = None
         self._columns = columns
 
     def __len__(self) -> int:

@@ -16,9 +16,9 @@ from polytask.errors import InputError
 
 __all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
 
-Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed", "words"]
+Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed", "words", "image"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
-KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed", "words")
+KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed", "words", "image")
 
 _TEXT_SHARE = 0.5
 _TEXT_DISTINCT = 20

@@ -16,11 +16,12 @@ import numpy as np
 
 from polytask.errors import DataError, InputError, MissingExtraError, RecipeError, TargetError
 
-__all__ = ["ImageFolder", "read_idx", "read_idx_images", "read_image_folder"]
+__all__ = ["ImageFolder", "opened_image", "read_idx", "read_idx_images", "read_image_folder"]
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _EXTENSIONS = {".png", ".jpg", ".jpeg"}
 _GREY_MODES = {"1", "L"}
+_DEEP_MODES = {"I", "F"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def read_image_folder(folder: str | os.PathLike[str]) -> ImageFolder:
     mode = "L" if is_grey else "RGB"
     images = np.empty((len(files), 1 if is_grey else 3, size[1], size[0]), dtype=np.uint8)
     for i, path in enumerate(files):
-        with _opened(path) as image:
+        with opened_image(path) as image:
             pixels = np.asarray(image.convert(mode))
         images[i] = pixels[None] if is_grey else pixels.transpose(2, 0, 1)
     labels = np.array([path.relative_to(root).parts[0] for path in files], dtype=object)
@@ -76,7 +77,7 @@ def _sizes(files: tuple[Path, ...]) -> tuple[tuple[int, int], bool]:
     first: tuple[int, int] | None = None
     is_grey = True
     for path in files:
-        with _opened(path) as image:
+        with opened_image(path) as image:
             size, is_grey = image.size, is_grey and image.mode in _GREY_MODES
         first = first or size
         if size != first:
@@ -87,27 +88,43 @@ def _sizes(files: tuple[Path, ...]) -> tuple[tuple[int, int], bool]:
     return first or (0, 0), is_grey
 
 
-class _opened:
-    """An image file; what goes wrong with it is an :class:`InputError` that names it."""
+class opened_image:
+    """An image file, for a ``with`` block; what goes wrong with it is an :class:`InputError` that names it.
 
-    def __init__(self, path: Path):
+    Args:
+        source: Its path, or a file of bytes.
+        shown: What messages call it; the path if left out.
+
+    Raises:
+        InputError: If it is no image that can be read, has more than 8 bits a pixel, or far too many pixels.
+        MissingExtraError: If Pillow is not installed.
+    """
+
+    def __init__(self, source: Any, shown: str | None = None):
         try:
             from PIL import Image
         except ImportError as error:
             raise MissingExtraError("reading image files", "pillow", "images") from error
-        self._path = path
+        self._shown = str(source) if shown is None else shown
+        self._wrong = (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
         try:
-            self._image: Any = Image.open(path)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{path} is not an image that can be read: {error}") from error
+            self._image: Any = Image.open(source)
+        except self._wrong as error:
+            raise InputError(f"{self._shown} is not an image that can be read: {error}") from error
+        if self._image.mode in _DEEP_MODES or self._image.mode.startswith("I;"):
+            mode = self._image.mode
+            self._image.close()
+            raise InputError(
+                f"{self._shown} has more than 8 bits a pixel (mode {mode}), which would be cut off. Bring it to 8 bits."
+            )
 
     def __enter__(self) -> Any:
         return self._image
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._image.close()
-        if isinstance(error, (OSError, SyntaxError, ValueError, zlib.error)) and not isinstance(error, DataError):
-            raise InputError(f"{self._path} is not an image that can be read: {error}") from error
+        if isinstance(error, self._wrong) and not isinstance(error, DataError):
+            raise InputError(f"{self._shown} is not an image that can be read: {error}") from error
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:

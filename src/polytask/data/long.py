@@ -75,6 +75,7 @@ class LongTable(Table):
                 f"{len(order)}; tasks are made of two such values or more."
             )
         super().__init__([*inputs, *self._made], self.base.origin)
+        self.folder = self.base.folder
 
     @property
     def target_of(self) -> dict[str, str]:

@@ -68,6 +68,15 @@ class MoleculeColumn:
         """
         out[:] = _bits(self.name, values, self.radius, self.size)[:, list(self.bits)]
 
+    def check(self, cell: str) -> None:
+        """Raise if a cell does not hold a molecule.
+
+        Raises:
+            ValueError: If so.
+        """
+        if _fingerprint(cell, self.radius, self.size) is None:
+            raise ValueError(f"{cell!r} is no molecule")
+
     def state(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
         return {**asdict(self), "bits": list(self.bits)}

@@ -46,7 +46,9 @@ def pieces(
     else:
         frames = _text(file, n_rows, texts, skip)
     for first_row, frame in frames:
-        yield FrameTable(frame, str(path), first_row=first_row)
+        table = FrameTable(frame, str(path), first_row=first_row)
+        table.folder = file.parent
+        yield table
 
 
 def count_rows(path: str | Path) -> int | None:

@@ -73,12 +73,14 @@ class RowGroups:
     def _load(self, group: int) -> dict[str, Tensor]:
         import pyarrow
 
-        names = list(self.transform.read)
+        names = list(self.transform.needed)
         try:
             frame = self._file.read_row_group(group, columns=names).to_pandas(date_as_object=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{self.path} cannot be read after row {self.edges[group]}: {error}") from error
-        return self.transform.transform(FrameTable(frame, str(self.path), first_row=int(self.edges[group])))
+        table = FrameTable(frame, str(self.path), first_row=int(self.edges[group]))
+        table.folder = self.path.parent
+        return self.transform.transform(table)
 
 
 @dataclass(frozen=True)

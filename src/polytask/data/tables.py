@@ -53,6 +53,8 @@ class Table(ABC):
         self.names = tuple(names)
         self.origin = origin
         self.is_positional = is_positional
+        self.folder: Path | None = Path()
+        """Where relative paths in its cells start; ``None`` if others wrote them, so that no file may be opened."""
         check_names(self.names, origin)
 
     @abstractmethod
@@ -202,6 +204,7 @@ def open_table(
         table = data
     elif isinstance(data, (str, os.PathLike)):
         table = _open_file(Path(data), header, separator, missing, skip_rows)
+        table.folder = Path(data).parent
     elif isinstance(data, pd.DataFrame):
         table = FrameTable(data, "The pandas table")
     elif isinstance(data, Mapping):

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 
 from polytask.data.columns import KINDS, CategoricalColumn, Kind, NumericColumn, Scaling, infer_kind
+from polytask.data.image_features import ImageColumn, is_image_file, located
 from polytask.data.molecules import MoleculeColumn
 from polytask.data.tables import Table, TableLike, open_table
 from polytask.data.word_bits import WordsColumn
 from polytask.errors import InputError, RecipeError, UnknownNameError
 from polytask.shapes import Tensor
 
-__all__ = ["TableTransform"]
+__all__ = ["BitsColumn", "TableTransform"]
 
+BitsColumn: TypeAlias = MoleculeColumn | WordsColumn | ImageColumn
+"""A column of which a cell becomes many numbers, side by side with those of the others of its sort."""
+
+_BITS_COLUMNS: dict[str, type[BitsColumn]] = {"molecule": MoleculeColumn, "words": WordsColumn, "image": ImageColumn}
 _SCALINGS = ("standard", "robust", "quantile")
 
 
@@ -30,15 +35,15 @@ class TableTransform:
     notes. Booleans become -1 and 1. Dates become their timestamp, year, month, day of week, sine and cosine of the
     day of the year, and hour. Categories become codes: 0 missing, 1 rare or never seen, known ones from 2 on.
     Columns that say nothing are left out with a note: constant ones, empty ones, and texts that are nearly all
-    different (names, identifiers, free text), unless their kind is given as categorical, words or molecule. Molecules
-    (SMILES) become bits of a fingerprint.
+    different (names, identifiers, free text), unless their kind is given as categorical, words, molecule or image.
+    Molecules (SMILES) become bits of a fingerprint, images (their files) components of their pixels.
 
     Args:
         columns: Names of the input columns; all if ``None``.
         kinds: Kind of single columns, where the inferred one is not wanted: ``numeric``, ``boolean``,
-            ``categorical``, ``date``, ``molecule``, ``words`` (free text as the words that it holds), or ``hashed``:
-            identifiers, such as users and items, of which the frequent ones have codes of their own, and all others,
-            also those never seen, share codes by a hash.
+            ``categorical``, ``date``, ``molecule``, ``words`` (free text as the words that it holds), ``image``
+            (paths of files, from the table's folder on), or ``hashed``: identifiers, such as users and items, of which
+            the frequent ones have codes of their own, and all others, also those never seen, share codes by a hash.
         scaling: ``standard`` (mean and standard deviation), ``robust`` (median and interquartile range) or
             ``quantile`` (normal scores).
         min_count: A category that is rarer than this in training counts as rare.
@@ -89,7 +94,7 @@ class TableTransform:
             raise RecipeError("min_count, max_categories and buckets need to be at least 1.")
         self._names: tuple[str, ...] = ()
         self._numeric: list[NumericColumn] = []
-        self._molecules: list[MoleculeColumn | WordsColumn] = []
+        self._molecules: list[BitsColumn] = []
         self._categorical: list[CategoricalColumn] = []
         self.notes: list[str] = []
         """What :meth:`fit` has to say about columns that it left out."""
@@ -131,6 +136,11 @@ class TableTransform:
         return {column.name: column for column in columns}
 
     @property
+    def read_as_bits(self) -> dict[str, BitsColumn]:
+        """Molecules, free texts and images that are read, by name."""
+        return {column.name: column for column in self._molecules}
+
+    @property
     def needed(self) -> tuple[str, ...]:
         """Names of the columns that are read."""
         molecules = [column.name for column in self._molecules]
@@ -159,17 +169,17 @@ class TableTransform:
             if name not in table:
                 raise InputError(str(UnknownNameError("input column", name, table.names)))
         numeric: list[NumericColumn] = []
-        molecules: list[MoleculeColumn | WordsColumn] = []
+        molecules: list[BitsColumn] = []
         categorical: list[CategoricalColumn] = []
         notes: list[str] = []
         for name in names:
-            values = _rows_of(table.column(name), rows)
+            values = self._cells(table, name, name, rows)
             fitted, reason = self._fit_column(name, values)
             if reason:
                 notes.append(f"Column {name!r} is left out: {reason}.")
             elif isinstance(fitted, NumericColumn):
                 numeric.append(fitted)
-            elif isinstance(fitted, MoleculeColumn | WordsColumn):
+            elif isinstance(fitted, MoleculeColumn | WordsColumn | ImageColumn):
                 molecules.append(fitted)
             elif isinstance(fitted, CategoricalColumn):
                 categorical.append(fitted)
@@ -181,16 +191,16 @@ class TableTransform:
 
     def _fit_column(
         self, name: str, values: pd.Series[Any]
-    ) -> tuple[NumericColumn | MoleculeColumn | WordsColumn | CategoricalColumn | None, str]:
+    ) -> tuple[NumericColumn | BitsColumn | CategoricalColumn | None, str]:
         """The column as learned, or the reason why it is left out."""
         kind = self.kinds.get(name) or infer_kind(values, name)
         if kind == "empty" or values.isna().all():
             return None, "it has no value in the training rows"
         if kind == "text":
             how = f"--set data.SOURCE.kinds.{name}=categorical"
+            what = "image to look at the files" if is_image_file(values) else "words to read what they say"
             return None, (
-                f"its texts are nearly all different; to use it all the same, make it categorical ({how}), or words "
-                "to read what they say"
+                f"its texts are nearly all different; to use it all the same, make it categorical ({how}), or {what}"
             )
         if kind == "words":
             words = WordsColumn.fit(name, values)
@@ -198,6 +208,9 @@ class TableTransform:
         if kind == "molecule":
             molecules = MoleculeColumn.fit(name, values)
             return (molecules, "") if molecules.bits else (None, "its molecules are all alike in the training rows")
+        if kind == "image":
+            images = ImageColumn.fit(name, values)
+            return (images, "") if images.bits else (None, "its images are all alike in the training rows")
         if kind in ("categorical", "hashed"):
             column, is_constant = CategoricalColumn.fit(name, values, self.min_count, self.max_categories)
             if kind == "hashed":
@@ -244,7 +257,7 @@ class TableTransform:
             bits = np.empty((n_rows, self.n_bits), dtype=np.float32)
             stops = np.cumsum([0, *(len(column.bits) for column in self._molecules)])
             for molecule, start, stop in zip(self._molecules, stops, stops[1:], strict=False):
-                molecule.encode(_rows_of(table.column(found[molecule.name]), rows), bits[:, start:stop])
+                molecule.encode(self._cells(table, molecule.name, found[molecule.name], rows), bits[:, start:stop])
             tensors["molecule"] = torch.from_numpy(bits)
         if self._categorical:
             codes = np.empty((n_rows, len(self._categorical)), dtype=np.int64)
@@ -252,6 +265,11 @@ class TableTransform:
                 categorical.encode(_rows_of(table.cells(found[categorical.name]), rows), codes[:, j])
             tensors["categorical"] = torch.from_numpy(codes)
         return tensors
+
+    def _cells(self, table: Table, name: str, found: str, rows: np.ndarray | None) -> pd.Series[Any]:
+        """A column whose cells are texts, paths as seen from here."""
+        values = _rows_of(table.column(found), rows)
+        return located(name, values, table.folder) if self.kinds.get(name) == "image" else values
 
     def fit_transform(self, data: TableLike, rows: np.ndarray | None = None) -> dict[str, Tensor]:
         """:meth:`fit` and :meth:`transform` on the same rows."""
@@ -322,8 +340,7 @@ class TableTransform:
         self._numeric = [NumericColumn.from_state(column) for column in state["numeric"]]
         # Bundles from before there were molecules have none.
         self._molecules = [
-            (WordsColumn if column.get("kind") == "words" else MoleculeColumn).from_state(column)
-            for column in state.get("molecules", ())
+            _BITS_COLUMNS[column.get("kind", "molecule")].from_state(column) for column in state.get("molecules", ())
         ]
         self._categorical = [CategoricalColumn.from_state(column) for column in state["categorical"]]
         self.notes = list(state["notes"])

@@ -139,6 +139,7 @@ class Service:
         parts = []
         for start in range(0, len(frame), _PIECE):
             piece = FrameTable(frame.iloc[start : start + _PIECE], "The file", first_row=start)
+            piece.folder = None
             parts.append(await self.batcher.run(lambda piece=piece: self.bundle.predict_frame(piece, tasks, source)))
         answers = pd.concat(parts, ignore_index=True)
         self.meters.rows.labels("/predict/file").inc(len(answers))

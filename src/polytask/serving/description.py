@@ -12,6 +12,11 @@ from polytask.tasks.task import Task
 __all__ = ["Description"]
 
 _MOST_CHOICES = 200
+_TEXTS = {
+    "molecule": "A molecule, as SMILES.",
+    "words": "Free text.",
+    "image": "An image of the size of those in training: data:image/png;base64,...",
+}
 
 
 class Description:
@@ -42,7 +47,7 @@ class Description:
                 {
                     "name": source,
                     "tasks": self.answered[source],
-                    "columns": [vars(column) for column in reader.columns],
+                    "columns": [_plain(column) for column in reader.columns],
                     "arrays": None if reader.shape is None else reader.shape.to_json(),
                 }
                 for source, reader in self.readers.items()
@@ -107,6 +112,10 @@ class Description:
         return {"title": reader.source, "type": "object", "required": list(cells), "properties": cells}
 
 
+def _plain(column: RowColumn) -> dict[str, Any]:
+    return {key: value for key, value in vars(column).items() if key != "check"}
+
+
 def _cell_schema(column: RowColumn) -> dict[str, Any]:
     if column.kind == "numeric":
         schema: dict[str, Any] = {"type": ["number", "null"]}
@@ -114,6 +123,8 @@ def _cell_schema(column: RowColumn) -> dict[str, Any]:
         schema = {"type": ["boolean", "null"]}
     elif column.kind == "date":
         schema = {"type": ["string", "null"], "format": "date"}
+    elif column.kind in _TEXTS:
+        schema = {"type": ["string", "null"], "description": _TEXTS[column.kind]}
     else:
         schema = {"type": ["string", "null"]}
         known = list(column.choices[:_MOST_CHOICES])

@@ -6,6 +6,7 @@ and a column must look the same whatever the others sent: numbers as float64, da
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import warnings
@@ -21,6 +22,10 @@ from polytask.bundle import Bundle, Network, Pooled
 from polytask.data.cells import category_keys
 from polytask.data.checked import CheckedRows
 from polytask.data.columns import CategoricalColumn, Kind, NumericColumn
+from polytask.data.image_features import ImageColumn
+from polytask.data.molecules import MoleculeColumn
+from polytask.data.transform import BitsColumn
+from polytask.data.word_bits import WordsColumn
 from polytask.errors import InputError
 from polytask.models.inputs import SINGLE, InputShape
 
@@ -50,19 +55,26 @@ class RowColumn:
 
     Args:
         name: Its name.
-        kind: ``numeric``, ``boolean``, ``categorical`` or ``date``.
+        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``molecule``, ``words`` or ``image``.
         typical: A usual value: the median, or the first category.
         choices: The categories known from training.
+        check: Raises a ``ValueError`` for texts that the model cannot read: no molecules, no images.
     """
 
     name: str
     kind: Kind
     typical: Any = None
     choices: tuple[str, ...] = ()
+    check: Callable[[str], None] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, column: NumericColumn | CategoricalColumn) -> RowColumn:
+    def of(cls, column: NumericColumn | CategoricalColumn | BitsColumn) -> RowColumn:
         """The column as a transform learned it."""
+        if isinstance(column, WordsColumn):
+            return cls(column.name, "words", "")
+        if isinstance(column, MoleculeColumn | ImageColumn):
+            kind: Kind = "image" if isinstance(column, ImageColumn) else "molecule"
+            return cls(column.name, kind, None, check=column.check)
         if isinstance(column, CategoricalColumn):
             return cls(column.name, "categorical", next(iter(column.categories), None), column.categories)
         if column.kind == "boolean":
@@ -82,10 +94,10 @@ class RowReader:
     """
 
     def __init__(self, bundle: Bundle, source: str):
-        columns: dict[str, NumericColumn | CategoricalColumn] = {}
+        columns: dict[str, NumericColumn | CategoricalColumn | BitsColumn] = {}
         for name, transform in bundle.transforms.items():
             if name == source or name.startswith(f"{source} ("):
-                columns = {**transform.read, **columns}
+                columns = {**transform.read, **transform.read_as_bits, **columns}
         self.source = source
         self.columns = tuple(RowColumn.of(column) for column in columns.values())
         self.shape = None if self.columns else _shape(bundle, source)
@@ -114,6 +126,8 @@ class RowReader:
             value = row[name]
             try:
                 cells.append(empty if value is None or value != value else read(value))
+                if column.check is not None and cells[-1] is not None:
+                    column.check(cells[-1])
             except (ValueError, TypeError, OverflowError, KeyError):
                 raise CellError(f"{_WANTED[column.kind]} or null is needed, got {_shown(value)}.", name, i) from None
         made = np.empty(len(cells), dtype=_TYPES[column.kind])
@@ -190,6 +204,19 @@ def _category(value: Any) -> str:
     return category_keys([value])[0]
 
 
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        raise TypeError
+    return value.strip() or None
+
+
+def _inline_image(value: Any) -> str | None:
+    text = _text(value)
+    if text is not None and not text.startswith("data:image/"):
+        raise ValueError  # no path that somebody sends is opened
+    return text
+
+
 def _date(value: Any) -> np.datetime64:
     if not isinstance(value, str):
         raise TypeError
@@ -212,17 +239,34 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
     "boolean": _truth,
     "categorical": _category,
     "date": _date,
+    "molecule": _text,
+    "words": _text,
+    "image": _inline_image,
 }
 _EMPTY: dict[Kind, Any] = {
     "numeric": math.nan,
     "boolean": math.nan,
     "categorical": None,
     "date": np.datetime64("NaT", "s"),
+    "molecule": None,
+    "words": None,
+    "image": None,
 }
-_TYPES: dict[Kind, Any] = {"numeric": np.float64, "boolean": np.float64, "categorical": object, "date": "datetime64[s]"}
+_TYPES: dict[Kind, Any] = {
+    "numeric": np.float64,
+    "boolean": np.float64,
+    "categorical": object,
+    "date": "datetime64[s]",
+    "molecule": object,
+    "words": object,
+    "image": object,
+}
 _WANTED: dict[Kind, str] = {
     "numeric": "a finite number",
     "boolean": "true, false",
     "categorical": "a text",
     "date": "a date such as 2024-01-31",
+    "molecule": "a molecule as SMILES",
+    "words": "a text",
+    "image": "an image of the size of training, as data:image/png;base64,...,",
 }

@@ -12,6 +12,7 @@ import pandas as pd
 
 from polytask.data.checks import check_targets
 from polytask.data.columns import infer_kind
+from polytask.data.image_features import contents, located
 from polytask.data.molecules import canonical
 from polytask.data.splits import Split
 from polytask.data.tables import Table
@@ -235,12 +236,14 @@ def _is_free_text(data: TableData, name: str) -> bool:
 
 
 def _hashes(data: TableData, names: Sequence[str]) -> np.ndarray | None:
-    """A hash of each row, the same for a molecule however it is written; ``None`` if a column cannot be hashed."""
+    """A hash of each row, the same for copies of a molecule or an image; ``None`` if a column cannot be hashed."""
     total = np.zeros(len(data.table), dtype=np.uint64)
     for position, name in enumerate(names):
         values = data.table.column(name)
         if data.transform.kinds.get(name) == "molecule" and name in data.inputs:
             values = pd.Series(canonical(name, values), dtype=object)
+        elif data.transform.kinds.get(name) == "image" and name in data.inputs:
+            values = pd.Series(contents(located(name, values, data.table.folder)), dtype=object)
         try:
             own = pd.util.hash_pandas_object(values, index=False).to_numpy()
         except TypeError:

@@ -17,7 +17,18 @@
   }
   if (source) source.addEventListener("change", show);
 
+  for (const field of form.querySelectorAll("input[type=file]")) {
+    field.addEventListener("change", function () {
+      field.dataset.inline = "";
+      if (!field.files.length) return;
+      const reader = new FileReader();
+      reader.addEventListener("load", function () { field.dataset.inline = reader.result; });
+      reader.readAsDataURL(field.files[0]);
+    });
+  }
+
   function cell(field) {
+    if (field.dataset.kind === "image") return field.dataset.inline || null;
     const text = field.value.trim();
     if (text === "") return null;
     if (field.dataset.kind === "boolean") return text === "true";
