@@ -296,7 +296,7 @@ def _times(size: tuple[int, int]) -> str:
 
 
 def _shown(cell: str) -> str:
-    return repr(cell if len(cell) <= 60 else cell[:57] + "...")
+    return repr(cell if len(cell) <= 60 or not cell.startswith(_INLINE) else cell[:57] + "...")
 
 
 def _packed(array: np.ndarray) -> str:
