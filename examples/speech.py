@@ -10,7 +10,10 @@ are given as a folder or zip archive of WAV files whose names say the labels:
 """
 
 import argparse
+import itertools
 from pathlib import Path
+
+import numpy as np
 
 from polytask import Recipe
 from polytask.affinity import find_affinity
@@ -39,19 +42,20 @@ split = {"method": "stratified"}
 if arguments.digits:
     recordings = spoken_digits(arguments.digits, seconds=arguments.seconds)
     tasks = tasks or ["digit", "speaker", "accent", "text"]
-    split = (
-        {"method": "grouped", "column": arguments.group} if arguments.group else {"method": "given", "column": "part"}
-    )
+    split = {"method": "given", "column": "part"}
 elif arguments.data:
     recordings = read_recordings(arguments.data, pattern=arguments.pattern, seconds=arguments.seconds)
 else:
     recordings = spoken_strings(arguments.rows, n_syllables=5, length=(1, 3))
     say("The recordings are made up: syllables of formants, no voice was recorded.")
+labels = dict(recordings.labels)
+if not (arguments.digits or arguments.data):
+    labels["vowel"] = np.array([text[-1] for text in labels["text"]], dtype=object)  # the last one that is said
 if arguments.group:
     split = {"method": "grouped", "column": arguments.group}
-tasks = tasks or list(recordings.labels)
+tasks = tasks or list(labels)
 say(f"{len(recordings.waves)} recordings of {recordings.seconds.mean():.2f} s, {recordings.rate} Hz.")
-data = ArrayData("recordings", recordings.waves, {task: recordings.labels[task] for task in tasks}, recordings.labels)
+data = ArrayData("recordings", recordings.waves, {task: labels[task] for task in tasks}, labels)
 settings = {
     "encoder": {
         "name": "speech_frames",
@@ -70,9 +74,19 @@ kinds = {task: "transcription" if task == "text" else "multiclass" for task in t
 run = Recipe(tasks=kinds, **settings).run(data, compare=True, progress=Bar())
 print_record(run.record)
 if arguments.affinity:
+    # A network a question, and what each makes of the same recordings: alike where questions want the same of a sound.
     classes = {task: kind for task, kind in kinds.items() if kind == "multiclass"}
-    say(f"Affinity of {', '.join(classes)}: positive pulls the same way, negative against each other.")
+    whole = {"encoder": {"name": "speech", "rate": recordings.rate}}
+    training = {**settings["training"], "epochs": max(arguments.epochs // 2, 1)}
     found = find_affinity(
-        {"recordings": data}, classes, measures=["gradient_cosine", "cka"], verify=False, seeds=2, **settings
+        {"recordings": data},
+        classes,
+        measures=["cka", "gradient_cosine"],
+        verify=False,
+        **{**settings, **whole, "training": training},
+        progress=Bar(),
     )
     print_affinity(found)
+    likeness = found.measures["cka"].array
+    for (i, one), (j, other) in itertools.combinations(enumerate(classes), 2):
+        say(f"{one} and {other}: their own networks see the same recordings {likeness[i, j]:.0%} alike.")

@@ -12,6 +12,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SHORT = {
     "digits_and_letters": ["--rows", "300"],
     "feed": ["--rows", "8000"],
+    "separation": ["--rows", "80"],
+    "speech": ["--rows", "60", "--affinity"],
+    "synthesis": ["--listen", "made"],
     "sequence": ["--rows", "260", "--only", "joint,plain,ewc,replay,adapters"],
     "vision": ["--rows", "160"],
 }
