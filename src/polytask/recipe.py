@@ -62,7 +62,7 @@ class SourceSpec(_Strict):
         importance: Weights of training rows: a column, or ``{to: SOURCE}`` for weights by which they stand for the rows
             of another source.
         kinds: Kinds of input columns where the inferred one is not wanted; ``hashed`` for identifiers, whose unseen
-            values share codes.
+            values share codes, ``words`` for free text, ``molecule`` for SMILES, ``image`` for paths of image files.
         streamed: Whether the inputs stay in the file until a step needs them, for Parquet files larger than memory; or
             how many rows are shuffled together then (200,000).
     """

@@ -153,10 +153,13 @@ def _decoded(file: str, raw: bytes) -> tuple[np.ndarray, int]:
             channels, width, rate = reader.getnchannels(), reader.getsampwidth(), reader.getframerate()
             wanted, data = reader.getnframes(), reader.readframes(reader.getnframes())
     except (wave.Error, EOFError) as error:
-        raise InputError(f"{file} is no WAV file that can be read (PCM of 8, 16, 24 or 32 bits): {error}.") from error
+        why = str(error) or "it ends too early"
+        raise InputError(f"{file} is no WAV file that can be read (PCM of 8, 16, 24 or 32 bits): {why}.") from error
     frame = channels * width
-    if width not in (1, 2, 3, 4) or frame == 0 or rate <= 0:
-        raise InputError(f"{file} has samples of {width} bytes at {rate} a second; 8, 16, 24 or 32 bits are read.")
+    if rate <= 0:
+        raise InputError(f"{file} says that it has {rate} samples a second.")
+    if width not in (1, 2, 3, 4) or frame == 0:
+        raise InputError(f"{file} has samples of {width} bytes; 8, 16, 24 or 32 bits are read.")
     if len(data) < wanted * frame:
         raise InputError(f"{file} is cut short: its header says {wanted} samples, it has {len(data) // frame}.")
     if not data:

@@ -91,7 +91,8 @@ def test_another_rate_is_brought_to_the_first_one_or_the_one_asked_for(tmp_path)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no WAV file that can be read"),
+        (b"", "no WAV file that can be read .*: it ends too early"),
+        (raw()[:24] + bytes(4) + raw()[28:], "0 samples a second"),
         (b"RIFF....WAVEjunk", "no WAV file that can be read"),
         (raw()[:-100], "cut short"),
         (raw(np.zeros(0)), "no sample"),
