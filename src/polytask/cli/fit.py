@@ -88,8 +88,6 @@ def fit(
     """Train one model for several targets, with missing labels anywhere, and test it on rows kept apart.
 
     Example: polytask fit patients.csv --targets motor,total --group patient --out runs/first --compare
-
-    Images, molecules, free text: --set kinds.photo=image --set kinds.smiles=molecule --set kinds.review=words
     """
     if processes > 1:
         raise typer.Exit(run_again(processes))
