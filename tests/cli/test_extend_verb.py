@@ -95,7 +95,7 @@ def test_a_run_in_stages_is_told_by_its_schedule_and_constraints_with_their_boun
     row = next(line for line in done.out.splitlines() if line.strip().startswith("price.loss<=1000"))
     assert "≤ 1000" in row
     assert "±" in row
-    assert "data.shop.kinds.note=categorical" in done.out
+    assert "data.shop.kinds.note=words" in done.out
 
 
 def test_a_run_that_is_not_finished_is_called_so(polytask, run):

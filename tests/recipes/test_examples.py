@@ -15,6 +15,9 @@ SHORT = {
     "separation": ["--rows", "80"],
     "speech": ["--rows", "60", "--affinity"],
     "synthesis": ["--listen", "made"],
+    "patients": ["--patients", "120"],
+    "pretrained": ["--rows", "60", "--steps", "10"],
+    "relations": ["--rows", "90"],
     "sequence": ["--rows", "260", "--only", "joint,plain,ewc,replay,adapters"],
     "vision": ["--rows", "160"],
 }

@@ -24,7 +24,7 @@ from polytask.data.answers import AnswerTransform
 from polytask.data.batch import ArraySource
 from polytask.data.sources import array_source
 from polytask.data.tables import open_table
-from polytask.data.text import TextTransform
+from polytask.data.text import TextTransform, as_table
 from polytask.data.transform import TableTransform
 from polytask.errors import BundleError, InputError, UnknownNameError
 from polytask.models.inputs import InputShape
@@ -100,7 +100,8 @@ class Bundle:
         name = self.source(source)
         key = f"{name} ({encoding})" if encoding else name
         if key in self.transforms:
-            return ArraySource(name, self.transforms[key].transform(open_table(data)))
+            table = as_table(data) if name in self.texts else data
+            return ArraySource(name, self.transforms[key].transform(open_table(table)))
         if name in self.texts:
             return ArraySource(name, self.texts[name].transform(data))
         return array_source(name, data, {}, [])

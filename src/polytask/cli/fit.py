@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli import asked
-from polytask.cli.options import listed_methods, method_options, separated, task_options
+from polytask.cli.options import changed_recipe, listed_methods, separated, task_options
 from polytask.cli.processes import is_first, run_again
 from polytask.errors import RecipeError, UnknownNameError
 
@@ -69,8 +69,9 @@ def fit(
         typer.Option(
             "--set",
             help="Any setting of a recipe: --set training.patience=5 --set sharing.ratio=0.5; of a task, such as "
-            "tasks.price.patience=5 (learning_rate, schedule, warmup, only_where, row_weights); of a source, such as "
-            "data.NAME.augment=[mixup] (own_norms, importance, kinds).",
+            "tasks.price.patience=5 (learning_rate, schedule, warmup, only_where, row_weights); of the table, such as "
+            "kinds.review=words (free text), kinds.smiles=molecule, augment=[mixup], own_norms, importance; of one "
+            "source of several: data.NAME.kinds.review=words.",
         ),
     ] = None,
     processes: Annotated[
@@ -118,7 +119,7 @@ def fit(
     overrides = [*(settings or []), *([f"training.device={device}"] if device != "cpu" else [])]
     if overrides:
         _check_tasks(overrides, recipe)
-        recipe = Recipe(**method_options(recipe.plain(), overrides))
+        recipe = changed_recipe(recipe, overrides)
     if constraint:
         recipe = Recipe(**{**recipe.plain(), "constraints": [*recipe.constraints, *constraint]})
     run = recipe.run(out=out, resume=resume, compare=compare, progress=Bar() if is_first() else None)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polytask.errors import RecipeError
 
-__all__ = ["data_and_tasks", "listed_methods", "method_options", "separated", "task_options"]
+if TYPE_CHECKING:
+    from polytask.recipe import Recipe
+
+__all__ = ["changed_recipe", "data_and_tasks", "listed_methods", "method_options", "separated", "task_options"]
 
 
 def separated(text: str) -> list[str]:
@@ -92,6 +95,38 @@ def method_options(settings: dict[str, Any], overrides: Iterable[str]) -> dict[s
     return changed
 
 
+def changed_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """A recipe with ``path.to.setting=value`` put in; settings of a source may stand alone where there is but one.
+
+    Raises:
+        RecipeError: If an override is none, or is of a source and there are several.
+
+    Example:
+        >>> from polytask import Recipe
+        >>> changed = changed_recipe(Recipe(tasks=["stars"], data="reviews.csv"), ["kinds.review=words", "seed=3"])
+        >>> changed.data["data"].kinds, changed.seed
+        ({'review': 'words'}, 3)
+    """
+    from polytask.recipe import Recipe, SourceSpec
+
+    of_source, others = [], []
+    for override in overrides:
+        name = override.partition("=")[0].partition(".")[0]
+        is_own = name in SourceSpec.model_fields and name not in Recipe.model_fields
+        (of_source if is_own else others).append(override)
+    plain = recipe.plain()
+    if of_source:
+        sources = list(recipe.data)
+        if len(sources) != 1:
+            raise RecipeError(
+                f"--set {of_source[0]} is a setting of a source, and the recipe has {len(sources)}: write "
+                f"data.SOURCE.{of_source[0]}, SOURCE one of {', '.join(sources) or 'those that the recipe names'}."
+            )
+        data = plain["data"]
+        data[sources[0]] = method_options(data.get(sources[0]) or {}, of_source)
+    return Recipe(**method_options(plain, others))
+
+
 def data_and_tasks(
     data: Path, targets: str, inputs: str, drop: str, settings: list[str]
 ) -> tuple[Any, dict[str, Any] | None, dict[str, Any]]:
@@ -105,7 +140,7 @@ def data_and_tasks(
     if data.suffix in (".yaml", ".yml", ".json"):
         if given := [name for name, text in (("targets", targets), ("inputs", inputs), ("drop", drop)) if text]:
             raise RecipeError(f"The recipe names its tasks and inputs: give either a recipe or --{given[0]}.")
-        return Recipe(**method_options(Recipe.load(data).plain(), settings)), None, {}
+        return changed_recipe(Recipe.load(data), settings), None, {}
     if not targets:
         raise RecipeError("Which columns are to be predicted? Give --targets a,b,c.")
     options = method_options({"tasks": task_options(targets)}, settings)

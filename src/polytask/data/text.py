@@ -16,7 +16,7 @@ from polytask.data.pretrained import PretrainedVocabulary
 from polytask.errors import InputError
 from polytask.shapes import Int, Tensor
 
-__all__ = ["TextTransform", "Vocabulary", "WordCodes", "words_of"]
+__all__ = ["TextTransform", "Vocabulary", "WordCodes", "as_table", "words_of"]
 
 PADDING, UNKNOWN = 0, 1
 _SUFFIX = "</w>"
@@ -53,6 +53,22 @@ def words_of(texts: Sequence[Any], who: str = "Texts") -> list[list[str]]:
             raise InputError(f"{who} have no word in row {row}: leave empty texts out.")
         rows.append(words)
     return rows
+
+
+def as_table(texts: Any) -> dict[str, list[str]]:
+    """Texts as a table of one column, for models that read which words a text holds.
+
+    Args:
+        texts: Texts, or a list of words for each.
+
+    Raises:
+        InputError: If one has no word.
+
+    Example:
+        >>> as_table(["It's late."])
+        {'text': ["It ' s late ."]}
+    """
+    return {"text": [" ".join(words) for words in words_of(_listed(texts))]}
 
 
 class Vocabulary:

@@ -197,10 +197,10 @@ class TableTransform:
         if kind == "empty" or values.isna().all():
             return None, "it has no value in the training rows"
         if kind == "text":
-            how = f"--set data.SOURCE.kinds.{name}=categorical"
-            what = "image to look at the files" if is_image_file(values) else "words to read what they say"
+            how = f"--set data.SOURCE.kinds.{name}"
+            what = f"{how}=image looks at the files" if is_image_file(values) else f"{how}=words reads what they say"
             return None, (
-                f"its texts are nearly all different; to use it all the same, make it categorical ({how}), or {what}"
+                f"its texts are nearly all different; {what}, {how}=categorical takes each as a thing of its own"
             )
         if kind == "words":
             words = WordsColumn.fit(name, values)

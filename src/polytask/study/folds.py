@@ -11,6 +11,7 @@ import numpy as np
 from polytask.data.batch import ArraySource
 from polytask.data.sources import table_source
 from polytask.data.splits import Split, given_split, holdout, k_folds
+from polytask.data.text import TextTransform, as_table
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError
 from polytask.records import StudyFold
@@ -20,6 +21,7 @@ from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.run import Plan
+from polytask.training.text_data import TextData
 
 __all__ = ["JudgedFold", "Planner", "Protocol", "label_groups", "make_fold", "whole_fold"]
 
@@ -210,7 +212,9 @@ def _ready(data: DataSet, tasks: Sequence[Task], splits: Mapping[str, Split], pl
     """Every part of every source that has a task, as networks and as plain models read it."""
     used = [d for d in sets_of(data) if any(d.has(task) for task in tasks)]
     prepared = prepare(used, list(tasks), lambda d, _: splits[d.name])
-    prepared.transforms = {name: _copied(transform) for name, transform in prepared.transforms.items()}
+    # Copies, because the data sets' own ones are fitted anew on each fold.
+    prepared.transforms = {name: TableTransform().load_state(t.state()) for name, t in prepared.transforms.items()}
+    prepared.texts = {name: TextTransform().load_state(t.state()) for name, t in prepared.texts.items()}
     plain: dict[str, dict[str, ArraySource]] = {"train": {}, "validation": {}, "test": {}}
     transforms: dict[str, TableTransform] = {}
     for d in used:
@@ -221,7 +225,7 @@ def _ready(data: DataSet, tasks: Sequence[Task], splits: Mapping[str, Split], pl
             rows = getattr(splits[d.name], part)
             if len(rows):
                 networks = getattr(prepared, part)[d.name]
-                sources[d.name] = networks if transform is None else _encoded(d, tasks, transform, rows)
+                sources[d.name] = networks if transform is None else _encoded(d, tasks, transform, rows, networks)
     return FoldData(prepared, plain, transforms, planner(prepared), seed, planner)
 
 
@@ -265,18 +269,21 @@ def _why_absent(data: DataSet, task: Task, split: Split, *, needs_test: bool = T
 
 
 def _plain_transform(data: DataSet, rows: np.ndarray) -> TableTransform | None:
+    """How plain models read the rows; texts as the words that they hold."""
+    if isinstance(data, TextData):
+        table = as_table(data.texts)
+        return TableTransform(list(table), kinds=dict.fromkeys(table, "words")).fit(table, rows)
     if not isinstance(data, TableData):
         return None
     return TableTransform(data.inputs, kinds=data.transform.kinds, scaling="standard").fit(data.table, rows)
 
 
-def _encoded(data: DataSet, tasks: Sequence[Task], transform: TableTransform, rows: np.ndarray) -> ArraySource:
+def _encoded(
+    data: DataSet, tasks: Sequence[Task], transform: TableTransform, rows: np.ndarray, networks: ArraySource
+) -> ArraySource:
+    """The rows as plain models read them; of texts with the labels of what the networks read."""
+    if isinstance(data, TextData):
+        return replace(networks, inputs=transform.transform(as_table([data.texts[row] for row in rows])))
     assert isinstance(data, TableData)
     mine = [task for task in tasks if data.has(task)]
     return table_source(data.name, data.table, mine, transform, rows, row_weights=data.row_weights)
-
-
-def _copied(transform: TableTransform) -> TableTransform:
-    """A copy, because the data set's own one is fitted anew on each fold."""
-    state: dict[str, Any] = transform.state()
-    return TableTransform().load_state(state)

@@ -89,17 +89,17 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
         PolytaskError: If data or tasks cannot be used.
     """
     data_sets = open_data(recipe, given)
-    if any(one.text is not None for one in data_sets):
-        raise RecipeError(
-            "A study does not read texts yet. Recipe(...).run(compare=True) trains one model a task beside the joint "
-            "one."
-        )
     tasks, notes = make_tasks(recipe, data_sets)
-    if of_pixels := [f"{task.name!r} ({task.kind})" for task in tasks if task.of_pixels]:
-        raise RecipeError(
-            f"A study does not judge tasks of pixels yet: {', '.join(of_pixels)}. Leave them out of it. "
-            "Recipe(...).run(compare=True) trains one model a task beside the joint one."
-        )
+    for what, found in (
+        ("pixels", [task for task in tasks if task.of_pixels]),
+        ("elements", [task for task in tasks if task.of_elements and not task.of_pixels]),
+    ):
+        if found:
+            named = ", ".join(f"{task.name!r} ({task.kind})" for task in found)
+            raise RecipeError(
+                f"A study does not judge tasks of {what} yet: {named}. Leave them out of it. "
+                "Recipe(...).run(compare=True) trains one model a task beside the joint one."
+            )
     data = data_sets[0] if len(data_sets) == 1 else SeveralData(data_sets, tasks)
     for task in tasks:
         _fit_whole(task, data)

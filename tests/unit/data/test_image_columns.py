@@ -135,7 +135,7 @@ def test_images_that_say_nothing_are_left_out_and_files_are_guessed(tmp_path):
     frame.to_csv(tmp_path / "shots.csv", index=False)
     assert "its images are all alike" in fitted(tmp_path).notes[0]
     frame["photo"] = [f"shots/{row}.png" for row in range(60)]
-    assert "or image to look at the files" in TableTransform(["photo", "light"]).fit(frame).notes[0]
+    assert "kinds.photo=image looks at the files" in TableTransform(["photo", "light"]).fit(frame).notes[0]
     with pytest.raises(InputError, match="which is not base64"):
         TableTransform(kinds={"photo": "image"}).fit({"photo": ["data:image/png;base64,???"], "light": [1.0]})
 

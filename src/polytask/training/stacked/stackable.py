@@ -35,6 +35,8 @@ def why_alone(prepared: Prepared, plan: Plan) -> str:
         return "its batches are varied"
     if any(task.of_elements for task in prepared.tasks):
         return "a task labels the elements of its inputs"
+    if prepared.texts:
+        return "its inputs are texts, of which a batch holds as many words as the longest has"
     if any(task.weight == 0.0 for task in prepared.tasks):
         return "a task has the weight 0"
     if len(prepared.train) != 1:
