@@ -2,10 +2,14 @@
 
 Users and items are identifiers with embeddings of their own; those that training does not know share embeddings by a
 hash. Users and items of the log are made up, with tastes that clicks, purchases and ratings have in part in common; a
-third of the users come in the last days only. The newest impressions are the test rows. How well the tasks rank the
-items of each user is told beside their errors and their calibration, for joint and single models.
+third of the users come in the last days only. Purchases are learned from clicked rows and ratings from bought ones
+(`only_where`). The newest impressions are the test rows. How well the tasks rank the items of each user is told beside
+their errors and their calibration, for joint and single models.
 
-    python examples/feed.py [--rows 60000] [--sharing ple] [--log my_log.parquet]
+With --negatives 4 the log is one of choices only, as shops have it: what was not clicked is forgotten, and four items a
+click are drawn that the user never clicked.
+
+    python examples/feed.py [--rows 60000] [--sharing mmoe] [--balancer uncertainty] [--log my_log.parquet]
 """
 
 import argparse
@@ -17,12 +21,15 @@ import pandas as pd
 
 from polytask import Recipe
 from polytask.cli.terminal import print_record, say
+from polytask.data import sampled_negatives
 from polytask.training.progress import Bar
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--rows", type=int, default=60_000, help="impressions to make up")
 parser.add_argument("--log", type=Path, help="Parquet file with the columns user, item, day, click, purchase, rating")
+parser.add_argument("--negatives", type=int, default=0, help="items drawn a click, in place of what was not clicked")
 parser.add_argument("--sharing", default="hard", help="see: polytask list sharing")
+parser.add_argument("--balancer", default="equal", help="see: polytask list balancers")
 parser.add_argument("--epochs", type=int, default=6)
 arguments = parser.parse_args()
 
@@ -32,7 +39,7 @@ def _chance(score: np.ndarray) -> np.ndarray:
 
 
 def made_up_log(path: Path, n: int, n_users: int = 300, n_items: int = 80, width: int = 2) -> None:
-    """Impressions day by day; purchases of clicked items, ratings of bought ones."""
+    """Impressions day by day; purchases of clicked items, ratings of those that were bought."""
     draw = np.random.default_rng(0)
     tastes, items = draw.normal(size=(n_users, width)), draw.normal(size=(n_items, width))
     wish = items + 0.5 * draw.normal(size=items.shape)  # what is bought is much like what is clicked, not the same
@@ -45,9 +52,14 @@ def made_up_log(path: Path, n: int, n_users: int = 300, n_items: int = 80, width
     buy = click & (draw.random(n) < _chance(like - 0.8))
     stars = np.clip(np.round(3 + 0.6 * like + 0.5 * draw.normal(size=n)), 1, 5)
     ids = {"user": [f"user-{u}" for u in user], "item": [f"item-{i}" for i in item]}
-    labels = {"click": click, "purchase": np.where(click, buy, np.nan), "rating": np.where(buy, stars, np.nan)}
+    labels = {"click": click, "purchase": buy, "rating": np.where(buy, stars, np.nan)}
     age = (40 + 9 * tastes[user, 0] + 5 * draw.normal(size=n)).round()
     frame = pd.DataFrame({**ids, "day": day, "age": age, **labels})
+    if arguments.negatives:
+        clicked = frame[frame["click"]]
+        drawn = sampled_negatives(clicked, "user", "item", per_row=arguments.negatives)
+        drawn = drawn.assign(click=False, purchase=False, rating=np.nan)
+        frame = pd.concat([clicked, drawn]).sort_values("day", kind="stable")
     frame.to_parquet(path, row_group_size=max(n // 30, 1), index=False)
 
 
@@ -59,12 +71,13 @@ with tempfile.TemporaryDirectory() as folder:
     recipe = Recipe(
         tasks={
             "click": {"kind": "binary", "ranked_by": "user"},
-            "purchase": {"kind": "binary", "ranked_by": "user"},
-            "rating": {"kind": "regression", "ranked_by": "user"},
+            "purchase": {"kind": "binary", "ranked_by": "user", "only_where": {"click": True}},
+            "rating": {"kind": "regression", "ranked_by": "user", "only_where": {"purchase": True}},
         },
         data={"log": {"path": str(log), "streamed": True, "kinds": {"user": "hashed", "item": "hashed"}}},
         encoder={"name": "tabular", "width": 64, "n_blocks": 1},
         sharing=arguments.sharing,
+        balancer=arguments.balancer,
         split={"method": "time", "column": "day"},
         training={"epochs": arguments.epochs, "batch_size": 256, "learning_rate": 2e-3, "weight_decay": 1e-4},
     )

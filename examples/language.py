@@ -6,6 +6,9 @@ sentences of Pang and Lee; training on one file, test on another:
 
     python examples/language.py --treebank en_ewt-ud-dev.conllu en_ewt-ud-test.conllu \\
         --entities en_ewt-ud-dev.iob2 en_ewt-ud-test.iob2 --polarity sentence_polarity.zip
+
+Every task is answered by the network of its own best epoch, in joint as in single models, and a batch is of sentences
+of alike lengths. What --ratio, --sampler and --balancer change is in docs/results.md.
 """
 
 import argparse
@@ -25,8 +28,11 @@ parser.add_argument("--treebank", type=Path, nargs=2, metavar=("TRAIN", "TEST"),
 parser.add_argument("--entities", type=Path, nargs=2, metavar=("TRAIN", "TEST"), help="IOB2 files of them")
 parser.add_argument("--polarity", type=Path, help="zip archive with rt-polarity.pos and rt-polarity.neg")
 parser.add_argument("--rows", type=int, default=600, help="made-up sentences")
+parser.add_argument("--reviews", type=int, help="so many of the real ones; all of them if left out")
 parser.add_argument("--encoder", default="bigru", help="bigru, text_cnn or transformer")
 parser.add_argument("--sharing", default="hard", help="see: polytask list sharing")
+parser.add_argument("--ratio", type=float, default=0.5, help="how much hard sharing shares: 1 is all but the heads")
+parser.add_argument("--sampler", default="uniform", help="how often each corpus is read; see: polytask list samplers")
 parser.add_argument("--balancer", default="equal", help="see: polytask list balancers")
 parser.add_argument("--epochs", type=int, default=8)
 arguments = parser.parse_args()
@@ -77,19 +83,20 @@ else:
 sources = [TextData("sentences", [row["words"] for row in rows], labels, vocabulary, {"part": which})]
 if arguments.polarity or not arguments.treebank:
     reviews = polarity(arguments.polarity) if arguments.polarity else made_up_reviews(arguments.rows)
-    order = np.random.default_rng(0).permutation(len(reviews))
+    order = np.random.default_rng(0).permutation(len(reviews))[: arguments.reviews]
     texts, feelings = [reviews[i][0] for i in order], [reviews[i][1] for i in order]
-    part = np.resize(["train"] * 7 + ["validation", "test", "test"], len(reviews))
+    part = np.resize(["train"] * 7 + ["validation", "test", "test"], len(texts))
     sources.append(TextData("reviews", texts, {"sentiment": feelings}, vocabulary, {"part": part}))
     tasks["sentiment"] = "binary"
 say(", ".join(f"{len(source)} {source.name}" for source in sources))
 recipe = Recipe(
-    tasks=tasks,
+    tasks={name: {"kind": kind, "patience": arguments.epochs} for name, kind in tasks.items()},
     encoder=arguments.encoder,
-    sharing=arguments.sharing,
+    sharing={"name": "hard", "ratio": arguments.ratio} if arguments.sharing == "hard" else arguments.sharing,
     balancer=arguments.balancer,
+    sampler=arguments.sampler,
     split={"method": "given", "column": "part"},
-    training={"epochs": arguments.epochs, "batch_size": 32, "learning_rate": 2e-3},
+    training={"epochs": arguments.epochs, "batch_size": 32, "learning_rate": 2e-3, "alike_lengths": True},
 )
 run = recipe.run(sources, compare=True, progress=Bar())
 print_record(run.record)

@@ -10,6 +10,7 @@ import pytest
 from polytask.data import made_up_reviews, made_up_sentences
 
 WORDS = ("--set", "kinds.review=words")
+SMALL = ("--set", "encoder=mlp", "--set", "training.epochs=2")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def reviews(tmp_path_factory):
 
 def test_from_a_table_of_texts_to_answers_for_new_ones(polytask, reviews, tmp_path):
     run = tmp_path / "run"
-    done = polytask("fit", reviews, "--targets", "mood,genre", *WORDS, "--epochs", 2, "--out", run)
+    done = polytask("fit", reviews, "--targets", "mood,genre", *WORDS, *SMALL, "--out", run)
     assert done.code == 0, done.err
     new, out = tmp_path / "new.csv", tmp_path / "answers.csv"
     new.write_text('review\n"it was fine"\n""\nwords never met\n', encoding="utf-8")
@@ -43,16 +44,15 @@ def test_from_a_table_of_texts_to_answers_for_new_ones(polytask, reviews, tmp_pa
     assert set(answers["mood"]) <= {"pos", "neg"}
     assert len(answers) == 3, "a text that is missing holds no known word, and is answered all the same"
     new.write_text("text\nit was fine\n", encoding="utf-8")
-    done = polytask("predict", run, new)
+    done = polytask("predict", run, new, "--out", tmp_path / "more.csv")
     assert done.code == 2
-    assert "lacks review" in done.err
+    assert "lacks 'review'" in done.err
 
 
 def test_a_study_of_a_table_of_texts(polytask, reviews, tmp_path):
     more = ("--arms", "joint,linear", "--holdout", 0.3, "--repeats", 2, "--budget", "none", "--workers", 1)
-    small = ("--set", "encoder=mlp", "--set", "training.epochs=2")
     out = tmp_path / "study"
-    done = polytask("study", reviews, "--targets", "mood,genre", *WORDS, *more, *small, "--out", out)
+    done = polytask("study", reviews, "--targets", "mood,genre", *WORDS, *more, *SMALL, "--out", out)
     assert done.code == 0, done.err
     record = json.loads((out / "study.json").read_text(encoding="utf-8"))
     assert record["arms"]["linear"]["error"]["genre"]["mean"] < 1.0
