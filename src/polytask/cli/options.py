@@ -109,7 +109,8 @@ def changed_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     """
     from polytask.recipe import Recipe, SourceSpec
 
-    of_source, others = [], []
+    of_source: list[str] = []
+    others: list[str] = []
     for override in overrides:
         name = override.partition("=")[0].partition(".")[0]
         is_own = name in SourceSpec.model_fields and name not in Recipe.model_fields
