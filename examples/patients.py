@@ -97,5 +97,5 @@ print_record(run.record)
 rows = []
 for name, metrics in zip(tasks, (("concordance", "brier"), ("auroc", "calibration_error")), strict=False):
     found = run.record.tasks[name]
-    rows += [[name, m, f"{found.metrics[m]:.3f}", f"{(found.single or {})[m]:.3f}"] for m in metrics]
+    rows += [[name, m, found.metrics[m], (found.single or {})[m]] for m in metrics]
 print_table(["task", "metric", "joint", "single"], rows, title="How visits are ranked, and how far risks are believed")

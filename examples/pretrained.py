@@ -111,7 +111,7 @@ with tempfile.TemporaryDirectory() as scratch:
     rows = []
     for task, found in last.tasks.items():
         results = [record.tasks[task].metrics[found.metric] for record in records.values()]
-        rows.append([task, found.metric, *(f"{value:.3f}" for value in (*results, (found.single or {})[found.metric]))])
+        rows.append([task, found.metric, *results, (found.single or {})[found.metric]])
     print_table(["task", "metric", *(f"joint: {way}" for way in ways), "single"], rows, title="On test rows")
 
     whole = sum(last.parameters[part] for part in ("shared", "private"))

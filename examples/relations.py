@@ -109,7 +109,7 @@ single = {task: train([task], "single") for task in KINDS}
 rows = []
 for task, metric in SHOWN.items():
     results = [run.record.tasks[task].metrics[metric] for run in (joint, single[task])]
-    rows.append([task, metric, *(f"{value:.3f}" for value in results)])
+    rows.append([task, metric, *results])
 
 tested = np.flatnonzero(part == "test")
 texts, truth = [stories[i]["words"] for i in tested], [[stories[i]["event"]] for i in tested]
@@ -127,12 +127,12 @@ def whole_events(bundle_of) -> float:
 
 
 shares = [whole_events(lambda task: joint.bundle), whole_events(lambda task: single[task].bundle)]
-rows.append(["events", "whole ones found", *(f"{share:.3f}" for share in shares)])
+rows.append(["events", "whole ones found", *shares])
 asked = tested[:60]
 wanted = [titled[i]["headline"] for i in asked]
 scores = [
     score_answers(generate(run.bundle, [titled[i]["words"] for i in asked], "headline", "titles"), wanted)
     for run in (joint, single["headline"])
 ]
-rows += [["headline", name, *(f"{score[name]:.3f}" for score in scores)] for name in ("bleu", "rouge_l")]
+rows += [["headline", name, *(score[name] for score in scores)] for name in ("bleu", "rouge_l")]
 print_table(["task", "metric", "joint", "single"], rows, title="On test sentences")
