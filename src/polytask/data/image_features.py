@@ -121,7 +121,7 @@ class ImageColumn:
         if isinstance(image, str):
             raise ValueError(image)
         if image[0] != self.size:
-            raise ValueError(f"{_shown(cell)}, {_times(image[0])}, where training had {_times(self.size)}")
+            raise ValueError(f"{_shown(cell)} is {_times(image[0])}, and training had {_times(self.size)}")
 
     def state(self) -> dict[str, Any]:
         """Everything, as JSON can hold it; arrays as the bytes of float32."""
@@ -212,11 +212,11 @@ def _read(name: str, values: pd.Series[Any], size: tuple[int, int] | None) -> tu
             continue
         wanted = wanted or image[0]
         if image[0] != wanted:
-            bad[code] = f"{_shown(str(cell))}, {_times(image[0])}"
+            bad[code] = f"{_shown(str(cell))} is {_times(image[0])}"
         found.append(image)
     if bad:
         rows = [row for row in range(len(codes)) if codes[row] in bad]
-        some = "; ".join(f"row {values.index[row]} has {bad[codes[row]]}" for row in rows[:3])
+        some = "; ".join(f"row {values.index[row]}: {bad[codes[row]]}" for row in rows[:3])
         more = f"; and {len(rows) - 3} more" if len(rows) > 3 else ""
         whose = (
             "of one size"
@@ -237,13 +237,13 @@ def _thumbnail(cell: str) -> _Thumbnail | str:
             raw = base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
         except (binascii.Error, ValueError):
             raw = b""
-        return _decoded(_shown(cell), lambda: io.BytesIO(raw)) if raw else f"{_shown(cell)}, which is not base64"
+        return _decoded(_shown(cell), lambda: io.BytesIO(raw)) if raw else f"{_shown(cell)} is not base64"
     path = Path(cell)
     try:
         told = path.stat()
     except (OSError, ValueError):
-        return f"{cell!r}, which is not there"
-    return _remembered(cell, told.st_mtime_ns, told.st_size) if path.is_file() else f"{cell!r}, which is no file"
+        return f"{cell!r} is not there"
+    return _remembered(cell, told.st_mtime_ns, told.st_size) if path.is_file() else f"{cell!r} is no file"
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -107,15 +107,15 @@ def test_large_images_are_made_small_and_colours_stay_if_there_are_any(tmp_path)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "5.png").unlink(), r"row 5 has '.*shots/5\.png', which is not there"),
-        (lambda f: (f / "5.png").write_bytes(b"no image"), r"row 5 has '.*5\.png' is not an image that can be read"),
-        (lambda f: (f / "5.png").write_bytes((f / "6.png").read_bytes()[:60]), r"row 5 has '.*5\.png' is not an image"),
+        (lambda f: (f / "5.png").unlink(), r"row 5: '.*shots/5\.png' is not there"),
+        (lambda f: (f / "5.png").write_bytes(b"no image"), r"row 5: '.*5\.png' is not an image that can be read"),
+        (lambda f: (f / "5.png").write_bytes((f / "6.png").read_bytes()[:60]), r"row 5: '.*5\.png' is not an image"),
         (
             lambda f: Image.new("L", (9, 8)).save(f / "5.png"),
-            r"of 8 x 8 pixels, .*; row 5 has '.*5\.png', 9 x 8 pixels",
+            r"of 8 x 8 pixels, .*; row 5: '.*5\.png' is 9 x 8 pixels",
         ),
-        (lambda f: Image.new("I;16", (8, 8)).save(f / "5.png"), r"row 5 has .* more than 8 bits a pixel"),
-        (lambda f: [(f / "5.png").unlink(), (f / "5.png").mkdir()], r"row 5 has '.*5\.png', which is no file"),
+        (lambda f: Image.new("I;16", (8, 8)).save(f / "5.png"), r"row 5: .* more than 8 bits a pixel"),
+        (lambda f: [(f / "5.png").unlink(), (f / "5.png").mkdir()], r"row 5: '.*5\.png' is no file"),
     ],
 )
 def test_bad_files_are_named_by_row(tmp_path, spoil, message):
@@ -136,7 +136,7 @@ def test_images_that_say_nothing_are_left_out_and_files_are_guessed(tmp_path):
     assert "its images are all alike" in fitted(tmp_path).notes[0]
     frame["photo"] = [f"shots/{row}.png" for row in range(60)]
     assert "kinds.photo=image looks at the files" in TableTransform(["photo", "light"]).fit(frame).notes[0]
-    with pytest.raises(InputError, match="which is not base64"):
+    with pytest.raises(InputError, match="is not base64"):
         TableTransform(kinds={"photo": "image"}).fit({"photo": ["data:image/png;base64,???"], "light": [1.0]})
 
 
