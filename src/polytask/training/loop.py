@@ -303,7 +303,7 @@ class Training:
             self.optimisation.no_better_for(epochs, patience, name)
         if self.stop_rule.tracks_best and settings.patience is not None:
             self.optimisation.no_better_for(at.since_best, settings.patience)
-        if self.stop_rule.is_patience_over(at):
+        if self.stop_rule.is_patience_over(at, self.fading.strength):
             at.end(f"nothing better for {at.since_best} epochs")
         if self.own.all_stopped([task.name for task in self.tasks]):
             at.end("every task stopped")

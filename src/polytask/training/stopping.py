@@ -14,6 +14,9 @@ from polytask.training.settings import Settings
 __all__ = ["StopRule", "is_better", "is_better_within", "is_over"]
 
 
+_LEAST_STRENGTH = 1 / 16
+
+
 class StopRule:
     """Which epoch is to be kept, and when no better one is waited for any longer; all of its state is the position.
 
@@ -61,15 +64,22 @@ class StopRule:
             return self.tracks_best and is_better(rule, losses, at.best, self.constant)
         return is_better_within(rule if self.tracks_best else None, losses, at.violations, at.best, self.constant)
 
-    def is_patience_over(self, at: Position) -> bool:
-        """Whether the training has waited long enough for an epoch that is better than its best."""
+    def is_patience_over(self, at: Position, strength: float = 1.0) -> bool:
+        """Whether the training has waited long enough for an epoch that is better than its best.
+
+        Args:
+            at: Where the training is.
+            strength: Of its dropout, see :class:`~polytask.training.fading.Fading`, by which the patience is divided:
+                where next to nothing is left to be explained there is no noise to be learned by waiting.
+        """
         patience, since = self.settings.patience, at.since_best
         if not self.tracks_best or patience is None or self.each_is_patient:
             return False
         # While no epoch is feasible, the multipliers still grow: only the last epoch can tell that none will be.
         if at.violations and at.best is not None and at.violations[at.best] > 0.0:
             return False
-        return is_over(since, at.epoch - 1 - since, patience, self.settings.patience_share)
+        patient = patience / max(strength, _LEAST_STRENGTH)
+        return is_over(since, at.epoch - 1 - since, patient, self.settings.patience_share)
 
 
 def is_better(
@@ -156,7 +166,7 @@ def is_better_within(
     return is_better(rule, [epochs[i] for i in feasible], feasible.index(best), constant)
 
 
-def is_over(since: int, best: int, patience: int, share: float = 0.0) -> bool:
+def is_over(since: int, best: int, patience: float, share: float = 0.0) -> bool:
     """Whether a training has waited long enough for an epoch that is better than its best.
 
     Args:
