@@ -1,5 +1,7 @@
 """Dropout that fades: as strong as what is not explained yet, by validation rows or else by training rows."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,9 @@ from polytask.training.evaluation import constant_losses
 from polytask.training.fading import Fading
 from polytask.training.feed import Feed
 from polytask.training.loop import Training
+from polytask.training.position import Position
 from polytask.training.settings import Settings
+from polytask.training.stopping import StopRule
 
 
 def rows(n, seed, noise=0.0, tasks=("a", "b")):
@@ -90,3 +94,22 @@ def test_what_cannot_be_known_changes_nothing():
     assert fading.follow(0.5, {}) == 0.5
     assert fading.follow(0.5, {"a": -1.0, "b": 0.1}) == 0.0, "a likelihood may be above one"
     assert fading.strength == 0.0
+
+
+def test_patience_grows_as_dropout_fades():
+    rule = StopRule(Settings(patience=4), training().tasks, {"a": 1.0, "b": 1.0})
+
+    def waits(strength):
+        return next(n for n in range(1, 200) if rule.is_patience_over(Position(epoch=6 + n, best=5), strength))
+
+    assert [waits(strength) for strength in (1.0, 0.75, 0.5, 1 / 16, 0.0)] == [4, 6, 8, 64, 64]
+    assert waits(1.0) == next(n for n in range(1, 200) if rule.is_patience_over(Position(epoch=6 + n, best=5)))
+
+
+def test_a_training_waits_as_long_as_its_own_strength_says():
+    ours = training(patience=3, stop_rule="mean", epochs=200, learning_rate=0.05)
+    history = ours.run()
+    assert ours.at.why.startswith("nothing better")
+    best = max(line["epoch"] for line in history if line["is_best"])
+    assert ours.fading.strength < 0.9
+    assert len(history) - 1 - best == math.ceil(3 / max(ours.fading.strength, 1 / 16))
