@@ -21,14 +21,15 @@ from polytask.tasks.task import Task, task_from_options
 from polytask.training.evaluation import evaluate
 from polytask.training.extension_checks import check_asked, check_untrained
 from polytask.training.growth import check_new, grown, own_parameters
-from polytask.training.known_data import OldRows, check_labels, kept_rows, known_data, label_counts, provenances
+from polytask.training.known_data import check_labels, known_data, label_counts
 from polytask.training.listeners import Listeners
 from polytask.training.new_heads import How, NewHeads, OldTasks
+from polytask.training.old_rows import OldRows, old_rows, provenances
 from polytask.training.own_ways import plateau_notes
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import Run, controls_of, prepare_sets
+from polytask.training.running import Run, check_stop_rule, controls_of, prepare_sets
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.starts import Line, start_from
@@ -129,14 +130,24 @@ class _Extension:
     adapters: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.bundle.models) != 1 or not isinstance(self.bundle.models[0], Network):
-            kinds = ", ".join(model.kind for model in self.bundle.models)
-            raise BundleError(f"Only a model of one network can be extended; this bundle has: {kinds}.")
-        self.network: Network = self.bundle.models[0]
+        models = self.bundle.models
+        if len(models) != 1 or not isinstance(models[0], Network):
+            raise BundleError(f"Only a model of one network can be extended. {self._of_several()}")
+        self.network: Network = models[0]
         check_new(self.network.spec, list(self.recipe.tasks))
         self.old = [task for task in self.bundle.tasks if task.name in self.network.tasks]
         self.old_names = [task.name for task in self.old]
         self.names = frozenset(self.network.model.state_dict())
+
+    def _of_several(self) -> str:
+        """What the bundle has in place of one network."""
+        own = ", ".join(self.bundle.answers)
+        if own and all(isinstance(model, Network) for model in self.bundle.models):
+            return (
+                f"This one has {len(self.bundle.models)}, because {own} stopped by a patience of its own, at another "
+                "epoch than the rest: train it anew without that patience."
+            )
+        return f"This bundle has: {', '.join(model.kind for model in self.bundle.models)}."
 
     def copied(self, like: str, data: Any) -> Run:
         """The new tasks as copies of an old one: no label, no training."""
@@ -149,6 +160,12 @@ class _Extension:
                     f"Task {name!r} is to be like {like!r}, which is {old.kind}, and so cannot be {options['kind']}."
                 )
             task = task_from_options(wanted)
+            if len(task.targets) != len(old.targets):
+                raise RecipeError(
+                    f"Task {name!r} is to be like {like!r}, which answers {len(old.targets)} columns "
+                    f"({', '.join(old.targets)}), and has {len(task.targets)}: give it as many, "
+                    f"{{{name}: {{target: [...]}}}} in Python."
+                )
             task.load_state(old.state())
             tasks.append(task)
         if data is not None and (found := label_counts(data, tasks)):
@@ -182,7 +199,7 @@ class _Extension:
         prepared = prepare_sets(self.recipe, [dataset])
         tasks = prepared.tasks
         prepared.notes += notes
-        before = kept_rows(self.bundle, self.old, self._recipes(), old_data) if unfreeze else OldRows()
+        before = old_rows(self.bundle, self.old, self._recipes(), old_data) if unfreeze else OldRows()
         if unfreeze:
             self.asked["old_data"] = before.data
         if self.folder is not None:
@@ -191,6 +208,7 @@ class _Extension:
                 path = self.folder.path
                 return Run(load(path), RunRecord.load(self.folder.record_path), self.folder.history(), path)
         settings = Settings.from_options({**self.recipe.training, "seed": self.recipe.seed})
+        check_stop_rule(settings, [task.name for task in tasks])
         controls = controls_of(self.recipe)
         how = How(settings, start, unfreeze, remedies, self.adapters, controls)
         old = OldTasks(self.old, before.kept, before.train)
@@ -202,7 +220,7 @@ class _Extension:
         finally:
             torch.set_rng_state(state)
         validated = {task.name for task in tasks if _n_labels(task, prepared.validation)}
-        prepared.notes += [*([before.about] if before.about else []), *stages.skips.notes()]
+        prepared.notes += [*before.notes, *stages.skips.notes()]
         prepared.notes += plateau_notes(settings, controls, validated)
         counts = {task.name: _n_labels(task, prepared.test or prepared.validation) for task in tasks}
         prepared.notes += [
@@ -215,9 +233,9 @@ class _Extension:
         results = {task.name: _result(task, metrics, prepared) for task in tasks}
         return self._finish(self._grown(spec, model, tasks), tasks, results, record, stages, prepared.notes)
 
-    def _recipes(self) -> list[Recipe]:
-        """How the old model was trained, and then extended."""
-        return [Recipe(**origin["recipe"]) for origin in provenances(self.bundle) if "recipe" in origin]
+    def _recipes(self) -> list[Recipe | None]:
+        """How the old model was trained, and then extended, as far as that is known."""
+        return [Recipe(**origin["recipe"]) if "recipe" in origin else None for origin in provenances(self.bundle)]
 
     def _grown(self, spec: ModelSpec, model: MultiTaskModel, tasks: Sequence[Task]) -> Network:
         """The network as the bundle holds it: old tasks are run without new ones, so that no bit of theirs changes.
@@ -244,11 +262,12 @@ class _Extension:
             "recipe_hash": self.recipe.hash(),
             "environment": machine,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data": {} if stages is None else stages.prepared.data,
             "of": self.bundle.provenance,
         }
-        metrics = {**self.bundle.metrics, **{name: result.metrics for name, result in results.items()}}
-        if extension.after:
-            metrics |= extension.after
+        # Of tasks that are not measured now, the metrics of before are those of another network.
+        known = self.bundle.metrics if extension.is_frozen else {}
+        metrics = {**known, **extension.after, **{name: result.metrics for name, result in results.items()}}
         made = replace(
             self.bundle,
             tasks=[*self.bundle.tasks, *tasks],

@@ -14,7 +14,9 @@ from test_resume import StopAfter, table
 
 import polytask
 from polytask import Recipe
-from polytask.errors import DataError, RecipeError, RunFolderError
+from polytask.cli import main
+from polytask.errors import BundleError, DataError, RecipeError, RunFolderError, UnknownNameError
+from polytask.records import RunRecord
 from polytask.training.data_sets import ArrayData
 from polytask.training.interruption import Interrupted
 from polytask.training.new_heads import OldTasks
@@ -60,7 +62,7 @@ def rows_of(sources: Any) -> set[bytes]:
 
 
 def n_labels(sources: Any, task: str) -> int:
-    return sum(int(source.observed[task].sum()) for source in sources.values())
+    return sum(int(source.observed[task].sum()) for source in sources.values() if task in source.tasks)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +185,96 @@ def test_old_data_may_be_columns_and_other_ones_are_not_resumed_with(old, tmp_pa
     with pytest.raises(RunFolderError, match="old_data"):
         extended(second, resume=True)
     assert not extended(first, resume=True).record.extension.is_frozen
+
+
+def test_tasks_of_an_extension_are_measured_on_their_own_rows_as_they_were_divided_then(seen, tmp_path):
+    table(160).assign(cost=lambda t: t["a"] * 3 + t["b"]).to_csv(tmp_path / "old.csv", index=False)
+    bundle = old_recipe(tmp_path / "old.csv").model_copy(
+        update={"data": {"old": old_recipe(tmp_path / "old.csv").data["old"].model_copy(update={"drop": ["size", "cost"]})}}
+    ).run().bundle  # fmt: skip
+    added = polytask.extend(bundle, str(tmp_path / "old.csv"), ["cost"], seed=7, training=BRIEF)
+    again = polytask.extend(
+        added.bundle, new_table(), ["group"], unfreeze=True, training={**BRIEF, "learning_rate": 0.1}
+    )
+    old = seen[-1]
+    for task in ("price", "cost"):
+        kept, train = ({key: s for key, s in part.items() if task in s.tasks} for part in (old.kept, old.train))
+        (kept_name,), (train_name,) = kept, train
+        assert not rows_of({"old": kept[kept_name]}) & rows_of({"old": train[train_name]})
+    (of_cost,) = (source for source in old.train.values() if "cost" in source.tasks)
+    assert int(of_cost.observed["cost"].sum()) == added.record.tasks["cost"].n_train
+    assert set(again.record.extension.before) == set(again.record.extension.after) == {"price", "ill", "cost"}
+    assert again.bundle.metrics["cost"] == again.record.extension.after["cost"]
+    assert "Old tasks are measured on the rows that their training kept apart." in again.record.notes
+
+
+def test_a_task_whose_rows_are_not_at_hand_is_named_and_keeps_no_metrics_of_another_network(old, tmp_path):
+    table(120).to_csv(tmp_path / "old.csv", index=False)
+    added = polytask.extend(old_recipe(tmp_path / "old.csv").run().bundle, new_table(), ["cost"], training=BRIEF)
+    assert "cost" in added.bundle.metrics
+    made = polytask.extend(added.bundle, new_table(), ["group"], unfreeze=True, training=BRIEF)
+    assert set(made.bundle.metrics) == {"price", "ill", "group"}
+    assert [note for note in made.record.notes if note.startswith("What changes for cost is not measured")]
+    given = polytask.extend(
+        added.bundle, new_table(), ["group"], unfreeze=True, old_data=new_table(), remedies=["ewc"], training=BRIEF
+    )
+    assert set(given.bundle.metrics) == {"cost", "group"}
+    assert [note for note in given.record.notes if note.startswith("What changes for price, ill is not measured")]
+
+
+def test_an_unknown_task_that_is_to_decide_is_refused_without_validation_rows_too(old):
+    with pytest.raises(UnknownNameError, match="cots"):
+        polytask.extend(
+            old, new_table(), ["cost"], split={"validation": 0.0}, training={**BRIEF, "stop_rule": "task:cots"}
+        )
+
+
+def test_a_network_of_several_epochs_says_whose_patience_made_it():
+    tasks = {"price": {"kind": "regression", "patience": 1, "learning_rate": 0.5}, "ill": "binary"}
+    run = Recipe(
+        tasks=tasks,
+        data={"old": {"drop": ["size"]}},
+        encoder={"name": "tabular", "width": 8},
+        training={**QUICK, "epochs": 8, "patience": None},
+    ).run(table(150))
+    assert list(run.bundle.answers) == ["price"], "its best epoch is not the last one"
+    with pytest.raises(BundleError, match="This one has 2, because price stopped by a patience of its own"):
+        polytask.extend(run.bundle, new_table(), ["cost"], training=BRIEF)
+
+
+def test_a_task_like_one_of_several_columns_has_as_many():
+    frame = table(60).assign(left=lambda t: (t["a"] > 0).astype(int), right=lambda t: (t["b"] > 0).astype(int))
+    run = Recipe(
+        tasks={"both": {"kind": "multilabel", "target": ["left", "right"]}},
+        data={"old": {"drop": ["size", "price", "ill"]}},
+        encoder={"name": "tabular", "width": 8},
+        training=BRIEF,
+    ).run(frame)
+    with pytest.raises(
+        RecipeError, match=r"'z' is to be like 'both', which answers 2 columns .left, right., and has 1"
+    ):
+        polytask.extend(run.bundle, targets=["z"], like="both")
+    made = polytask.extend(run.bundle, targets={"z": {"target": ["up", "down"]}}, like="both")
+    answer = made.bundle.predict(frame[:4])
+    np.testing.assert_array_equal(answer["z"].values, answer["both"].values)
+
+
+def test_settings_of_new_tasks_are_given_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    old_recipe().run(table(100), out=tmp_path / "run")
+    new_table().assign(ill=table(90, seed=5)["ill"]).to_csv("new.csv", index=False)
+
+    def call(*options: str) -> int | str | None:
+        command = ["polytask", "extend", "run", "--data", "new.csv", "--targets", "cost", "--epochs", "1", *options]
+        monkeypatch.setattr("sys.argv", command)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0
+
+    assert call("--out", "more", "--set", "tasks.cost.only_where={ill: yes}") == 0
+    record = RunRecord.load(tmp_path / "more" / "record.json")
+    assert 0 < record.tasks["cost"].n_train + record.tasks["cost"].n_test < 45
+    capsys.readouterr()
+    assert call("--out", "none", "--set", "tasks.cots.warmup=0.1") == 2
+    assert "No new task named 'cots'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

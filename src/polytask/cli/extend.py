@@ -40,7 +40,12 @@ def extend(
     epochs: Annotated[int | None, typer.Option(help="At most this many.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of parameters, batches and split.")] = 0,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="--set training.learning_rate=0.01 --set split.test=0.3.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="--set training.learning_rate=0.01 --set split.test=0.3; of a new task, such as "
+            "--set 'tasks.z.only_where={ill: yes}' (learning_rate, schedule, warmup, row_weights).",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,
     json_output: asked.Json = False,
@@ -50,22 +55,25 @@ def extend(
     Example: polytask extend runs/first --data new.csv --targets z --out runs/second
     """
     from polytask.cli.terminal import print_record, say
-    from polytask.errors import RecipeError
+    from polytask.errors import RecipeError, UnknownNameError
     from polytask.extending import extend as add
     from polytask.training.progress import Bar
 
-    given = method_options({}, settings or [])
-    if unknown := sorted(set(given) - {"training", "split", "adapters"}):
-        raise RecipeError(f"--set {unknown[0]}: an extension has settings of training, split and adapters only.")
     if not separated(targets):
         raise RecipeError("Which columns are the new tasks? Give --targets z.")
+    named = task_options(targets)
+    given = method_options({"tasks": named}, settings or [])
+    if unknown := sorted(set(given) - {"tasks", "training", "split", "adapters"}):
+        raise RecipeError(f"--set {unknown[0]}: an extension has settings of tasks, training, split and adapters only.")
+    if others := sorted(set(given["tasks"]) - set(named)):
+        raise RecipeError(str(UnknownNameError("new task", others[0], list(named), f"--set tasks.{others[0]}")))
     if given.get("adapters") and not adapters:
         raise RecipeError("--set adapters.bottleneck is for --adapters: give that too, or take the setting out.")
     training = {**given.get("training", {}), **({} if epochs is None else {"epochs": epochs})}
     made = add(
         run,
         data,
-        task_options(targets),
+        given["tasks"],
         out=out,
         adapters=given.get("adapters") or adapters,
         unfreeze=unfreeze,

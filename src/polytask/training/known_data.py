@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from polytask.bundle import Bundle, Network
-from polytask.data.batch import ArraySource
 from polytask.data.columns import CategoricalColumn
 from polytask.data.tables import open_table
 from polytask.data.transform import TableTransform
-from polytask.errors import DataError, InputError, RecipeError, TargetError
+from polytask.errors import InputError, RecipeError, TargetError
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet, TableData
-from polytask.training.running import conditions_of, controls_of, is_table, splitter_of, targets_of
+from polytask.training.running import controls_of, targets_of
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe
 
-__all__ = ["KnownTable", "OldRows", "check_labels", "kept_rows", "known_data", "label_counts", "provenances"]
+__all__ = ["KnownTable", "check_labels", "known_data", "label_counts"]
 
 
 class KnownTable(TableData):
@@ -131,90 +129,3 @@ def check_labels(data: DataSet, recipe: Recipe, old: Sequence[str]) -> None:
                 f"ones at least. Without labels it can take the head of an old task over: like={old[0]!r} "
                 f"(--like {old[0]})."
             )
-
-
-@dataclass(frozen=True)
-class OldRows:
-    """Rows of the tasks that a model has, for its training after an extension.
-
-    Args:
-        kept: Rows that their training did not see, by source.
-        train: Their training rows.
-        data: Description of each source.
-        about: What to know about them.
-    """
-
-    kept: dict[str, ArraySource] = field(default_factory=dict)
-    train: dict[str, ArraySource] = field(default_factory=dict)
-    data: dict[str, dict[str, Any]] = field(default_factory=dict)
-    about: str = ""
-
-
-def kept_rows(bundle: Bundle, tasks: Sequence[Task], recipes: Sequence[Recipe], given: Any = None) -> OldRows:
-    """Rows of the old tasks that their training did not see, and its training rows.
-
-    Args:
-        bundle: The old model.
-        tasks: Its tasks.
-        recipes: How it was trained, if that is known: the first recipe, then those of its extensions.
-        given: Its data, by source if there are several; read from the paths in its recipe if ``None``.
-
-    Raises:
-        DataError: If the data cannot be found.
-    """
-    first = provenances(bundle)[0]
-    described = first.get("data", {})
-    paths = {name: described.get(name, {}).get("path") for name in bundle.sources}
-    by_source = isinstance(given, Mapping) and not is_table(given)
-    data = paths if given is None else given if by_source else {bundle.sources[0]: given}
-    conditions = {name: wanted for recipe in recipes for name, wanted in conditions_of(recipe).items()}
-    found = OldRows()
-    others = []
-    for name in bundle.sources:
-        if data.get(name) is None:
-            raise DataError(
-                f"What changes for the old tasks is measured on rows of {name!r} with their labels, and the run does "
-                "not say where they are: give --old-data, or leave the network frozen."
-            )
-        dataset = _old_data(bundle, tasks, name, data[name])
-        dataset.conditions = conditions
-        found.data[name] = dataset.describe()
-        mine = [task for task in tasks if dataset.has(task)]
-        same = described.get(name, {}).get("sha256")
-        if "recipe" in first and same is not None and same == found.data[name]["sha256"]:
-            # Divided as it was then: tasks that came later had no say in it.
-            then = [task for task in mine if task.name in recipes[0].tasks and not task.of_inputs]
-            split = splitter_of(recipes[0].split, recipes[0].seed)(dataset, then)
-            rows = np.concatenate([split.validation, split.test])
-            found.train[name] = dataset.source(mine, split.train, [])
-        else:
-            rows = np.arange(len(dataset))
-            found.train[name] = dataset.source(mine, rows, [])
-            others.append(name)
-        if len(rows):
-            found.kept[name] = dataset.source(mine, rows, [])
-    about = (
-        f"Old tasks are measured on all rows of {', '.join(others)}, which are other data than the run's, or arrays."
-        if others
-        else "Old tasks are measured on the rows that their training kept apart."
-    )
-    return replace(found, about=about)
-
-
-def provenances(bundle: Bundle) -> list[Mapping[str, Any]]:
-    """Where a bundle comes from: its first training, then each extension."""
-    found = [bundle.provenance]
-    while "of" in found[0]:
-        found.insert(0, found[0]["of"])
-    return found
-
-
-def _old_data(bundle: Bundle, tasks: Sequence[Task], name: str, data: Any) -> DataSet:
-    if isinstance(data, DataSet):
-        return data
-    transform = bundle.transforms.get(name)
-    if transform is None:
-        raise DataError(f"The model reads arrays of {name!r}: give an ArrayData({name!r}, inputs, labels) as old_data.")
-    targets = [target for task in tasks for target in task.targets]
-    opened = open_table(data)
-    return KnownTable(name, data, transform, [target for target in targets if target in opened])

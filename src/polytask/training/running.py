@@ -379,6 +379,17 @@ def conditions_of(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
     return {name: control.only_where for name, control in controls_of(recipe).items() if control.only_where}
 
 
+def check_stop_rule(settings: Settings, tasks: Collection[str]) -> None:
+    """Raise if the stop rule is the loss of a task that there is not.
+
+    Raises:
+        UnknownNameError: Naming the nearest one.
+    """
+    decides = settings.stop_rule.removeprefix("task:")
+    if decides != settings.stop_rule and decides not in tasks:
+        raise UnknownNameError("task", decides, tasks, "stop_rule")
+
+
 def plan_of(
     recipe: Recipe, prepared: Prepared, *, has_module: bool = False, tasks: Collection[str] | None = None
 ) -> Plan:
@@ -400,9 +411,7 @@ def plan_of(
     n_rows = max(map(len, prepared.train.values()))
     usual = for_tables(n_rows, recipe.training) if encoder in ("tabm", "tabular") else {}
     settings = Settings.from_options({**usual, **recipe.training, "seed": recipe.seed})
-    decides = settings.stop_rule.removeprefix("task:")
-    if decides != settings.stop_rule and decides not in (tasks or here_now):
-        raise UnknownNameError("task", decides, tasks or here_now, "stop_rule")
+    check_stop_rule(settings, tasks or here_now)
     plan = Plan(
         encoder=encoder,
         sharing=recipe.sharing.name,

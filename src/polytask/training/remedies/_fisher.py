@@ -49,13 +49,13 @@ def fisher(scene: Scene, parameters: dict[str, nn.Parameter], n_rows: int) -> di
     for p in parameters.values():
         p.requires_grad_(True)
     sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    for position, (name, source) in enumerate(scene.train.items()):
+    for position, source in enumerate(scene.train.values()):
         tasks = [scene.tasks[task] for task in scene.stage.tasks if task in source.tasks]
         generator = torch.Generator().manual_seed(scene.seed * 64 + position)
         rows = _labelled(source, tasks, n_rows, generator) if tasks else torch.zeros(0, dtype=torch.int64)
         for row in rows[:, None]:
             batch = source.batch(row).to(model_device)
-            loss = _row_loss(model(batch.inputs, [t.name for t in tasks], name), batch, tasks)
+            loss = _row_loss(model(batch.inputs, [t.name for t in tasks], batch.source), batch, tasks)
             grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for key, grad in zip(parameters, grads, strict=True):
                 if grad is not None:
