@@ -8,7 +8,9 @@ sentences of Pang and Lee; training on one file, test on another:
         --entities en_ewt-ud-dev.iob2 en_ewt-ud-test.iob2 --polarity sentence_polarity.zip
 
 Every task is answered by the network of its own best epoch, in joint as in single models, and a batch is of sentences
-of alike lengths. What --ratio, --sampler and --balancer change is in docs/results.md.
+of alike lengths. The loss of a tag is a mean over all words of a batch and changes little from one to the next, that of
+a class is a mean over its few sentences: beside those, tags are hardly heard unless they weigh more. What --tags,
+--ratio, --sampler and --balancer change is in docs/results.md.
 """
 
 import argparse
@@ -32,7 +34,10 @@ parser.add_argument("--reviews", type=int, help="so many of the real ones; all o
 parser.add_argument("--encoder", default="bigru", help="bigru, text_cnn or transformer")
 parser.add_argument("--sharing", default="hard", help="see: polytask list sharing")
 parser.add_argument("--ratio", type=float, default=0.5, help="how much hard sharing shares: 1 is all but the heads")
-parser.add_argument("--sampler", default="uniform", help="how often each corpus is read; see: polytask list samplers")
+parser.add_argument(
+    "--tags", type=float, default=5.0, help="weight of the tasks that tag words, beside 1 of the others"
+)
+parser.add_argument("--sampler", default="proportional", help="how corpora are mixed; see: polytask list samplers")
 parser.add_argument("--balancer", default="equal", help="see: polytask list balancers")
 parser.add_argument("--epochs", type=int, default=8)
 arguments = parser.parse_args()
@@ -90,7 +95,10 @@ if arguments.polarity or not arguments.treebank:
     tasks["sentiment"] = "binary"
 say(", ".join(f"{len(source)} {source.name}" for source in sources))
 recipe = Recipe(
-    tasks={name: {"kind": kind, "patience": arguments.epochs} for name, kind in tasks.items()},
+    tasks={
+        name: {"kind": kind, "weight": arguments.tags if kind == "tagging" else 1.0, "patience": arguments.epochs}
+        for name, kind in tasks.items()
+    },
     encoder=arguments.encoder,
     sharing={"name": "hard", "ratio": arguments.ratio} if arguments.sharing == "hard" else arguments.sharing,
     balancer=arguments.balancer,
