@@ -9,7 +9,7 @@ sentences of Pang and Lee; training on one file, test on another:
 
 Every task is answered by the network of its own best epoch, in joint as in single models, and a batch is of sentences
 of alike lengths. The loss of a tag is a mean over all words of a batch and changes little from one to the next, that of
-a class is a mean over its few sentences: beside those, tags are hardly heard unless they weigh more. What --tags,
+a class is a mean over its few sentences: with equal weights tags are learned badly beside those. What --tags,
 --ratio, --sampler and --balancer change is in docs/results.md.
 """
 
