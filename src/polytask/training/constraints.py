@@ -16,7 +16,8 @@ from polytask.tasks.members import mean_answer
 from polytask.training.bounds import Bound, mean_and_error, stacked
 from polytask.training.evaluation import outputs_of
 from polytask.training.projections import Projection
-from polytask.training.rates import Terms
+from polytask.training.ranks import here
+from polytask.training.rates import Terms, terms_of
 
 __all__ = ["Constraints", "Measured"]
 
@@ -89,46 +90,58 @@ class Constraints:
             counts: Whether the step is one of the epoch's sums.
         """
         found: dict[str, Tensor | None] = {}
-        for i, bound in enumerate(self.bounds):
-            proxy, truth = self._by_terms(bound, seen) if bound.is_mean else self._by_epoch(i, bound, seen)
+        for i, (bound, (proxy, truth)) in enumerate(zip(self.bounds, self._values(seen), strict=True)):
             if proxy is None:
                 found[bound.name] = None
                 continue
             if counts and math.isfinite(truth):
                 self.sums[i] = [self.sums[i][0] + truth, self.sums[i][1] + 1.0]
-            wanted = truth + self.margins[i] + self.shifts[i]
-            found[bound.name] = proxy + (wanted - proxy.detach())
+            found[bound.name] = proxy + (truth + self.margins[i] + self.shifts[i])
         return found
 
-    def _by_terms(
-        self, bound: Bound, seen: Sequence[tuple[Mapping[str, Tensor], Batch]]
-    ) -> tuple[Tensor | None, float]:
-        """Proxy and true violation of a mean over labels."""
+    def _values(self, seen: Sequence[tuple[Mapping[str, Tensor], Batch]]) -> list[tuple[Tensor | None, float]]:
+        """Of each bound a proxy of value zero, for its gradient, and the true violation.
+
+        In data parallel the mean of the processes' proxies is that of the joined batch, and the truth is the batch's:
+        a constraint that some process has labels of is there in all of them.
+        """
+        terms = [self._terms(i, bound, seen) for i, bound in enumerate(self.bounds)]
+        ranks = here()
+        sums = [[part.truth.numel(), part.truth.double().sum().item()] for parts in terms for part in parts]
+        totals = iter(ranks.sum(torch.tensor(sums, dtype=torch.float64).reshape(-1, 2)).tolist())
+        values: list[tuple[Tensor | None, float]] = []
+        for i, (bound, parts) in enumerate(zip(self.bounds, terms, strict=True)):
+            numbers = [next(totals) for _ in parts]
+            if not parts or any(n == 0 for n, _ in numbers):
+                values.append((None, math.nan))
+                continue
+            means = [ranks.size * (part.proxy.sum() / n) for part, (n, _) in zip(parts, numbers, strict=True)]
+            if not bound.is_mean:
+                values.append((means[0] - means[0].detach(), self.latest[i]))
+                continue
+            proxy = sum((p.factor * mean for p, mean in zip(bound.parts, means, strict=True)), torch.zeros(()))
+            truth = sum(p.factor * (total / n) for p, (n, total) in zip(bound.parts, numbers, strict=True))
+            values.append((bound.side * (proxy - proxy.detach()), bound.violation(truth)))
+        return values
+
+    def _terms(self, i: int, bound: Bound, seen: Sequence[tuple[Mapping[str, Tensor], Batch]]) -> list[Terms]:
+        """What the parts of a bound are means of: its measure, or the task's loss where only epochs can measure it.
+
+        Empty if the batches have no such task, or nothing was measured yet.
+        """
+        if not bound.is_mean and math.isnan(self.latest[i]):
+            return []
         pieces: list[list[Terms]] = []
         for outputs, batch in seen:
             if bound.task.name in outputs and bound.task.name in batch.observed:
-                pieces.append(bound.terms(*self._rows(bound, outputs, batch), batch))
-        parts = [stacked(part) for part in zip(*pieces, strict=True)]
-        if not parts or any(part.truth.numel() == 0 for part in parts):
-            return None, math.nan
-        signed = list(zip(bound.parts, parts, strict=True))
-        proxy = sum((part.factor * terms.proxy.mean() for part, terms in signed), torch.zeros(()))
-        truth = sum(part.factor * terms.truth.double().mean().item() for part, terms in signed)
-        return bound.side * proxy, bound.violation(truth)
-
-    def _by_epoch(
-        self, i: int, bound: Bound, seen: Sequence[tuple[Mapping[str, Tensor], Batch]]
-    ) -> tuple[Tensor | None, float]:
-        """The task's loss as the proxy of a measure that was last taken at the end of an epoch."""
-        if math.isnan(self.latest[i]):
-            return None, math.nan
-        pieces = []
-        for outputs, batch in seen:
-            if bound.task.name in outputs and bound.task.name in batch.observed:
                 outs, targets, observed = self._rows(bound, outputs, batch)
-                pieces.append(bound.task.loss(outs, targets, observed).flatten())
-        together = torch.cat(pieces) if pieces else torch.zeros(0)
-        return (together.mean(), self.latest[i]) if together.numel() else (None, math.nan)
+                if batch.part == 0.0:  # rows that count for nothing
+                    observed = torch.zeros_like(observed)
+                if bound.is_mean:
+                    pieces.append(bound.terms(outs, targets, observed, batch))
+                else:
+                    pieces.append([terms_of("loss", bound.task, outs, targets, observed)])
+        return [stacked(part) for part in zip(*pieces, strict=True)]
 
     def _rows(self, bound: Bound, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         name = bound.task.name

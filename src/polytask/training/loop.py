@@ -16,7 +16,7 @@ It only puts its parts in order; what each of them does stands in a file of its 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -213,9 +213,9 @@ class Training:
         outcome = self.memory(batches, at)
         for remedy in self.remedies:
             remedy.after_losses()
-        for term in (self.penalty(), *(remedy.term(batches, at.step) for remedy in self.remedies)):
+        for term in self._further_terms(batches):
             if term is not None and term.requires_grad:
-                self._add(term, batches[-1])
+                self.optimisation.backward(term)
         is_finite = self.optimisation.unscale()
         for remedy in self.remedies:
             remedy.before_update(batches, at.step)
@@ -232,11 +232,17 @@ class Training:
         losses = outcome.losses
         self.listeners.progress.step(lambda: by_name(outcome.tasks, losses, losses.isfinite()), at.epoch)
 
-    def _add(self, term: Tensor, batch: Batch) -> None:
-        """Add the gradient of something beside the tasks' losses."""
-        if self.ranks.size > 1 and self.model.sharing.reads_rows:
-            term = self.ranks.mean_of(term * (batch.part * self.ranks.size), self.optimisation.parameters)
-        self.optimisation.backward(term)
+    def _further_terms(self, batches: Sequence[Batch]) -> Iterator[Tensor | None]:
+        """What is added beside the tasks' losses; what reads rows is a part of its sum over the processes."""
+        parameters = self.optimisation.parameters
+        penalty = self.penalty()
+        if self.model.sharing.reads_rows and penalty is not None:
+            yield self.ranks.sum_of(penalty * batches[-1].part, parameters)
+        else:
+            yield penalty
+        for remedy in self.remedies:
+            term = remedy.term(batches, self.at.step)
+            yield self.ranks.sum_of(term, parameters) if remedy.reads_rows and term is not None else term
 
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Validate, keep the epoch if it is the best, see whether to stop; returns the epoch's line of the history.
@@ -357,9 +363,6 @@ class Training:
         """In data parallel: the same network and the same batches, and from here on a generator for each process."""
         if self.ranks.size == 1:
             return
-        if self.remedies or self.constraints.bounds:
-            what = "remedies" if self.remedies else "constraints"
-            raise RecipeError(f"A training with {what} runs in one process yet: leave --processes (torchrun) out.")
         arguments = self.feed.plan.state_dict()
         self.ranks.check_same("rows or settings", arguments, self.settings.options(), [t.name for t in self.tasks])
         self.ranks.check_same("parameters", *self.model.state_dict().values())

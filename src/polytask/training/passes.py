@@ -62,7 +62,8 @@ class Passes:
         self.extra, self.own, self.constraints = extra, own, constraints
         self.ranks = here()
         self.shared = model.shared_parameters()
-        self.heads = {name: model.reached_by(name) for name in model.tasks} if self.ranks.size > 1 else None
+        owners = {name: name for name in model.tasks} | {bound.name: bound.task.name for bound in constraints.bounds}
+        self.heads = {name: model.reached_by(of) for name, of in owners.items()} if self.ranks.size > 1 else None
         # One way back for all tasks, as there was one there. A constraint may move the head of a task without a loss.
         model.heads.together = objective.together = balancer.needs <= {"losses"} and not constraints.names
         model.precision = _PRECISIONS[settings.precision]

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polytask import errors
+from polytask.balancing.peers import Peers, summed_list
 from polytask.errors import PolytaskError, TrainingError
 from polytask.shapes import Int, Tensor
 from polytask.storage import load_tree
@@ -175,12 +176,21 @@ class Ranks:
             for statistic, mean in zip(held, flat.split([s.numel() for s in held]), strict=True):
                 statistic.copy_(mean.view_as(statistic))
 
-    def mean_of(self, term: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """A term whose gradient is the mean over the processes of this term's gradient."""
-        gradients = torch.autograd.grad(term, parameters, allow_unused=True, materialize_grads=True)
-        flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients])) / self.size
-        means = flat.split([p.numel() for p in parameters])
-        return torch.stack([(p * mean.view_as(p)).sum() for p, mean in zip(parameters, means, strict=True)]).sum()
+    def sum_of(self, term: Tensor | None, parameters: Sequence[Tensor]) -> Tensor | None:
+        """A term whose gradient is the sum over the processes of their terms' gradients.
+
+        Args:
+            term: What this process adds; ``None``, or a number without a gradient, if it is nothing.
+            parameters: In the same order everywhere. Those that no process reaches have no gradient in the sum either.
+        """
+        if self.group is None:
+            return term
+        found: Sequence[Tensor | None] = [None] * len(parameters)
+        if term is not None and term.requires_grad:
+            found = torch.autograd.grad(term, parameters, allow_unused=True)
+        sums = summed_list(found, parameters, Peers(self.group))
+        parts = [(p * total).sum() for p, total in zip(parameters, sums, strict=True) if total is not None]
+        return torch.stack(parts).sum() if parts else None
 
     def check_same(self, what: str, *parts: Any) -> None:
         """Compare tensors and plain values over the processes.

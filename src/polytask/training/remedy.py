@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -53,12 +53,21 @@ class Remedy:
     The state that a stage after the next depends on is in :meth:`state_dict`, complete: save, load and go on is
     bit-equal. At a strength of 0 the training is that without the remedy, bit for bit.
 
+    In data parallel every process has all the rows of a stage, draws the same of them and keeps the same state. What is
+    found row by row is shared out (:func:`polytask.training.ranks.here`) and summed, so that all find the same.
+
     Args:
         strength: How much it counts, at least 0.
+
+    Attributes:
+        reads_rows: Whether the term depends on rows. Then in data parallel it is this process's part of a sum over the
+            processes, and is ``None`` in all of them or in none.
 
     Raises:
         RecipeError: If the strength is negative.
     """
+
+    reads_rows: ClassVar[bool] = False
 
     strength: float = 1.0
     scene: Scene | None = field(default=None, init=False, repr=False, compare=False)

@@ -8,6 +8,7 @@ from torch import nn
 from polytask.data.batch import Batch, Source
 from polytask.shapes import Int, Tensor
 from polytask.tasks.task import Task
+from polytask.training.ranks import here
 from polytask.training.remedy import Scene
 
 __all__ = ["anchors", "fisher", "quadratic", "reached"]
@@ -40,9 +41,9 @@ def fisher(scene: Scene, parameters: dict[str, nn.Parameter], n_rows: int) -> di
 
     Note:
         A row at a time, because the gradient of a batch does not tell those of its rows apart; the network runs as in
-        prediction.
+        prediction. Processes share the rows out.
     """
-    model = scene.model
+    model, ranks = scene.model, here()
     was_training, model_device = model.training, next(model.parameters()).device
     before = [p.requires_grad for p in parameters.values()]
     model.eval()
@@ -53,7 +54,7 @@ def fisher(scene: Scene, parameters: dict[str, nn.Parameter], n_rows: int) -> di
         tasks = [scene.tasks[task] for task in scene.stage.tasks if task in source.tasks]
         generator = torch.Generator().manual_seed(scene.seed * 64 + position)
         rows = _labelled(source, tasks, n_rows, generator) if tasks else torch.zeros(0, dtype=torch.int64)
-        for row in rows[:, None]:
+        for row in rows[ranks.rank :: ranks.size, None]:
             batch = source.batch(row).to(model_device)
             loss = _row_loss(model(batch.inputs, [t.name for t in tasks], batch.source), batch, tasks)
             grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -63,7 +64,7 @@ def fisher(scene: Scene, parameters: dict[str, nn.Parameter], n_rows: int) -> di
     for p, wanted in zip(parameters.values(), before, strict=True):
         p.requires_grad_(wanted)
     model.train(was_training)
-    return sums
+    return {name: ranks.sum(total) for name, total in sums.items()}
 
 
 def quadratic(

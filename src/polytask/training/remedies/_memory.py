@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from polytask.data.sources import RowsOf
 from polytask.errors import RecipeError
 from polytask.shapes import Tensor
 from polytask.training.objective import Objective
+from polytask.training.ranks import here
 from polytask.training.remedy import Remedy, Scene
 
 __all__ = ["KEEPING", "Memory", "Remembering", "row_bytes"]
@@ -207,9 +208,12 @@ class Remembering(Remedy):
         return classes, there
 
     def remembered(self, step: int) -> dict[str, Tensor]:
-        """The loss of each earlier task on rows drawn from the memory; empty if there are none."""
+        """The loss of each earlier task on rows drawn from the memory; empty if there are none.
+
+        In data parallel every process draws the same rows and reads its share of them: the losses are parts of a sum.
+        """
         scene = self.here
-        if not self.memory.rows or not scene.learned:
+        if not self.is_remembering:
             return {}
         if not self._groups:
             self._bind()
@@ -225,13 +229,20 @@ class Remembering(Remedy):
             mine = drawn[(drawn >= stop - size) & (drawn < stop)] - (stop - size)
             if not len(mine):
                 continue
-            batch = source.batch(mine).to(device)
+            rows, part = here().share(mine)
+            batch = source.batch(rows).to(device)
+            batch = batch if part == 1.0 else replace(batch, part=part)
             outputs = scene.model(batch.inputs, tasks, name)
             for task, loss in objective(outputs, batch).items():
                 if loss is not None:
                     share = len(mine) / len(drawn)
                     losses[task] = loss * share + losses[task] if task in losses else loss * share
         return losses
+
+    @property
+    def is_remembering(self) -> bool:
+        """Whether there are rows of earlier tasks; the same in every process."""
+        return bool(self.memory.rows and self.here.learned)
 
     def _bind(self) -> None:
         """Kept rows of earlier tasks by stage and source, each with an objective of its own."""

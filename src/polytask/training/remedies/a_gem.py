@@ -10,6 +10,7 @@ from torch import nn
 
 from polytask.data.batch import Batch
 from polytask.errors import RecipeError
+from polytask.training.ranks import here
 from polytask.training.remedies._memory import Remembering
 from polytask.training.remedy import Scene
 
@@ -59,10 +60,12 @@ class AGEM(Remembering):
     def before_update(self, batches: Sequence[Batch], step: int) -> None:
         """Project the gradient, if it points against that of the memory."""
         losses = self.remembered(step)
-        if not losses:
+        if not losses and not self.is_remembering:  # none of the rows may be this process's, and some be another's
             return
         parameters = [p for p in self.here.model.parameters() if p.requires_grad]
-        total = torch.stack(list(losses.values())).sum()
+        total = here().sum_of(sum(losses.values(), torch.zeros(())), parameters)
+        if total is None or not total.requires_grad:
+            return
         reference = torch.autograd.grad(total, parameters, allow_unused=True)
         pairs = [(p, r) for p, r in zip(parameters, reference, strict=True) if r is not None]
         inner = sum(((p.grad * r).sum(dtype=torch.float64) for p, r in pairs if p.grad is not None), torch.zeros(()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from polytask.data.batch import Batch
 from polytask.errors import RecipeError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Float, Tensor
+from polytask.training.ranks import here
 from polytask.training.remedy import Remedy, Scene
 
 __all__ = ["LearningWithoutForgetting", "distillation"]
@@ -55,6 +56,8 @@ class LearningWithoutForgetting(Remedy):
         the Knowledge in a Neural Network", arXiv:1503.02531, 2015 (the factor).
     """
 
+    reads_rows: ClassVar[bool] = True
+
     strength: float = 1.0
     temperature: float = 2.0
     teacher: MultiTaskModel | None = field(default=None, init=False, repr=False)
@@ -84,7 +87,7 @@ class LearningWithoutForgetting(Remedy):
         """How far the answers of earlier tasks went from what they were, on the step's rows."""
         if self.teacher is None:
             return None
-        terms = []
+        terms, is_asked = [], False
         for batch in batches:
             names = [name for name in self.here.learned if self._reads(name, batch.source)]
             if not names:
@@ -93,13 +96,15 @@ class LearningWithoutForgetting(Remedy):
                 before = self.teacher(batch.inputs, names, batch.source)
             now = self.here.model(batch.inputs, names, batch.source)
             for name in names:
-                task, pair = self.here.tasks[name], (now[name], before[name])
+                task, pair, share = self.here.tasks[name], (now[name], before[name]), batch.part
                 if task.of_elements:  # padding is no element, and has no answer to keep
                     there = self.here.model.sharing.present(batch.inputs)
                     pair = (now[name][there], before[name][there])
-                if pair[0].numel():
-                    terms.append(distillation(*pair, task.link, self.temperature))
-        return self.strength * torch.stack(terms).sum() if terms else None
+                    share = _share(len(pair[0]) if batch.part else 0)
+                if share:
+                    terms.append(share * distillation(*pair, task.link, self.temperature))
+                is_asked = True
+        return self.strength * sum(terms, torch.zeros(())) if is_asked else None
 
     def _reads(self, task: str, source: str) -> bool:
         """Whether the task can be asked about rows of the source: it cannot if it reads columns of another one."""
@@ -114,6 +119,12 @@ class LearningWithoutForgetting(Remedy):
         """Take back what :meth:`state_dict` gave."""
         if self.teacher is not None and state["teacher"] is not None:
             self.teacher.load_state_dict(state["teacher"])
+
+
+def _share(n_elements: int) -> float:
+    """Which part of the elements of all processes are this one's."""
+    total = float(here().sum(torch.tensor(float(n_elements), dtype=torch.float64)))
+    return n_elements / total if total else 0.0
 
 
 def distillation(

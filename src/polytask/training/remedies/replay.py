@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -49,11 +50,14 @@ class Replay(Remembering):
         Learning from Imbalanced Data", ICML 2020 (class-balanced).
     """
 
+    reads_rows: ClassVar[bool] = True
+
     def opens(self, scene: Scene) -> list[nn.Parameter]:
         """What earlier tasks reach."""
         return [p for task in scene.learned for p in scene.model.reached_by(task)] if self.memory.capacity else []
 
     def term(self, batches: Sequence[Batch], step: int) -> Tensor | None:
         """The losses of earlier tasks on rows of the memory."""
-        losses = self.remembered(step)
-        return self.strength * torch.stack(list(losses.values())).sum() if losses else None
+        if not self.is_remembering:
+            return None
+        return self.strength * sum(self.remembered(step).values(), torch.zeros(()))
