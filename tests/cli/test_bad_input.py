@@ -263,3 +263,10 @@ def test_a_label_that_is_no_number_is_named_by_its_row_in_the_table(fit, frame):
     frame = frame.assign(price=frame["price"].astype(object))
     frame.loc[7, "price"] = "hello"
     assert_refused(fit(frame, targets="price:regression,ill"), "'hello' in row 7")
+
+
+def test_engines_that_there_are_not_and_what_they_need(fit, frame, tmp_path):
+    assert_refused(fit(frame, "--engine", "rai"), r"No engine named 'rai'. Did you mean 'ray'\?")
+    assert_refused(fit(frame, "--engine", "ray", "--processes", "2"), "--engine ray needs --out")
+    refused = fit(frame, "--address", "auto", "--out", tmp_path / "run")
+    assert_refused(refused, "--address is that of a Ray cluster: give --engine ray too")

@@ -82,6 +82,11 @@ def fit(
             min=1,
         ),
     ] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(help="Who starts the processes: local, or ray (extra ray; needs --out), here or on a --address."),
+    ] = "local",
+    address: Annotated[str, typer.Option(help="Of a Ray cluster that runs: auto, host:port.")] = "",
     compare: Annotated[bool, typer.Option(help="Also train one model a task, with the same budget.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on in a run folder that exists.")] = False,
     json_output: asked.Json = False,
@@ -90,7 +95,8 @@ def fit(
 
     Example: polytask fit patients.csv --targets motor,total --group patient --out runs/first --compare
     """
-    if processes > 1:
+    _check_engine(engine, address, out)
+    if processes > 1 and engine == "local":
         raise typer.Exit(run_again(processes))
     from polytask.cli.terminal import fail, note, print_record, say
     from polytask.recipe import Recipe
@@ -122,7 +128,13 @@ def fit(
         recipe = changed_recipe(recipe, overrides)
     if constraint:
         recipe = Recipe(**{**recipe.plain(), "constraints": [*recipe.constraints, *constraint]})
-    run = recipe.run(out=out, resume=resume, compare=compare, progress=Bar() if is_first() else None)
+    more: dict[str, Any] = {"out": out, "resume": resume, "compare": compare}
+    if engine == "ray":
+        from polytask.training.on_ray import OnRay
+
+        run = OnRay(processes, address=address or None).run(recipe, progress=Bar(), **more)
+    else:
+        run = recipe.run(progress=Bar() if is_first() else None, **more)
     if not is_first():
         raise typer.Exit(BROKEN if run.record.broken else 0)
     if json_output:
@@ -139,6 +151,15 @@ def fit(
         # Told apart from 2, a command that could not be carried out: here there is a model, and it falls short.
         fail(f"Not kept: {'; '.join(f'{name} ({run.record.constraints[name].words})' for name in broken)}")
         raise typer.Exit(BROKEN)
+
+
+def _check_engine(engine: str, address: str, out: Path | None) -> None:
+    if engine not in ("local", "ray"):
+        raise UnknownNameError("engine", engine, ["local", "ray"])
+    if address and engine != "ray":
+        raise RecipeError("--address is that of a Ray cluster: give --engine ray too.")
+    if engine == "ray" and out is None:
+        raise RecipeError("--engine ray needs --out: what its processes train comes back through the run folder.")
 
 
 def _check_tasks(overrides: list[str], recipe: Recipe) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import socket
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from polytask.errors import MissingExtraError, RecipeError
 from polytask.study.bench import Bench, Done, Work
 from polytask.study.engine import Engine, answer, first, opened, read
+from polytask.training.on_ray import import_ray, join_cluster
 
 __all__ = ["Ray"]
 
@@ -46,15 +44,7 @@ class Ray(Engine):
     def __init__(self, workers: int | None = None, threads: int = 1, address: str | None = None):
         super().__init__(workers, threads)
         self._asked, self.address = workers, address
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        if address is None:
-            # What keeps Ray to the loopback address; it is read when Ray is imported.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingExtraError("The engine 'ray'", "ray", "ray") from error
-        self._ray = ray
+        self._ray = import_ray("The engine 'ray'", address)
         self._material: Any = None
 
     def open(self, bench: Bench) -> None:
@@ -69,21 +59,11 @@ class Ray(Engine):
                 logging_level=logging.ERROR,
             )
         else:
-            self._join(self.address)
+            join_cluster(ray, self.address)
             if self._asked is None:
                 self.workers = max(int(ray.cluster_resources().get("CPU", 1)) // self.threads, 1)
         self._material = ray.put(pickle.dumps(bench.material, protocol=pickle.HIGHEST_PROTOCOL))
         self._remote = ray.remote(num_cpus=self.threads, max_retries=0)(_carry_out)
-
-    def _join(self, address: str) -> None:
-        try:
-            if address != "auto":
-                # Ray itself tries for minutes.
-                host, _, port = address.removeprefix("ray://").rpartition(":")
-                socket.create_connection((host, int(port)), timeout=10).close()
-            self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, ValueError) as error:
-            raise RecipeError(f"There is no Ray cluster at {address!r} (auto, host:port): {error}") from error
 
     def carry_out(self, units: Iterator[Work]) -> Iterator[tuple[Work, Done]]:
         """Units as they are finished."""
