@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -211,11 +212,16 @@ def assert_equal(one, other) -> None:
         assert torch.equal(value, other[name]), name
 
 
+@functools.cache
+def by_one_process(name: str):
+    return recipe(**CASES[name]).run(table())
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_end_like_one(both, name):
     first, second = both
     assert_equal(first[name], second[name])
-    alone = recipe(**CASES[name]).run(table())
+    alone = by_one_process(name)
     for key, value in numbers(alone).items():
         torch.testing.assert_close(first[name][key], value, rtol=1e-4, atol=2e-5)
     found = json.loads(first[f"{name}: metrics"])
@@ -226,7 +232,7 @@ def test_two_processes_end_like_one(both, name):
 
 @pytest.mark.parametrize("name", REMEDIES)
 def test_a_remedy_changes_more_than_two_processes_are_off(both, name):
-    alone, plain = (numbers(recipe(**CASES[case]).run(table())) for case in (name, "stages"))
+    alone, plain = (numbers(by_one_process(case)) for case in (name, "stages"))
     off, effect = (max((one[k] - alone[k]).abs().max().item() for k in alone) for one in (both[0][name], plain))
     assert off < 1e-6 < 1e-4 < effect
 
