@@ -82,7 +82,7 @@ CASES = {
     "stages": {"schedule": {"name": "sequential"}},
     "constraints": {"constraints": ["price.loss<=0.5", "ill.recall>=0.8", "rare.loss<=0.4"]},
     "constraints beside gradients": {
-        "balancer": "nash_mtl",
+        "balancer": "upgrad",  # by nash_mtl two scores come so near that rounding decides their order
         "constraints": ["ill.positive_rate by d within 0.05", "ill.auroc>=0.9"],
     },
 }
