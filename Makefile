@@ -37,5 +37,9 @@ contract: $(VENV)/.dev
 unit: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
+# The site, without the network; any warning is an error. Open docs/_build/html/index.html.
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .import_linter_cache

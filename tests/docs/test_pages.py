@@ -1,0 +1,146 @@
+"""Every page is found from the first one, every relative link leads somewhere, every code block and command runs."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from polytask.cli.list_methods import ROLES
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for end in ("md", "rst") for path in DOCS.rglob(f"*.{end}") if "_build" not in path.parts)
+MARKDOWN = [page for page in PAGES if page.suffix == ".md"] + [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+]
+# Blocks that are parsed only, and why.
+NOT_RUN = {"scale.md": "starts a cluster", "README.md": "has the reader's own X, Y, losses and trunk"}
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix().removeprefix("docs/")
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of headings, as GitHub and the site make them."""
+    prose = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_found_from_the_first() -> None:
+    found, left = set(), [DOCS / "index.md"]
+    while left:
+        page = left.pop()
+        if page in found:
+            continue
+        found.add(page)
+        for tree in blocks(page, r"{toctree}"):
+            entries = [line for line in tree.splitlines() if line and not line.startswith(":")]
+            left += [next(page.parent.glob(f"{entry}.*")) for entry in entries]
+    assert sorted(found) == PAGES
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=name_of)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{target} is not there"
+        assert not anchor or anchor in anchors(file), f"{file.name} has no heading for #{anchor}"
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=name_of)
+def test_files_that_are_included_are_there(page: Path) -> None:
+    for path in re.findall(r"^```\{literalinclude\} (\S+)", text_of(page), re.MULTILINE):
+        assert (page.parent / path).is_file(), path
+
+
+@pytest.mark.parametrize("page", [page for page in MARKDOWN if blocks(page, "python")], ids=name_of)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page run one after another, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks(page, "python"):
+        code = compile(block, name_of(page), "exec")
+        for node in ast.walk(ast.parse(block)):  # whatever is imported from polytask is there
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("polytask"):
+                assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
+        if name_of(page) not in NOT_RUN:
+            exec(code, names)
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page in MARKDOWN:
+        for block in blocks(page, "sh"):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [(name_of(page), line.strip()) for line in lines if line.strip().startswith("polytask ")]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_are_understood(page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verb and options are known to the command line; nothing is run."""
+    from typer.main import get_command
+
+    from polytask.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    command, context = get_command(app), None
+    words = shlex.split(line, comments=True)[1:]
+    for word in words:
+        if word.endswith((".csv", ".yaml", ".parquet")) and "/" not in word:
+            Path(word).touch()
+        elif word.startswith("runs/"):
+            Path(word).mkdir(parents=True, exist_ok=True)
+    while hasattr(command, "get_command"):
+        command = command.get_command(context, words.pop(0))
+        assert command is not None, f"{page} has an unknown verb: {line}"
+    command.make_context(line, words)
+
+
+@pytest.mark.parametrize("file", sorted((DOCS / "how-to").glob("*.py")), ids=lambda file: file.stem)
+def test_how_to_file_runs(file: Path) -> None:
+    done = subprocess.run([sys.executable, "-W", "error", str(file)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_role_has_its_cards() -> None:
+    shown = {role for page in PAGES for role in re.findall(r"^\.\. cards:: (\w+)", text_of(page), re.MULTILINE)}
+    assert shown == set(ROLES)
+
+
+def test_every_example_has_a_tutorial() -> None:
+    included = set(re.findall(r"literalinclude\} \.\./\.\./examples/(\S+)", "".join(map(text_of, PAGES))))
+    assert included == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+def test_pictures_are_drawn_by_their_code(tmp_path: Path) -> None:
+    """And the numbers that the page says of them are those that the balancers give."""
+    file = DOCS / "explanation" / "pictures.py"
+    command = [sys.executable, "-W", "error", str(file), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    drawn = {path.name for path in tmp_path.iterdir()}
+    page = text_of(DOCS / "explanation" / "balancing.md")
+    assert drawn == set(re.findall(r"images/(\S+\.svg)", page))
+    ends = {line.split()[0]: line.split("ends at ")[1] for line in done.stdout.splitlines() if "ends at" in line}
+    for name in ("equal", "mgda", "nash_mtl"):
+        assert ends[name] in page, f"{name} ends at {ends[name]}"
