@@ -74,7 +74,7 @@ def worker(options: argparse.Namespace, number: int, start: Any, results: Any) -
     found: dict[str, Any] = {"trainings": len(mine), "rate": 0.0}
     ways = {
         "loop": lambda: [fit(one.prepared, one.plan) for one in mine],
-        "stacked": lambda: fit_stacked(mine, memory=options.memory * 2**20, most=options.most).fitted,
+        "stacked": lambda: fit_stacked(mine, memory=options.memory * 2**20, most=options.most or None).fitted,
     }
     for way in list(ways) * options.rounds:
         start.wait()
@@ -132,7 +132,7 @@ def speed(rows: int = 1024, width: int = 128) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("rows", 5000), ("inputs", 10), ("tasks", 8), ("folds", 5), ("seeds", 2), ("epochs", 100),
-                          ("workers", 2), ("most", 16), ("memory", 512), ("rounds", 1)):  # fmt: skip
+                          ("workers", 2), ("most", 0), ("memory", 512), ("rounds", 1)):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--encoder", type=yaml.safe_load, default="auto")
     options = parser.parse_args()

@@ -234,12 +234,9 @@ def _linear(weights: np.ndarray, n_rows: int, noise: float, missing: float, rng:
 
 
 def _table(x: np.ndarray, y: np.ndarray, truth: dict[str, np.ndarray]) -> Synthetic:
-    frame = _inputs(x)
-    inputs = tuple(frame.columns)
-    targets = tuple(f"y{t}" for t in range(y.shape[1]))
-    for t, name in enumerate(targets):
-        frame[name] = y[:, t]
-    return Synthetic(frame, inputs, targets, truth)
+    inputs, targets = _inputs(x), tuple(f"y{t}" for t in range(y.shape[1]))
+    frame = pd.concat([inputs, pd.DataFrame(y, columns=list(targets))], axis=1)
+    return Synthetic(frame, tuple(inputs.columns), targets, truth)
 
 
 def _inputs(x: np.ndarray) -> pd.DataFrame:

@@ -168,6 +168,8 @@ class BatchPlan:
         return whole if self.drop_last or is_merged else whole + 1
 
     def _order(self, epoch: int) -> Tensor:
+        if len(self.n_rows) == 1:
+            return torch.zeros(self.n_steps, dtype=torch.int64)
         return self.sampler.order(self.n_batches, self.n_steps, epoch, self._generator(0, epoch))
 
     def _rows(self, name: str, drawn: int) -> Tensor:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from polytask.balancing.outcome import Outcome
 from polytask.errors import NonFiniteError
@@ -43,12 +46,16 @@ class Guard:
 class FiniteParameters(Guard):
     """Stops before a checkpoint holds what no step can mend: a gradient may overflow though its loss did not."""
 
+    @torch.no_grad()
     def end_epoch(self, training: Training) -> None:
-        """Look at all parameters.
+        """Look at all parameters that are trained.
 
         Raises:
             NonFiniteError: If one is NaN or infinite.
         """
+        # Of all at once first: a norm is finite only if all its numbers are. One that overflowed itself is looked into.
+        if all(map(isfinite, torch._foreach_norm(tuple(training.optimisation.parameters)))):
+            return
         for name, parameter in training.model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise NonFiniteError(f"Parameter {name} became NaN or infinite in epoch {training.at.epoch}. {CALM}")

@@ -39,6 +39,12 @@ def test_missing_labels_and_seeds():
     assert not made.frame.equals(related_regressions(3, 5000, missing=0.3, seed=3).frame)
 
 
+def test_a_hundred_tasks_and_as_many_inputs():
+    made = clustered_tasks((10,) * 10, 20, n_inputs=120, missing=0.3)
+    assert list(made.frame) == [*made.inputs, *made.targets]
+    assert made.frame.shape == (20, 220)
+
+
 def test_clustered_tasks():
     made = clustered_tasks((2, 3), 50, relatedness=0.9)
     cosines = made.truth["weights"] @ made.truth["weights"].T

@@ -185,6 +185,21 @@ def test_balancers_of_losses_weigh_each_member_by_itself(balancer):
     assert check_equal(asked, tolerance=1e-3).sizes == [2]
 
 
+@pytest.mark.parametrize("rare", [False, True])
+def test_what_balancers_learn_is_kept_when_members_leave_and_when_a_task_is_absent(rare):
+    """Members of other balancers that stop in different epochs; a rare task parts them in the middle of an epoch."""
+    asked = []
+    for seed, balancer in enumerate(("uncertainty", "equal", "imtl_l", "uncertainty")):
+        data = prepared(seed=seed)
+        if rare:
+            data.train["data"].observed["regression 1"][6:] = False
+        mine = plan(seed=seed, epochs=8, patience=1, batch_size=24)
+        asked.append(Asked(data, replace(mine, balancer=balancer)))
+    found = check_equal(asked, tolerance=1e-3)
+    assert found.sizes == [4]
+    assert len({fitted.epochs for fitted in found.fitted}) > 1
+
+
 @pytest.mark.parametrize("sharing", sharings.names())
 def test_every_sharing_is_stacked_or_says_why_not(sharing):
     data = [prepared(("binary", "binary"), seed=s) for s in range(2)]

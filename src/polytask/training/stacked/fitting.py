@@ -26,7 +26,9 @@ MEMORY = 512 * 2**20
 """Bytes that a stack may take, if nothing else is said."""
 
 MOST = 16
-"""Members of a stack at most: more of them fall out of the caches, and nothing is won any more."""
+"""Members of a stack at most: more of them fall out of the caches, and nothing is won any more ..."""
+SMALL = 32 * 2**20
+"""... but for small networks, which are mostly calls: as many as take so many bytes together."""
 
 _NO_OTHER = "there is no other of its shape"
 
@@ -73,7 +75,7 @@ def fit_stacked(
     asked: Sequence[Asked],
     *,
     memory: int = MEMORY,
-    most: int = MOST,
+    most: int | None = None,
     progress: Progress | None = None,
     done: Callable[[int, Fitted | NonFiniteError], None] = lambda *_: None,
     known: Mapping[int, Fitted | NonFiniteError] | None = None,
@@ -87,7 +89,7 @@ def fit_stacked(
     Args:
         asked: The trainings.
         memory: Bytes that a stack may take: stacks are made as small as that takes, with at least one member.
-        most: Members of a stack at most.
+        most: Members of a stack at most; 16 if ``None``, and more of small networks.
         progress: Told about each step of every member.
         done: Told the position and the result of each training as soon as its stack is done.
         known: By position, what ``done`` was told before an interruption; stacks are made up as if nothing were known,
@@ -122,7 +124,8 @@ def fit_stacked(
         if why := why_built_alone(probe):
             outcome.alone |= dict.fromkeys(positions, why)
             continue
-        size = min(max(memory // bytes_of(probe), 1), most)
+        each = bytes_of(probe)
+        size = min(max(memory // each, 1), max(MOST, SMALL // each) if most is None else most)
         for chunk in _evenly(positions, size):
             outcome.sizes.append(len(chunk))
             if all(found[i] is not None for i in chunk):
@@ -163,8 +166,9 @@ def _train(asked: Sequence[Asked], progress: Progress) -> list[Member]:
     progress.start(title, n_steps, 0)
 
     def tell(steps: int) -> None:
+        epoch = max(member.training.at.epoch for member in members)
         for _ in range(steps):
-            progress.step(dict, max((member.training.at.epoch for member in members), default=0))
+            progress.step(dict, epoch)
 
     try:
         Stack(members, tell).run()

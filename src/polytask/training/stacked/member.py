@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from math import isfinite
 
 import torch
 
@@ -50,12 +52,12 @@ class Member:
         self.is_complete = all(share == 1.0 for share in shares)
         self.held_out = HeldOut.of(training.validation, training.tasks, self.groups)
         self._draws: Iterator[Draw] | None = None
+        self._places = torch.arange(len(self.names))
         self.is_done = False
 
     def draw(self) -> Int[Tensor, " B"]:
         """The rows of the next step."""
         if self._draws is None:
-            self.training.model.train()
             self._draws = self.training.feed.plan.epoch()
         return next(self._draws).rows
 
@@ -66,7 +68,7 @@ class Member:
         training, balancer = self.training, self.training.balancer
         if isinstance(balancer, Equal):
             return None if present is None else (present.double(), 0)
-        index = torch.arange(len(losses)) if present is None else present.nonzero().squeeze(1)
+        index = self._places if present is None else present.nonzero().squeeze(1)
         balancer.calls = training.at.step + 1
         weights = torch.zeros(len(losses), dtype=torch.float64)
         if not len(index):
@@ -75,9 +77,9 @@ class Member:
         weights[index] = balancer(Signals(index, losses[index], step=training.at.step, epoch=training.at.epoch))
         return weights, len(balancer.fallbacks)
 
-    def fail(self, losses: Float[Tensor, " T"]) -> None:
+    def _fail(self, losses: Sequence[float]) -> None:
         """Leave the stack because of a loss that is not finite."""
-        bad = ", ".join(f"{n!r} ({v})" for n, v in zip(self.names, losses.tolist(), strict=True) if v - v != 0)
+        bad = ", ".join(f"{n!r} ({v})" for n, v in zip(self.names, losses, strict=True) if v - v != 0)
         at = self.training.at
         self.error = NonFiniteError(
             f"Step {at.step} (epoch {at.epoch}, a batch of {self.source_name!r}): The loss of task {bad} is not "
@@ -85,12 +87,19 @@ class Member:
         )
         self.is_done = True
 
-    def look(self, losses: Float[Tensor, " T"], present: Bool[Tensor, " T"] | None) -> None:
-        """Leave the stack because of a loss that exploded; by itself the training leaves its task out of the step."""
-        there = [True] * len(self.names) if present is None else present.tolist()
-        pairs = [(n, v) for n, v, is_there in zip(self.names, losses.tolist(), there, strict=True) if is_there]
+    def look(self, losses: Sequence[float], present: Sequence[bool] | None) -> None:
+        """Leave the stack because of a loss that is no number, or exploded; by itself the training goes on without it.
+
+        Args:
+            losses: Of each task, zero for an absent one.
+            present: Which tasks are there; ``None`` for all.
+        """
+        if not all(map(isfinite, losses)):
+            self._fail(losses)
+            return
+        there = [True] * len(losses) if present is None else present
+        names, values = list(compress(self.names, there)), list(compress(losses, there))
         try:
-            names, values = [name for name, _ in pairs], [value for _, value in pairs]
             self.training.skips.look(names, values, self.training.settings.explosion)
         except ExplodedError as error:
             self.error, self.is_done = error, True

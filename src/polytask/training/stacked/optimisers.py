@@ -18,9 +18,10 @@ __all__ = ["Optimisers"]
 class Optimisers:
     """Takes the steps of all members.
 
-    One optimiser over the stacked parameters does it as long as all members have the same constant rate, no gradient is
-    clipped, and every task has a label in every batch. From the first step in which a task is absent for a member, its
-    own parameters must not move, and each member goes on with an optimiser of its own, whose state is taken over.
+    One optimiser over the stacked parameters, and what balancers learn, does it as long as all members have the same
+    constant rate, no gradient is clipped, and every task has a label in every batch. From the first step in which a
+    task is absent for a member, its own parameters must not move, and each member goes on with an optimiser of its own,
+    whose state is taken over.
 
     Args:
         program: The members and their parameters.
@@ -33,7 +34,7 @@ class Optimisers:
         settings = members[0].settings
         same = all(_without_seed(member.settings) == _without_seed(settings) for member in members)
         steady = settings.schedule == "constant" and not settings.warmup and settings.clip_norm is None
-        if same and steady and not any(True for member in members for _ in member.balancer.parameters()):
+        if same and steady:
             self.together = self._made()
 
     def before_step(self) -> None:
@@ -87,30 +88,43 @@ class Optimisers:
                     key: value[list(positions)] if value.shape == before[name].shape else value
                     for key, value in state.items()
                 }
+        for learned in self._learned():
+            if learned in old.state:
+                self.together.state[learned] = old.state[learned]
+
+    def _learned(self) -> list[torch.nn.Parameter]:
+        """What the members' balancers learn themselves."""
+        members = self.program.members
+        return [p for member in members for p in member.training.balancer.parameters() if p.requires_grad]
 
     def _made(self) -> torch.optim.Optimizer:
         """An optimiser over the stacked parameters with the groups that a member's own has."""
         training = self.program.members[0].training
         name_of = {id(p): name for name, p in training.model.named_parameters()}
         groups = [
-            {"params": [self.program.leaves[name_of[id(p)]] for p in group["params"]],
+            {"params": [self.program.leaves[name_of[id(p)]] for p in group["params"] if id(p) in name_of],
              "weight_decay": group["weight_decay"]}
             for group in training.optimisation.optimiser.param_groups
         ]  # fmt: skip
-        return optimiser_of(training.settings, groups)
+        groups.append({"params": self._learned(), "weight_decay": 0.0})
+        return optimiser_of(training.settings, [group for group in groups if group["params"]])
 
     def _part(self) -> None:
         """Give each member's own optimiser the member's part of the state."""
         assert self.together is not None
         for i, member in enumerate(self.program.members):
+            own = member.training.optimisation.optimiser.state
             for name, parameter in member.training.model.named_parameters():
                 leaf = self.program.leaves[name]
                 state = self.together.state.get(leaf)
                 if state:
-                    member.training.optimisation.optimiser.state[parameter] = {
+                    own[parameter] = {
                         key: value[i].clone() if value.shape == leaf.shape else value.clone()
                         for key, value in state.items()
                     }
+            for learned in member.training.balancer.parameters():
+                if learned in self.together.state:
+                    own[learned] = self.together.state[learned]
         self.together = None
 
 

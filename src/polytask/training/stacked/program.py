@@ -32,6 +32,7 @@ class Program:
         self.template: MultiTaskModel = copy.deepcopy(model).train()
         # One product for all heads: the losses go back together anyway.
         self.template.heads.together = True
+        self.judge = copy.deepcopy(self.template).eval()
         self.source = members[0].source_name
         self.leaves = self._stack()
         self._masks: dict[int, list[_Mask]] = {}
@@ -75,30 +76,34 @@ class Program:
         for i, member in enumerate(members):
             for mask, (_, p) in zip(masks, self._masks[len(rows[0])], strict=True):
                 draw_masks([mask[i]], p * member.training.fading.strength, [member.generator])
-        is_all = len(members) == len(self.members)
-        leaves = self.leaves if is_all else {name: leaf[list(at)] for name, leaf in self.leaves.items()}
-        found: dict[str, Tensor] = vmap(self._one)(leaves, inputs, tuple(masks))
-        self.template.sharing.forget_gates()
-        return [found[task] for task in self.template.tasks]
+        leaves = self._of(at, self.leaves)
+        return self._run(self.template, leaves, inputs, masks)
 
     @torch.no_grad()
     def answers(self, at: Sequence[int], inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """Each task's outputs ``[M, B, O]`` in prediction, of the members at these positions for rows of each."""
         given: Inputs = inputs.get("", dict(inputs))
-        leaves = {name: leaf.detach()[list(at)] for name, leaf in self.leaves.items()}
-        self.template.eval()
-        found: dict[str, Tensor] = vmap(self._one)(leaves, given, ())
-        self.template.train()
-        self.template.sharing.forget_gates()
-        return [found[task] for task in self.template.tasks]
+        leaves = self._of(at, {name: leaf.detach() for name, leaf in self.leaves.items()})
+        return self._run(self.judge, leaves, given, ())
 
-    def _one(self, leaves: Mapping[str, Tensor], inputs: Inputs, masks: Sequence[Tensor]) -> dict[str, Tensor]:
-        given = iter(masks)
-        with masks_from(lambda x, p: next(given)):
-            out: dict[str, Tensor] = functional_call(
-                self.template, dict(leaves), (inputs,), {"tasks": None, "source": self.source}
-            )
-        return out
+    def _of(self, at: Sequence[int], leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters of the members at these positions; of all of them without a copy."""
+        return leaves if len(at) == len(self.members) else {name: leaf[list(at)] for name, leaf in leaves.items()}
+
+    def _run(
+        self, network: MultiTaskModel, leaves: Mapping[str, Tensor], inputs: Inputs, masks: Sequence[Tensor]
+    ) -> list[Tensor]:
+        def one(leaves: dict[str, Tensor], inputs: Inputs, masks: Sequence[Tensor]) -> dict[str, Tensor]:
+            given = iter(masks)
+            with masks_from(lambda x, p: next(given)):
+                out: dict[str, Tensor] = functional_call(
+                    network, leaves, (inputs,), {"tasks": None, "source": self.source}
+                )
+            return out
+
+        found: dict[str, Tensor] = vmap(one)(dict(leaves), inputs, tuple(masks))
+        network.sharing.forget_gates()
+        return [found[task] for task in network.tasks]
 
     def _masks_of(self, n_rows: int, inputs: Inputs) -> list[_Mask]:
         """The masks that one network draws for this many rows, in order; found by running it once."""

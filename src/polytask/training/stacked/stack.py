@@ -77,13 +77,12 @@ class Stack:
         losses = losses_of(outputs, labels, members[0].groups, tasks, n)
         values = losses.detach().double()
         weights = self._weights(at, values, labels.present)
-        for i, mine, seen in zip(at, values, labels.present if labels.present is not None else [None] * len(at),
-                                 strict=True):  # fmt: skip
-            present[i] = seen
-            if not bool(mine.isfinite().all()):
-                self.program.members[i].fail(mine)
-            else:
-                self.program.members[i].look(mine, seen)
+        there = [None] * len(at) if labels.present is None else labels.present.tolist()
+        for member, mine, seen in zip(members, values.tolist(), there, strict=True):
+            member.look(mine, seen)
+        if labels.present is not None:
+            for i, found in zip(at, labels.present, strict=True):
+                present[i] = found
         (losses * weights.to(losses)).sum().backward()  # type: ignore[no-untyped-call]
 
     def _weights(
