@@ -100,7 +100,9 @@ class LearningWithoutForgetting(Remedy):
                 if task.of_elements:  # padding is no element, and has no answer to keep
                     there = self.here.model.sharing.present(batch.inputs)
                     pair = (now[name][there], before[name][there])
-                    share = _share(len(pair[0]) if batch.part else 0)
+                    share, total = _share(len(pair[0]) if batch.part else 0)
+                    if not total:
+                        continue
                 if share:
                     terms.append(share * distillation(*pair, task.link, self.temperature))
                 is_asked = True
@@ -121,10 +123,10 @@ class LearningWithoutForgetting(Remedy):
             self.teacher.load_state_dict(state["teacher"])
 
 
-def _share(n_elements: int) -> float:
-    """Which part of the elements of all processes are this one's."""
+def _share(n_elements: int) -> tuple[float, float]:
+    """Which part of the elements of all processes are this one's, and how many they are."""
     total = float(here().sum(torch.tensor(float(n_elements), dtype=torch.float64)))
-    return n_elements / total if total else 0.0
+    return n_elements / max(total, 1.0), total
 
 
 def distillation(
