@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["COLOURS", "DASHES", "SYMBOLS", "Figure", "axis", "heat_height", "label", "line", "ticks"]
+__all__ = ["COLOURS", "DASHES", "Figure", "axis", "heat_height", "label", "line", "mark", "ticks"]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0609a", "#7d7d7d", "#8064d8", "#a6761d", "#3f8fa8")
 """After Okabe & Ito's palette; each has a contrast of 3 to 1 or more to the page's light and dark ground."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px 2px", "2px 6px")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "bowtie")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,17 @@ def heat_height(rows: int) -> int:
     return min(max(120 + 26 * rows, 280), 900)
 
 
+def mark(index: int) -> dict[str, str]:
+    """Colour and symbol of what comes at this place; after as many as there are colours, in other pairs.
+
+    Example:
+        >>> len({tuple(mark(index).values()) for index in range(64)})
+        64
+    """
+    symbol = SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)]
+    return {"color": COLOURS[index % len(COLOURS)], "symbol": symbol}
+
+
 def line(x: Iterable[Any], y: Sequence[Any], name: str, index: int, **options: Any) -> dict[str, Any]:
     """A line, told from the others by colour and dash; a dot for a line of a single point, which would not be seen."""
     alone = sum(value is not None for value in y) == 1
@@ -83,7 +94,7 @@ def line(x: Iterable[Any], y: Sequence[Any], name: str, index: int, **options: A
         "y": list(y),
         "name": label(name),
         "mode": "markers" if alone else "lines",
-        "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "color": COLOURS[index % len(COLOURS)], "size": 7},
+        "marker": {**mark(index), "size": 7},
         "line": {"color": COLOURS[index % len(COLOURS)], "dash": DASHES[index % len(DASHES)], "width": 2},
         **options,
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.report.figures import COLOURS, SYMBOLS, Figure, axis, label
+from polytask.report.figures import COLOURS, Figure, axis, label, mark
 from polytask.report.words import configuration
 
 __all__ = ["ratios", "trade_off"]
@@ -30,7 +30,7 @@ def trade_off(arm: str, found: Mapping[str, Any]) -> Figure | None:
     data = []
     for index, name in enumerate(names):
         mine = [trial for trial in trials if trial["configuration"]["balancer"]["name"] == name]
-        data.append(_points(name, mine, trials, (a, b), COLOURS[index % len(COLOURS)], SYMBOLS[index % len(SYMBOLS)]))
+        data.append(_points(name, mine, trials, (a, b), index))
     best = found["folds"][0]["best"]["errors"]
     data.append(_ring("found", best[a], best[b]))
     on_front = sum(bool(trial["is_on_front"]) for trial in trials)
@@ -68,7 +68,7 @@ def ratios(arm: str, found: Sequence[Mapping[str, Any]]) -> Figure | None:
                 "type": "scatter", "mode": "lines+markers", "name": f"fold {number + 1}", "showlegend": False,
                 "x": list(curve["ratio"]), "y": list(curve["mean"]),
                 "line": {"color": COLOURS[number % len(COLOURS)], "width": 2},
-                "marker": {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 6},
+                "marker": {**mark(number), "size": 6},
                 "error_y": {"type": "data", "array": list(curve["spread"]), "thickness": 1, "width": 4},
             }
         )  # fmt: skip
@@ -96,13 +96,13 @@ def _points(
     mine: Sequence[Mapping[str, Any]],
     trials: Sequence[Mapping[str, Any]],
     tasks: tuple[str, str],
-    colour: str,
-    symbol: str,
+    index: int,
 ) -> dict[str, Any]:
     """Some of the trials; with many tasks hardly one is behind another on all, so that marks tell of these two."""
     table = np.array([[trial["errors"][task] for task in tasks] for trial in trials])
     own = np.array([[trial["errors"][task] for task in tasks] for trial in mine])
     behind = [bool(((table <= row).all(1) & (table < row).any(1)).any()) for row in own]
+    colour, symbol = mark(index).values()
     return {
         "type": "scatter", "mode": "markers", "name": label(name),
         "x": own[:, 0].tolist(), "y": own[:, 1].tolist(),
