@@ -3,7 +3,7 @@
 A stop rule does not change the path of a training, only where it ends. So one training to the last epoch, with the
 losses on validation rows and the errors on test rows after every epoch, tells of every rule what it would have kept
 and how many epochs it would have trained. Tables, splits and score are those of `bench/table_defaults.py`; the network
-is the default joint one.
+is the default joint one, with steady dropout: how far it fades would depend on the epochs so far, and on a patience.
 
 A rule is `PATIENCE/SHARE/EPOCHS`: it stops after `PATIENCE` epochs without a better one, or after `SHARE` of the epochs
 up to the best one if that is more, and at the latest after `EPOCHS`.
@@ -63,7 +63,7 @@ def exact(n_rows: int) -> Case:
 
 def trained(case: Case, seed: int, epochs: int) -> Course:
     """The path of one training of the default joint network."""
-    recipe = recipe_of(case, seed)
+    recipe = recipe_of(case, seed, training={"dropout_fades": False})
     prepared = prepared_for(case, seed, recipe)
     plan = plan_of(recipe, prepared)
     test: list[float] = []
