@@ -7,10 +7,12 @@ import torch
 
 from polytask.errors import InputError, RecipeError
 from polytask.models.encoders import registry
-from polytask.models.encoders._words import WordEncoder
+from polytask.models.encoders._words import WordEncoder, WordVectors
+from polytask.models.encoders.transformer import sines
 from polytask.models.inputs import Field, InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry as sharings
+from polytask.models.stages import fresh_copy
 
 WORDS = [name for name in registry.names() if issubclass(registry.load(name), WordEncoder)]
 SHAPE = InputShape({"words": Field((7,), (12,)), "pieces": Field((7, 2), (9,))})
@@ -161,3 +163,16 @@ def test_low_rank_changes_of_a_transformer_count_in_prediction_too():
     predicted = made.eval()(batch)["tags"]
     torch.testing.assert_close(made.train()(batch)["tags"], predicted)
     assert not torch.allclose(before, predicted)
+
+
+@pytest.mark.parametrize("name", ["transformer", "seq2seq"])
+def test_places_are_heard_beside_words_in_copies_too(name):
+    """What attention reads is the sum of both, so that words much longer than places would drown them."""
+    torch.manual_seed(0)
+    encoder = registry.create(name, {"a": SHAPE}, width=64, n_heads=2)
+    for made in (encoder, fresh_copy(encoder)):
+        (words,) = (module for module in made.modules() if isinstance(module, WordVectors))
+        vectors, there = words.eval()(torch.tensor([[[3, 2, 4], [7, 1, 5], [9, 6, 0], [11, 3, 0]]]))
+        word, place = (v.square().mean().sqrt() for v in (vectors[there] * 64**0.5, sines(vectors)))
+        assert 0.5 < word / place < 3.0
+        assert not words.words.weight[0].any()

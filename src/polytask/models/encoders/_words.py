@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from polytask.models.inputs import InputShape
 from polytask.models.stages import BySource
 from polytask.shapes import Bool, Float, Inputs, Int, Tensor
 
-__all__ = ["WordEncoder", "WordVectors", "codes_of", "trimmed", "word_sizes"]
+__all__ = ["ShortVectors", "WordEncoder", "WordVectors", "codes_of", "trimmed", "word_sizes"]
 
 
 class WordEncoder(Encoder):
@@ -29,6 +30,8 @@ class WordEncoder(Encoder):
     """
 
     has_elements = True
+    vectors: ClassVar[type[nn.Embedding]] = nn.Embedding
+    """What the words' vectors are."""
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class WordEncoder(Encoder):
                 f"The sources count {sorted({words for words, _ in sizes})} words and {sorted({n for _, n in sizes})} "
                 "pieces; give them one Vocabulary."
             )
-        trunk = nn.Sequential(WordVectors(*sizes[0], embedding_width, dropout), context, _Rows())
+        trunk = nn.Sequential(WordVectors(*sizes[0], embedding_width, dropout, self.vectors), context, _Rows())
         self.stages = nn.ModuleList(
             [
                 trimmed(inputs).followed_by(trunk),
@@ -62,17 +65,39 @@ class WordEncoder(Encoder):
         return (inputs if isinstance(inputs, Tensor) else inputs["words"]) != 0
 
 
+class ShortVectors(nn.Embedding):
+    """Vectors that begin with a length of about one, whatever their width.
+
+    Transformers multiply them by the root of the width before places are added: longer ones would leave the places next
+    to nothing beside the words.
+    """
+
+    def reset_parameters(self) -> None:
+        """Begin anew."""
+        nn.init.normal_(self.weight, std=self.embedding_dim**-0.5)
+        self._fill_padding_idx_with_zero()
+
+
 class WordVectors(nn.Module):
     """A word's vector, and the mean of its pieces' vectors, added.
+
+    Args:
+        n_words: Number of codes of words.
+        n_pieces: Number of codes of pieces.
+        width: Width of the vectors.
+        dropout: Probability of dropping a number.
+        vectors: What the vectors are; :class:`ShortVectors` below attention.
 
     Shape:
         codes ``[B, L, 1 + P]`` -> ``([B, L, D], present [B, L])``
     """
 
-    def __init__(self, n_words: int, n_pieces: int, width: int, dropout: float):
+    def __init__(
+        self, n_words: int, n_pieces: int, width: int, dropout: float, vectors: type[nn.Embedding] = nn.Embedding
+    ):
         super().__init__()
-        self.words = nn.Embedding(n_words, width, padding_idx=0)
-        self.pieces = nn.Embedding(n_pieces, width, padding_idx=0) if n_pieces else None
+        self.words = vectors(n_words, width, padding_idx=0)
+        self.pieces = vectors(n_pieces, width, padding_idx=0) if n_pieces else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, codes: Int[Tensor, "B L C"]) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"]]:

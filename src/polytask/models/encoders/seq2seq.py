@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from polytask.errors import InputError, RecipeError
-from polytask.models.encoders._words import WordVectors, codes_of, word_sizes
+from polytask.models.encoders._words import ShortVectors, WordVectors, codes_of, word_sizes
 from polytask.models.encoders.encoder import Encoder
 from polytask.models.encoders.transformer import Attention, sines
 from polytask.models.inputs import InputShape
@@ -109,10 +109,10 @@ class _Both(nn.Module):
         self, n_words: int, n_pieces: int, n_written: int, width: int, n_layers: int, n_heads: int, dropout: float
     ):
         super().__init__()
-        self.words = WordVectors(n_words, n_pieces, width, dropout)
+        self.words = WordVectors(n_words, n_pieces, width, dropout, ShortVectors)
         self.reader = Attention(width, n_layers, n_heads, dropout)
         if n_written:
-            self.written = nn.Embedding(n_written, width, padding_idx=0)
+            self.written = ShortVectors(n_written, width, padding_idx=0)
             layer = nn.TransformerDecoderLayer(
                 width, n_heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
             )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from polytask.errors import RecipeError
-from polytask.models.encoders._words import WordEncoder
+from polytask.models.encoders._words import ShortVectors, WordEncoder
 from polytask.models.inputs import InputShape
 from polytask.shapes import Bool, Float, Tensor
 
@@ -50,6 +50,7 @@ class Transformer(WordEncoder):
     """
 
     exports: ClassVar[bool] = True
+    vectors: ClassVar[type[nn.Embedding]] = ShortVectors
 
     def __init__(
         self,
