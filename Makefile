@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint types contract unit docs clean
+.PHONY: demo test lint types contract unit docs dist clean
 
 # What is installed depends on these two files only; a stamp a set says that it is.
 $(VENV)/bin/python:
@@ -40,6 +40,10 @@ unit: $(VENV)/.dev
 # The site, without the network; any warning is an error. Open docs/_build/html/index.html.
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+
+# Wheel and source distribution in dist/.
+dist: $(VENV)/.dev
+	$(BIN)/python -m build
 
 clean:
 	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .import_linter_cache

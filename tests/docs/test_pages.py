@@ -144,3 +144,20 @@ def test_pictures_are_drawn_by_their_code(tmp_path: Path) -> None:
     ends = {line.split()[0]: line.split("ends at ")[1] for line in done.stdout.splitlines() if "ends at" in line}
     for name in ("equal", "mgda", "nash_mtl"):
         assert ends[name] in page, f"{name} ends at {ends[name]}"
+
+
+def test_versions_page_has_every_extra_with_its_size() -> None:
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    sizes = dict(found.groups() for line in lines if (found := re.match(r"(\w+) = \[.*\]\s*# (\d+ MB)", line)))
+    page = text_of(DOCS / "reference" / "versions.md")
+    assert sizes == dict(re.findall(r"^\| `(\w+)` \| (\d+ MB) \|", page, re.MULTILINE))
+
+
+def test_citation_is_of_this_version() -> None:
+    import yaml
+
+    import polytask
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == polytask.__version__
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
