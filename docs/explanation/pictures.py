@@ -50,6 +50,11 @@ def path(name: str, steps: int = 300, length: float = 0.01) -> torch.Tensor:
     return torch.stack(places)
 
 
+def style(number: int, name: str) -> dict[str, object]:
+    """The last one is dashed, because with two tasks it lies on another."""
+    return {"color": f"C{number}", "lw": 2.5, "label": name, "ls": "--" if name == METHODS[-1] else "-"}
+
+
 def draw_directions(folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 4))
     rows = torch.stack([QUIET, LOUD])
@@ -59,9 +64,9 @@ def draw_directions(folder: Path) -> None:
     for number, name in enumerate(METHODS):
         found = direction(balancer(name), torch.ones(2), rows)
         found = found / found.norm() * 1.6  # of one length: what differs is where they point
-        axes.plot([0, found[0].item()], [0, found[1].item()], color=f"C{number}", lw=3, label=name)
-    axes.set(xlim=(-2, 2.6), ylim=(-0.4, 2.4), aspect="equal", xlabel="first parameter", ylabel="second parameter")
-    axes.legend(loc="lower right")
+        axes.plot([0, found[0].item()], [0, found[1].item()], **style(number, name))
+    axes.set(xlim=(-2, 3), ylim=(-0.4, 2.4), aspect="equal", xlabel="first parameter", ylabel="second parameter")
+    axes.legend(loc="upper right")
     save(figure, folder / "balancing-directions.svg")
 
 
@@ -69,9 +74,9 @@ def draw_paths(folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 4))
     axes.plot(*CENTRES.T.tolist(), color="lightgrey", lw=6, label="Pareto front")
     for number, name in enumerate(METHODS):
-        axes.plot(*path(name).T.tolist(), color=f"C{number}", lw=2, label=name)
+        axes.plot(*path(name).T.tolist(), **style(number, name))
     for words, centre in zip(("best for the quiet task", "best for the loud task"), CENTRES.tolist(), strict=True):
-        axes.annotate(words, centre, xytext=(0, -14), textcoords="offset points", ha="center")
+        axes.annotate(words, centre, xytext=(0, -22), textcoords="offset points", ha="center")
     axes.plot(*START.tolist(), "ko")
     axes.annotate("start", START.tolist(), xytext=(6, 0), textcoords="offset points")
     axes.set(xlim=(-1.8, 1.8), ylim=(-0.5, 2.3), xlabel="first parameter", ylabel="second parameter")
