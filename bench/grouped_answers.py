@@ -42,7 +42,7 @@ def factors(y: np.ndarray, answer: np.ndarray, groups: np.ndarray) -> dict[str, 
     kept = min(max(slope, 0.0), 1.0)
     gains = y**2 - (y - answer) ** 2
     is_clear = gains.sum() > 2 * error_of_sum(gains - gains.mean(), groups)
-    shrunken = kept * max(0.0, 1.0 - (error / kept) ** 2) if kept else 0.0
+    shrunken = kept * max(0.0, 1.0 - (error / slope) ** 2) if kept else 0.0
     return {"network": 1.0, "slope": kept, "shrunken": shrunken, "clear": float(is_clear)}
 
 
