@@ -12,9 +12,7 @@ import numpy as np
 import torch
 
 from polytask.errors import DataError
-from polytask.models.model import MultiTaskModel
 from polytask.tasks.task import Task
-from polytask.training.evaluation import mean_losses
 from polytask.training.listeners import Watch
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
@@ -140,12 +138,12 @@ class Ground:
         fitted: Fitted = self.once("trained " + json.dumps(key), train)
         return fitted
 
-    def held_out_losses(self, model: MultiTaskModel, names: Sequence[str]) -> dict[str, float]:
+    def held_out_losses(self, fitted: Fitted, names: Sequence[str]) -> dict[str, float]:
         """Mean validation losses; tasks without a validation label are left out."""
         tasks = [task for task in self.tasks if task.name in names]
         held = self.prepared.only(list(names)).validation
         self.charge(sum(map(len, held.values())), forward=1)
-        return mean_losses(model, tasks, held)
+        return fitted.mean_losses(tasks, held)
 
     def _with_as_many_steps(self, plan: Plan, rows: Prepared) -> Plan:
         """Batches as much smaller as there are fewer rows, so that a model of few labels is not short of steps."""

@@ -11,7 +11,7 @@ import numpy as np
 from polytask.affinity.ground import Ground, Groups
 from polytask.affinity.keeping import Kept
 from polytask.affinity.record import Arrangement
-from polytask.training.evaluation import constant_losses, mean_losses
+from polytask.training.evaluation import constant_losses
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.run import Plan
@@ -66,7 +66,7 @@ def _skills(
 ) -> dict[str, float]:
     fitted = ground.trained(group)
     only = prepared.only(list(group))
-    losses = mean_losses(fitted.model, only.tasks, only.test)
+    losses = fitted.mean_losses(only.tasks, only.test)
     return {task: 1.0 - loss / constant[task] for task, loss in losses.items() if constant.get(task, 0.0) > 0}
 
 

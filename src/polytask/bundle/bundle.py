@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,23 @@ class Bundle:
             if task.name == name:
                 return task
         raise UnknownNameError("task", name, [task.name for task in self.tasks])
+
+    def answering(self, task: str, source: str) -> list[int]:
+        """Positions of the models that answer a task for rows of a source; none if there is no such model."""
+        able = [i for i, model in enumerate(self.models) if task in model.tasks and source in model.sources]
+        return [position for position in self.answers.get(task, able[:1]) if position in able]
+
+    @property
+    def networks(self) -> list[Network]:
+        """The networks that answer a task, each as one that serves no other tasks than those it answers."""
+        found = []
+        for position, model in enumerate(self.models):
+            if isinstance(model, Network):
+                asked = [(task, source) for task in model.tasks for source in model.sources]
+                mine = tuple(dict.fromkeys(t for t, source in asked if position in self.answering(t, source)))
+                if mine:
+                    found.append(model if mine == model.tasks else replace(model, serves=mine))
+        return found
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -185,8 +202,7 @@ class Bundle:
         """Outputs of each task that a model for the source answers; every model and encoding is run once."""
         wanted: dict[int, list[str]] = {}
         for task in asked:
-            able = [i for i, m in enumerate(self.models) if task.name in m.tasks and source in m.sources]
-            for position in (p for p in self.answers.get(task.name, able[:1]) if p in able):
+            for position in self.answering(task.name, source):
                 wanted.setdefault(position, []).append(task.name)
         encoded: dict[str, ArraySource] = {}
         found: dict[str, list[Tensor]] = {}

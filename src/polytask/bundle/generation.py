@@ -62,7 +62,7 @@ def generate(
         raise InputError(f"Task {task!r} writes no answers to texts of {name!r}; train it on AnswerData.")
     if beam < 1:
         raise InputError(f"A beam holds at least one answer, got {beam}.")
-    network = next(m for m in bundle.models if isinstance(m, Network) and task in m.tasks and name in m.sources)
+    network = next(n for n in bundle.networks if task in n.tasks and name in n.sources)
     names = [str(word) for word in kind.fitted(kind.classes_).names]
     most = min(longest or transform.answer_length, transform.answer_length)
     codes = transform.transform(texts)

@@ -154,8 +154,7 @@ def network_of(bundle: Bundle, tasks: Sequence[str], source: str) -> Network:
     """
     answered: dict[tuple[int, ...], list[str]] = {}
     for task in tasks:
-        able = [i for i, model in enumerate(bundle.models) if task in model.tasks and source in model.sources]
-        answered.setdefault(tuple(bundle.answers.get(task, able[:1])), []).append(task)
+        answered.setdefault(tuple(bundle.answering(task, source)), []).append(task)
     positions = next(iter(answered))
     found = bundle.models[positions[0]] if len(answered) == 1 and len(positions) == 1 else None
     if isinstance(found, Network):

@@ -68,11 +68,9 @@ class Served:
         known = [self._settled[f"epochs {task}"] for task in serves if f"epochs {task}" in self._settled]
         title = f"{', '.join(serves[:3])}{' ...' if len(serves) > 3 else ''} in a group of {len(group)}"
         fitted: Fitted = train(mine, plan, title, sum(known) / len(known) if known else None)
-        self.models += [
-            replace(model, serves=tuple(task for task in model.tasks if task in serves))
-            for model in fitted.bundle.models
-            if isinstance(model, Network)
-        ]
+        for network in fitted.bundle.networks:
+            if served := tuple(task for task in network.tasks if task in serves):
+                self.models.append(replace(network, serves=served))
         self.curves |= curves_of(fitted.history, list(serves))
         self.settled |= {f"epochs {task}": best_epochs(fitted) for task in serves}
         self.notes += fitted.notes

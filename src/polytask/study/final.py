@@ -15,8 +15,9 @@ from polytask.study.bench import LastTraining
 from polytask.study.choice import Candidate
 from polytask.study.engine import Engine
 from polytask.study.trials import Trial
+from polytask.training.task_control import TaskControl
 
-__all__ = ["final_bundle", "settle"]
+__all__ = ["final_bundle", "lost_stops", "settle"]
 
 
 def settle(trials: Sequence[Trial]) -> dict[str, Any]:
@@ -39,6 +40,24 @@ def settle(trials: Sequence[Trial]) -> dict[str, Any]:
         key: float(Counter(sorted(found)).most_common(1)[0][0]) if key.startswith("choice") else float(np.median(found))
         for key, found in values.items()
     }
+
+
+def lost_stops(controls: Mapping[str, TaskControl]) -> list[dict[str, Any]]:
+    """What the last training cannot do: without validation rows no task has a best epoch of its own.
+
+    Example:
+        >>> lost_stops({"price": TaskControl(warmup=0.1)})
+        []
+    """
+    patient = [name for name, control in controls.items() if control.patience is not None]
+    if not patient:
+        return []
+    said = (
+        f"On the folds, {', '.join(patient)} (with a patience of their own) are answered by the networks of their own "
+        "best epochs. The model that the study leaves has no validation rows to find these by: where one network "
+        "learns several tasks, it answers them after the epochs that the folds settled for the others."
+    )
+    return [{"kind": "own stops", "severity": "note", "task": None, "columns": [], "words": said}]
 
 
 def final_bundle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -103,7 +103,7 @@ def _part(fold: FoldData, train: np.ndarray, validation: np.ndarray) -> FoldData
     return replace(fold, prepared=prepared, plain=parts(fold.plain["train"]), plan=plan)
 
 
-def inner_errors(fold: FoldData, models: list[BundledModel]) -> dict[str, float]:
+def inner_errors(fold: FoldData, models: Sequence[BundledModel]) -> dict[str, float]:
     """The relative error of each task on the validation rows; a task for which none is defined there is left out.
 
     Raises:

@@ -76,7 +76,7 @@ class SearchArm(Arm):
         if found:
             found["seconds_of_winner"] = round(time.perf_counter() - began, 3)
         return FittedArm(
-            fitted.bundle.models,
+            fitted.bundle.networks,
             settled={"configuration": known["configuration"], "score": known["score"], "epochs": best_epochs(fitted)},
             curves=curves_of(fitted.history, names),
             weights=weights_of(fitted.history, names) if plan.balancer not in ("equal", "fixed") else {},
@@ -186,7 +186,7 @@ class _Search:
 
         reported: set[int] = set()
         fitted = fit(self.inner.prepared, plan, title=self.name, watch=watch)
-        errors = inner_errors(self.inner, list(fitted.bundle.models))
+        errors = inner_errors(self.inner, fitted.bundle.networks)
         return {task: errors[task] for task in self.tasks}
 
     def _tell(self, done: Sequence[Any]) -> None:

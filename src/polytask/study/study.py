@@ -19,7 +19,7 @@ from polytask.study.budget import DEFAULT_ARMS, NEEDED, seconds_of, with_search
 from polytask.study.choice import choose_all
 from polytask.study.engine import Engine
 from polytask.study.engines import registry as engines
-from polytask.study.final import final_bundle
+from polytask.study.final import final_bundle, lost_stops
 from polytask.study.finished import FinishedNetworks
 from polytask.study.folds import Protocol
 from polytask.study.leakage import leak_warnings
@@ -44,7 +44,7 @@ from polytask.study.trainings import Listener, Trainings
 from polytask.study.trials import Store
 from polytask.training.data_sets import DataSet
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import is_table
+from polytask.training.running import controls_of, is_table
 
 __all__ = ["Study"]
 
@@ -180,7 +180,7 @@ class Study:
         data, tasks, observed = question.data, question.tasks, question.observed
         first = self.protocol.splits(data, tasks)[0][2]
         leaks = leak_warnings(data, tasks, self.protocol.group, self.protocol.time, first)
-        warnings = [*leaks, *question.warnings]
+        warnings = [*leaks, *question.warnings, *lost_stops(controls_of(self.recipe))]
         networks = self.folder.path.resolve() / "networks" if self.folder else None
         bench = Bench(Material(data, tasks, self.recipe, self.protocol, self._terms(), networks))
         self.engine.open(bench)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -222,7 +223,7 @@ class Constraints:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave."""
         for name in ("margins", "shifts", "latest", "sums"):
-            setattr(self, name, state[name])
+            setattr(self, name, copy.deepcopy(state[name]))  # the state may be taken back more than once
 
 
 def _or_none(value: float) -> float | None:

@@ -111,4 +111,5 @@ def _beyond(measured: Measured) -> str:
     if not measured.violation > 0.0:
         return ""
     within = math.isfinite(measured.error) and measured.violation <= _INTERVAL * measured.error
-    return f", {measured.violation:.2g} beyond the bound{' (chance explains it)' if within else ''}"
+    by = f", {measured.violation:.2g} beyond the bound"
+    return f"{by} on these rows (a difference within chance)" if within else by

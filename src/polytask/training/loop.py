@@ -48,7 +48,10 @@ from polytask.training.settings import Settings
 from polytask.training.skips import Skips
 from polytask.training.stopping import StopRule
 
-__all__ = ["Training"]
+__all__ = ["FORMAT", "Training"]
+
+FORMAT = 1
+"""Of checkpoints, those of stages included; raised whenever something in them means something else than before."""
 
 
 class Training:
@@ -324,6 +327,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
+            "format": FORMAT,
             **{name: dict(part.state_dict()) for name, part in self._parts().items()},
             "best": self.best_state,
             "generators": self.ranks.gather(torch.get_rng_state()),
@@ -338,9 +342,12 @@ class Training:
         Raises:
             RunFolderError: If another number of processes gave it, or another version of polytask.
         """
-        if missing := self.state_dict().keys() - state.keys():
+        missing = self.state_dict().keys() - state.keys()
+        if missing or state["format"] != FORMAT:
+            lacks = f"says nothing of {', '.join(sorted(missing))}"
+            what = lacks if missing else f"has the format {state['format']} and not {FORMAT}"
             raise RunFolderError(
-                f"The checkpoint says nothing of {', '.join(sorted(missing))}: another version wrote it. Go on "
+                f"The checkpoint {what}: another version wrote it. Go on "
                 "with that version, or begin anew in another folder."
             )
         for name, part in self._parts().items():

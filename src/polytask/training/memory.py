@@ -123,7 +123,7 @@ def _restore(balancer: Balancer, state: Mapping[str, Tensor]) -> None:
             now.copy_(state[name])
         else:  # as long as the gradient since the first step
             prefix, _, key = name.rpartition(".")
-            balancer.get_submodule(prefix)._buffers[key] = state[name]
+            balancer.get_submodule(prefix)._buffers[key] = state[name].clone()
 
 
 def ran_out(error: BaseException) -> bool:

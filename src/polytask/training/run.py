@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +16,7 @@ from polytask.balancing import registry as balancers
 from polytask.balancing.constrained import Constrained
 from polytask.balancing.multipliers import registry as multiplier_methods
 from polytask.bundle import Bundle, Network
+from polytask.data.batch import Source
 from polytask.data.plan import BatchPlan
 from polytask.data.samplers import registry as samplers
 from polytask.errors import RecipeError
@@ -22,11 +24,11 @@ from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.records import ConstraintResult, SequenceResult
 from polytask.tasks.task import Task
 from polytask.training.additions import Additions
-from polytask.training.bounds import bounds_of
+from polytask.training.bounds import Bound, bounds_of
 from polytask.training.building import make_schedule, network_of
 from polytask.training.constraint_spec import ALL, ConstraintSpec, WeightRule
 from polytask.training.constraints import Constraints
-from polytask.training.evaluation import evaluate
+from polytask.training.evaluation import evaluate, mean_losses
 from polytask.training.feasibility import margin_notes, results_of
 from polytask.training.feed import Feed
 from polytask.training.listeners import Listeners, Watch
@@ -44,7 +46,7 @@ from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
 from polytask.training.variation import Variation
 
-__all__ = ["Fitted", "Plan", "fit", "stages_of", "training_of"]
+__all__ = ["Fitted", "Plan", "check_constraints", "fit", "stages_of", "training_of"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,13 @@ class Fitted:
     sequence: SequenceResult | None = None
     validation: dict[str, float] = field(default_factory=dict)
     constraints: dict[str, ConstraintResult] = field(default_factory=dict)
+
+    def mean_losses(self, tasks: Sequence[Task], sources: Mapping[str, Source]) -> dict[str, float]:
+        """Mean loss of each task by the network that answers it; tasks without a label are left out."""
+        found: dict[str, float] = {}
+        for network in self.bundle.networks:
+            found |= mean_losses(network.model, [task for task in tasks if task.name in network.tasks], sources)
+        return {task.name: found[task.name] for task in tasks if task.name in found}
 
 
 def fit(
@@ -308,14 +317,39 @@ def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_st
         bounds = [spec for spec in bounds if spec.task in (ALL, *(task.name for task in prepared.tasks))]
     rules = [rule for rule in plan.constraints if isinstance(rule, WeightRule)]
     links = {task.name: task.link for task in prepared.tasks}
-    resolved = bounds_of(bounds, prepared.tasks, prepared.groups, plan.single_losses)
+    resolved = _bounds(plan, prepared, bounds, plan.single_losses)
+    return Constraints(resolved, links, Projection(model, rules) if rules else None)
+
+
+def _bounds(
+    plan: Plan, prepared: Prepared, specs: Sequence[ConstraintSpec], single_losses: Mapping[str, float]
+) -> list[Bound]:
+    """The inequalities, none of them on a task that another network answers."""
+    resolved = bounds_of(specs, prepared.tasks, prepared.groups, single_losses)
     for bound in resolved:
         if bound.task.name in plan.controls and plan.controls[bound.task.name].patience is not None:
             raise RecipeError(
                 f"{bound.name}: task {bound.task.name!r} has a patience of its own, so that another network than the "
                 "one whose constraints are kept answers it. Take the patience or the constraint out."
             )
-    return Constraints(resolved, links, Projection(model, rules) if rules else None)
+    return resolved
+
+
+def check_constraints(plan: Plan, prepared: Prepared, module: nn.Module | None = None) -> None:
+    """Raise if constraints cannot be kept, before the single models are trained that some are compared with.
+
+    Raises:
+        RecipeError: If a task, a metric, a group or a parameter is not known, two constraints exclude each other, or a
+            task that is compared with its single model has no validation label.
+    """
+    validated = {task for source in prepared.validation.values() for task in source.tasks if source.coverage(task)}
+    # What the single models' losses will be nobody knows yet, and no two bounds made of them exclude each other.
+    losses = dict.fromkeys(validated, math.nan)
+    _bounds(plan, prepared, [spec for spec in plan.constraints if isinstance(spec, ConstraintSpec)], losses)
+    if rules := [rule for rule in plan.constraints if isinstance(rule, WeightRule)]:
+        with torch.random.fork_rng(devices=[]):  # the parameters that are drawn are thrown away
+            _, model = network_of(prepared, plan, copy.deepcopy(module))
+        Projection(model, rules)
 
 
 def _batches(plan: Plan, rows: Mapping[str, int], order: Mapping[str, Any]) -> tuple[BatchPlan, int]:

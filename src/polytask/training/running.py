@@ -41,7 +41,7 @@ from polytask.training.preparation import Prepared, prepare
 from polytask.training.progress import Progress
 from polytask.training.ranks import here, joined
 from polytask.training.row_columns import add_groups, add_ranked, add_task_weights
-from polytask.training.run import Fitted, Plan, fit
+from polytask.training.run import Fitted, Plan, check_constraints, fit
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
@@ -147,6 +147,7 @@ def _run(
     single: dict[str, _Single] = {}
     compares = any(isinstance(c, ConstraintSpec) and c.worse_than_single_by is not None for c in plan.constraints)
     if compares:  # the bounds are the single models' losses, so these come first
+        check_constraints(plan, prepared, module)
         single = _train_single(prepared, plan, folder, module, progress)
         plan = replace(plan, single_losses={name: one.loss for name, one in single.items() if one.loss is not None})
     fitted = fit(prepared, plan, folder=folder, module=module, progress=progress, provenance=provenance)

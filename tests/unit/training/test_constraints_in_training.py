@@ -15,10 +15,12 @@ from polytask.errors import DataError, PolytaskError, RecipeError
 from polytask.records import RunRecord
 from polytask.tasks import Binary, Regression, Tagging
 from polytask.tasks import registry as kinds
-from polytask.training.bounds import bounds_of
+from polytask.training import running
+from polytask.training.bounds import Bound, bounds_of
 from polytask.training.building import network_of
 from polytask.training.constraint_spec import ConstraintSpec, WeightRule, read_constraint
-from polytask.training.constraints import Constraints
+from polytask.training.constraints import Constraints, Measured
+from polytask.training.feasibility import _result
 from polytask.training.loop import Training
 from polytask.training.projections import Projection
 from polytask.training.run import training_of
@@ -500,3 +502,38 @@ def test_a_bound_holds_for_one_task_and_below_an_ensemble(encoder, tasks):
     outputs = run.bundle.models[0].outputs(validation["t"], ["a"])["a"]
     found = task.evaluate(outputs, validation["t"].targets["a"], validation["t"].observed["a"])["rmse"]
     assert result.value == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"constraints": ["all.loss<=single+1%", "ill.recal>=0.5"]}, "recal"),
+        ({"constraints": ["all.loss<=single+1%", "ill.auroc<=0.5"]}, "better the higher"),
+        ({"constraints": ["all.loss<=single+1%", "il.loss<=0.5"]}, "il"),
+        ({"constraints": ["all.loss<=single+1%", "ill.recall>=0.9", "ill.recall<=0.5"]}, "No model keeps"),
+        ({"constraints": ["all.loss<=single+1%", {"weights": "nothing.*", "sign": "nonnegative"}]}, "nothing"),
+        ({"constraints": ["all.loss<=single+1%"], "split": {"validation": 0.0}}, "split.validation"),
+    ],
+)
+def test_what_is_wrong_beside_single_models_is_said_before_they_are_trained(changes, message, monkeypatch):
+    def trained(*_, **__):
+        raise AssertionError("something was trained")
+
+    monkeypatch.setattr(running, "fit", trained)
+    tasks = {"a": "regression", "ill": "binary"}
+    with pytest.raises(PolytaskError, match=message):
+        recipe(tasks=tasks, **changes).run(table())
+
+
+def test_a_broken_bound_within_chance_is_said_without_contradiction():
+    bound = Bound("ill.recall>=0.8", Binary(name="ill"), "recall", 0.8, side=-1.0)
+    far, near, kept = (Measured(value, 0.1, 0.8 - value) for value in (0.3, 0.7, 0.9))
+    words = {}
+    for name, seen, held in (("near", near, kept), ("far", far, kept), ("test", kept, near)):
+        result = _result(bound, seen, held, "validation", None)
+        words[name] = result.words
+        assert result.is_kept == (name == "test")
+    within = "0.1 beyond the bound on these rows (a difference within chance)"
+    assert words["near"] == f"broken: 0.7 ± 0.2 on validation rows, {within}; 0.9 ± 0.2 on test rows"
+    assert words["far"] == "broken: 0.3 ± 0.2 on validation rows, 0.5 beyond the bound; 0.9 ± 0.2 on test rows"
+    assert words["test"] == f"kept: 0.9 ± 0.2 on validation rows; 0.7 ± 0.2 on test rows, {within}"

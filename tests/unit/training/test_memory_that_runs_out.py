@@ -159,3 +159,24 @@ def test_other_errors_are_no_shortage(monkeypatch):
     assert not ran_out(ValueError("out of memory"))
     with room_for(4, RuntimeError("shapes")), pytest.raises(RuntimeError, match="shapes"):
         recipe().run(table())
+
+
+def test_however_often_memory_runs_out_in_a_step_its_violation_counts_once(monkeypatch):
+    usual = Passes._backward
+
+    def summed(n_times):
+        left = [n_times]
+
+        def backward(passes, *rest):
+            if left[0]:
+                left[0] -= 1
+                raise ERRORS[0]
+            return usual(passes, *rest)
+
+        monkeypatch.setattr(Passes, "_backward", backward)
+        asked = Recipe(**{**recipe(epochs=1).plain(), "constraints": ["price.loss<=0.1"]})
+        return asked.run(table()).history[0]["constraints"]["price.loss<=0.1"]["train_violation"]
+
+    once, twice, three_times = summed(0), summed(2), summed(3)
+    assert twice == pytest.approx(once, rel=1e-4)
+    assert three_times == pytest.approx(once, rel=1e-4)

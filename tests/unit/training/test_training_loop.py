@@ -20,7 +20,7 @@ from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Binary, Regression
 from polytask.training.feed import Feed
 from polytask.training.guards import Guard
-from polytask.training.loop import Training
+from polytask.training.loop import FORMAT, Training
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.settings import Regulariser, Settings
 
@@ -566,9 +566,18 @@ def test_a_guard_sees_each_gradient_before_the_update_and_its_state_goes_with_th
     assert other.epochs == guard.epochs
 
 
-@pytest.mark.parametrize("lost", ["skips", "guards", "generators", "memory"])
+@pytest.mark.parametrize("lost", ["skips", "guards", "generators", "memory", "format"])
 def test_a_checkpoint_of_another_version_is_refused_with_what_it_lacks(lost):
     state = training([source()], regressions("a", "b")).state_dict()
     del state[lost]
     with pytest.raises(RunFolderError, match=f"says nothing of {lost}: another version"):
+        training([source()], regressions("a", "b")).load_state_dict(state)
+
+
+@pytest.mark.parametrize("before", [FORMAT - 1, FORMAT + 1])
+def test_a_checkpoint_of_another_format_is_refused(before):
+    state = training([source()], regressions("a", "b")).state_dict()
+    training([source()], regressions("a", "b")).load_state_dict(state)
+    state["format"] = before
+    with pytest.raises(RunFolderError, match=f"has the format {before} and not {FORMAT}: another version wrote it"):
         training([source()], regressions("a", "b")).load_state_dict(state)

@@ -12,6 +12,7 @@ from polytask.affinity.measure import Reading
 from polytask.data.batch import ArraySource
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Float, Tensor
+from polytask.training.run import Fitted
 
 __all__ = ["alike", "features_of", "with_sources"]
 
@@ -32,14 +33,14 @@ def features_of(model: MultiTaskModel, source: ArraySource) -> Float[Tensor, "N 
     return torch.cat(parts)
 
 
-def with_sources(ground: Ground) -> tuple[dict[str, MultiTaskModel], list[str]]:
+def with_sources(ground: Ground) -> tuple[dict[str, Fitted], list[str]]:
     """The network of each task alone, and the tasks without one."""
-    models: dict[str, MultiTaskModel] = {}
+    models: dict[str, Fitted] = {}
     without = []
     for task in ground.names:
         held = [s for s in ground.prepared.train.values() if task in s.tasks and bool(s.observed[task].any())]
         if held:
-            models[task] = ground.trained([task]).model
+            models[task] = ground.trained([task])
         else:
             without.append(task)
     return models, without
@@ -54,7 +55,8 @@ def alike(ground: Ground, rows: int, likeness: Callable[[Mapping[str, Tensor]], 
         likeness: From features by task to a matrix over these tasks.
     """
     names = ground.names
-    models, without = with_sources(ground)
+    fitted, without = with_sources(ground)
+    models = {task: one.model for task, one in fitted.items()}
     total, count = np.zeros((2, len(names), len(names)))
     for source in ground.prepared.train.values():
         draw = torch.Generator().manual_seed(ground.seed)

@@ -52,20 +52,20 @@ class PairwiseGain(Measure):
         began = time.monotonic()
         names = ground.names
         values = np.full((len(names), len(names)), np.nan)
-        models, without = with_sources(ground)
+        alone, without = with_sources(ground)
         constant = constant_losses(ground.tasks, ground.prepared.validation)
-        alone = {name: ground.held_out_losses(model, [name]).get(name) for name, model in models.items()}
-        pairs = [(i, j) for i, j in combinations(range(len(names)), 2) if names[i] in models and names[j] in models]
+        losses_alone = {name: ground.held_out_losses(fitted, [name]).get(name) for name, fitted in alone.items()}
+        pairs = [(i, j) for i, j in combinations(range(len(names)), 2) if names[i] in alone and names[j] in alone]
         left = 0
         for i, j in (pairs[k] for k in np.random.default_rng(ground.seed).permutation(len(pairs))):
             if ground.seconds is not None and time.monotonic() - began > ground.seconds:
                 left += 1
                 continue
             pair = [names[i], names[j]]
-            losses = ground.held_out_losses(ground.trained(pair).model, pair)
+            losses = ground.held_out_losses(ground.trained(pair), pair)
             for helper, helped in ((i, j), (j, i)):
                 name = names[helped]
-                before, after, scale = alone[name], losses.get(name), constant.get(name, 0.0)
+                before, after, scale = losses_alone[name], losses.get(name), constant.get(name, 0.0)
                 if before is not None and after is not None and scale > 0:
                     values[helper, helped] = (before - after) / scale
         return Reading(values, self._notes(ground, values, without, left, len(pairs)))

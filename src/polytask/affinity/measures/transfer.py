@@ -74,7 +74,8 @@ class Transfer(Measure):
         """The matrix for one network a task."""
         names = ground.names
         values = np.full((len(names), len(names)), np.nan)
-        models, without = with_sources(ground)
+        fitted, without = with_sources(ground)
+        models = {task: one.model for task, one in fitted.items()}
         for j, task in enumerate(ground.tasks):
             # Only sources that a trunk can read, and only rows with a label of j.
             losses = {

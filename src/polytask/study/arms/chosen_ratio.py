@@ -68,7 +68,7 @@ class ChosenRatio(Arm):
         fitted = train(fold, self._plan(fold.plan, ratio), self.name, (settled or {}).get("epochs"))
         names = [task.name for task in fold.tasks]
         return FittedArm(
-            fitted.bundle.models,
+            fitted.bundle.networks,
             settled={"choice ratio": ratio, "epochs": best_epochs(fitted)},
             curves=curves_of(fitted.history, names),
             search=found,
@@ -81,7 +81,7 @@ class ChosenRatio(Arm):
         errors = []
         for inner in inner_folds(fold, _FOLDS):
             fitted = [train(inner, self._plan(inner.plan, r), f"{self.name}, ratio {r:g}", None) for r in ratios]
-            errors.append([np.mean(list(inner_errors(inner, list(one.bundle.models)).values())) for one in fitted])
+            errors.append([np.mean(list(inner_errors(inner, one.bundle.networks).values())) for one in fitted])
         table = np.array(errors)
         means = table.mean(0)
         # Of equal ones the largest, which has the fewest parameters.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from polytask.bundle import BundledModel, Network
+from polytask.bundle import Network
 from polytask.errors import RecipeError
 from polytask.study.arm import FittedArm, FoldData
 from polytask.study.networks import NetworkArm, asked, best_epochs, conflict_of, curves_of, weights_of
@@ -72,12 +72,12 @@ class Joint(NetworkArm):
         (one,) = fitted
         names = [task.name for task in fold.tasks]
         return FittedArm(
-            one.bundle.models,
+            one.bundle.networks,
             settled={"epochs": best_epochs(one)},
             curves=curves_of(one.history, names),
             weights=weights_of(one.history, names) if self._plan(fold).balancer != "equal" else {},
             conflict=conflict_of(one.history),
-            gates=_gates(fold, one.bundle.models),
+            gates=_gates(fold, one.bundle.networks),
             notes=one.notes,
         )
 
@@ -92,16 +92,15 @@ class Joint(NetworkArm):
         return plan
 
 
-def _gates(fold: FoldData, models: Sequence[BundledModel]) -> dict[str, list[float]]:
+def _gates(fold: FoldData, networks: Sequence[Network]) -> dict[str, list[float]]:
     """The share of each expert for each task, a mean over some rows; empty for sharing without gates."""
     source = (fold.prepared.validation or fold.prepared.train)[fold.source]
     rows = source.take(torch.arange(min(len(source), _GATE_ROWS)))
     used: dict[str, list[float]] = {}
-    for model in models:
-        if isinstance(model, Network):
-            model.outputs(rows, [task for task in model.tasks if task in rows.tasks])
-            shares = model.model.sharing.gate_use()
-            used |= {task: [round(share, 4) for share in by_expert.values()] for task, by_expert in shares.items()}
+    for network in networks:
+        network.outputs(rows, [task for task in network.tasks if task in rows.tasks])
+        shares = network.model.sharing.gate_use()
+        used |= {task: [round(s, 4) for s in shares[task].values()] for task in network.tasks if task in shares}
     return used
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from polytask.bundle import Network, Pooled
+from polytask.bundle import Pooled
 from polytask.data.batch import ArraySource
 from polytask.study.arm import FittedArm, FoldData
 from polytask.study.networks import NetworkArm, asked, best_epochs, curves_of
@@ -74,8 +74,7 @@ class PooledNetwork(NetworkArm):
     def assemble(self, fold: FoldData, fitted: Sequence[Fitted]) -> FittedArm:
         """The network as an answer for all tasks."""
         (one,) = fitted
-        network = one.bundle.models[0]
-        assert isinstance(network, Network)
+        (network,) = one.bundle.networks
         return FittedArm(
             [Pooled(network, one.bundle.tasks[0], fold.tasks)],
             settled={"epochs": best_epochs(one)},

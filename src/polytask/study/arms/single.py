@@ -47,7 +47,7 @@ class Single(NetworkArm):
         curves: dict[str, Any] = {}
         epochs: dict[str, float] = {}
         for task, one in zip(fold.tasks, fitted, strict=True):
-            models += one.bundle.models
+            models += one.bundle.networks
             curves |= curves_of(one.history, [task.name])
             epochs[f"epochs {task.name}"] = best_epochs(one)
         return FittedArm(models, settled=epochs, curves=curves, notes=notes_of(fitted))
