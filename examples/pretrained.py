@@ -63,7 +63,9 @@ def made_here(folder: Path, texts: list[str], steps: int) -> None:
         out.loss.backward()
         optimiser.step()
     say(f"The model fills gaps with a loss of {out.loss.item():.2f}.")
-    model.bert.save_pretrained(folder)
+    whole = transformers.BertModel(model.config)  # with a part that is not used here, and looked for all the same
+    whole.load_state_dict(model.bert.state_dict(), strict=False)
+    whole.save_pretrained(folder)
 
 
 def sources(folder: Path) -> list[TextData]:
