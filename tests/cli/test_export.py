@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from polytask import Study
 from polytask.bundle import SCHEMA
+from polytask.data.generators import related_regressions
+from polytask.study import Protocol
 
 BUNDLE = Path(__file__).parents[1] / "fixtures" / "bundles" / f"schema-{SCHEMA}"
 
@@ -32,3 +35,12 @@ def test_what_cannot_be_exported_is_one_line(polytask, tmp_path, options, words)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert words in answer.err
     assert not (tmp_path / "graph").exists()
+
+
+def test_tasks_that_no_network_answers_have_no_graph_and_no_advice_that_leads_nowhere(polytask, tmp_path):
+    made = related_regressions(2, 60, n_inputs=3)
+    Study(made.frame, ["y0", "y1"], arms=["linear"], protocol=Protocol(folds=2), out=tmp_path / "study").run()
+    answer = polytask("export", tmp_path / "study", "--out", tmp_path / "graph", "--tasks", "y0")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "Only networks are exported, and y0 is answered without one" in answer.err
+    assert "--tasks" not in answer.err

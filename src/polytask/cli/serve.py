@@ -21,7 +21,8 @@ def serve(
     api_key: Annotated[
         str, typer.Option(envvar="POLYTASK_API_KEY", help="Clients must send this key; safer as the variable.")
     ] = "",
-    max_rows: Annotated[int, typer.Option(help="Rows of one request.", min=1)] = 10_000,
+    max_rows: Annotated[int, typer.Option(help="Rows of one request in JSON.", min=1)] = 10_000,
+    max_file_rows: Annotated[int, typer.Option(help="Rows of one file.", min=1)] = 1_000_000,
     max_bytes: Annotated[int, typer.Option(help="Bytes of one request.", min=1)] = 32 << 20,
     max_seconds: Annotated[float, typer.Option(help="Time for one request.", min=0.001)] = 30.0,
     batch_rows: Annotated[int, typer.Option(help="Rows through the model at once.", min=1)] = 1024,
@@ -46,7 +47,12 @@ def serve(
     if host not in _LOOPBACK and not api_key:
         note(f"Anybody who reaches {host} may ask this server: set POLYTASK_API_KEY to ask for a key.")
     limits = Limits(
-        rows=max_rows, bytes=max_bytes, seconds=max_seconds, batch_rows=batch_rows, drain_seconds=drain_seconds
+        rows=max_rows,
+        file_rows=max_file_rows,
+        bytes=max_bytes,
+        seconds=max_seconds,
+        batch_rows=batch_rows,
+        drain_seconds=drain_seconds,
     )
     n_tasks = len(bundle.tasks)
 

@@ -65,6 +65,11 @@ class Service:
     def _predict(self, source: str, columns: Columns, tasks: Any) -> Answers:
         return self.bundle.predict(self.readers[source].data(columns), tasks, source)
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether clients must send a key."""
+        return self._api_key is not None
+
     def check_key(self, request: Request) -> None:
         """Raise if the request lacks the key."""
         if self._api_key is None:
@@ -176,7 +181,22 @@ def make_app(service: Service) -> FastAPI:
     async def docs() -> Response:
         return pages.docs(app.openapi())
 
+    if service.needs_key:
+        _describe_key(app.openapi())
     return app
+
+
+def _describe_key(schema: dict[str, Any]) -> None:
+    """Say in the description how the key is sent, at every operation that asks for it."""
+    schemes = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    schema.setdefault("components", {})["securitySchemes"] = schemes
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "401" in operation["responses"]:
+                operation["security"] = [{name: []} for name in schemes]
 
 
 async def _handler(request: Request, error: Exception) -> Response:

@@ -159,6 +159,13 @@ def network_of(bundle: Bundle, tasks: Sequence[str], source: str) -> Network:
     found = bundle.models[positions[0]] if len(answered) == 1 and len(positions) == 1 else None
     if isinstance(found, Network):
         return found
+    chosen = [bundle.models[i] for models in answered for i in models]
+    if chosen and not any(isinstance(model, Network) for model in chosen):
+        kinds = ", ".join(dict.fromkeys(model.kind for model in chosen))
+        raise RecipeError(
+            f"Only networks are exported, and {', '.join(tasks)} "
+            f"{'is' if len(tasks) == 1 else 'are'} answered without one ({kinds}). polytask predict and serve run them."
+        )
     who = "; ".join(
         f"{', '.join(names)} by {' and '.join(f'{bundle.models[i].kind} {i}' for i in models) or 'no model'}"
         for models, names in answered.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from scipy import stats
 
 from polytask.records import Interval
 
-__all__ = ["Paired", "corrected_t", "fixed_split", "holm", "interval_of", "mean_ranks", "relative_gain"]
+__all__ = ["Paired", "corrected_t", "fixed_split", "holm", "interval_of", "mean_ranks", "place_among", "relative_gain"]
 
 _LEVEL = 0.95
 _FEWEST = 3
@@ -179,6 +180,24 @@ def mean_ranks(errors: np.ndarray) -> np.ndarray:
     total = np.where(served, ranks, 0.0).sum(1)
     means: np.ndarray = np.divide(total, served.sum(1), out=np.full(len(errors), np.nan), where=served.any(1))
     return means
+
+
+def place_among(errors: np.ndarray, own: np.ndarray) -> float:
+    """The place that errors have among those of arms: 1 plus the arms that are better, a mean over tasks.
+
+    What was chosen from the arms is itself one of them, or a mean of some, so that it takes no place from its own arm.
+
+    Args:
+        errors: ``[arms, tasks]``; NaN where an arm does not serve a task.
+        own: ``[tasks]``; NaN where there is none.
+
+    Example:
+        >>> place_among(np.array([[0.1, 0.5], [0.2, 0.4]]), np.array([0.1, 0.5]))
+        1.5
+    """
+    there = ~np.isnan(own)
+    better = errors[:, there] < own[there] * (1 - 1e-9)  # rounding is no place
+    return float((1 + better.sum(0)).mean()) if there.any() else math.nan
 
 
 def relative_gain(errors: np.ndarray, baseline: np.ndarray) -> float:

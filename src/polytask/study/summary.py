@@ -12,7 +12,7 @@ from polytask.study.choice import Chosen, name_of
 from polytask.study.naming import make_arm
 from polytask.study.outcome import Outcome
 from polytask.study.pictures import calibration, residuals, risk_calibration
-from polytask.study.statistics import gain_of, interval_of, mean_ranks
+from polytask.study.statistics import gain_of, interval_of, mean_ranks, place_among
 from polytask.study.verdicts import judge
 from polytask.tasks.survival import Survival
 from polytask.tasks.task import Task
@@ -40,7 +40,10 @@ FORMULAS: Mapping[str, str] = {
         "and repetitions, two-sided; p values corrected for the number of tasks (Holm 1979); helped or hurt at 5 %."
     ),
     "interval": "95 % interval of the same test, for one task on its own.",
-    "mean rank": "Rank by mean relative error among the arms that serve a task (1 is best), a mean over tasks.",
+    "mean rank": (
+        "Rank by mean relative error among the arms that serve a task (1 is best), a mean over tasks; of the "
+        "recommendation, which is made of arms, one more than the arms that are better."
+    ),
     "overall gain": (
         "Mean over tasks of 100 % x (s - e) / ((s + e) / 2), with the mean relative errors e of the arm and s of the "
         "single models: between -200 % and 200 %, and defined for errors of zero."
@@ -122,9 +125,7 @@ def recommendation(outcome: Outcome, chosen: Chosen, results: Mapping[str, ArmRe
     """Which arm for which task, and its honest score."""
     names = outcome.names
     own = {task: _mean_there(chosen.errors[task]) for task in names}
-    table = np.array(
-        [[outcome.mean_error(arm, task) for task in names] for arm in outcome.trials] + [[own[task] for task in names]]
-    )
+    table = np.array([[outcome.mean_error(arm, task) for task in names] for arm in outcome.trials])
     baseline = {task: outcome.mean_error("single", task) for task in names} if "single" in outcome.trials else {}
     outsiders = {
         arm: np.array([outcome.mean_error(arm, task) for task in names])
@@ -138,7 +139,7 @@ def recommendation(outcome: Outcome, chosen: Chosen, results: Mapping[str, ArmRe
         words=_words(arms),
         errors={task: _plain(np.array(values)) for task, values in chosen.errors.items()},
         error={t: outcome.interval(chosen.errors[t], [by.get(t) for by in chosen.inside], t) for t in names},
-        mean_rank=_number(mean_ranks(table)[-1]),
+        mean_rank=_number(place_among(table, np.array([own[task] for task in names]))),
         gain=gain_of(_known(own), _known(baseline)),
         chosen=chosen.counts,
         best_outsider=best,

@@ -201,6 +201,12 @@ def test_a_key_is_asked_for(of_all_columns):
             assert client.post("/predict", json={"rows": rows}, headers=headers).status_code == 200
         for headers in ({"X-API-Key": "sesame"}, {"Authorization": "Basic sésame".encode()}, {"X-API-Key": ""}):
             assert client.post("/predict", json={"rows": rows}, headers=headers).status_code == 401
+        told = client.get("/openapi.json").json()
+        assert told["components"]["securitySchemes"]["key"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+        assert told["paths"]["/predict"]["post"]["security"] == [{"key": []}, {"bearer": []}]
+        assert "security" not in told["paths"]["/health/live"]["get"]
+    with running(bundle) as (client, _):
+        assert "securitySchemes" not in client.get("/openapi.json").json().get("components", {})
 
 
 def test_metrics_count_what_was_asked(of_all_columns):

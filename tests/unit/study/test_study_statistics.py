@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from polytask.study.statistics import corrected_t, fixed_split, gain_of, holm, interval_of, mean_ranks, relative_gain
+from polytask.study.statistics import (
+    corrected_t,
+    fixed_split,
+    gain_of,
+    holm,
+    interval_of,
+    mean_ranks,
+    place_among,
+    relative_gain,
+)
 
 
 @pytest.mark.parametrize(("n", "share"), [(3, 0.25), (5, 0.25), (10, 0.111), (25, 0.5)])
@@ -89,6 +98,14 @@ def test_holm_is_the_smallest_level_that_rejects(p):
 
 def test_holm_of_nothing():
     assert holm([]) == []
+
+
+def test_a_choice_takes_no_place_from_the_arms_it_is_made_of():
+    errors = np.array([[0.1, 0.5, np.nan], [0.2, 0.4, 0.3], [0.3, 0.6, 0.2]])
+    assert place_among(errors, np.array([0.1, 0.4, 0.2])) == 1.0, "the best arm of each task"
+    assert place_among(errors, np.array([0.1, 0.5, 0.25])) == pytest.approx((1 + 2 + 2) / 3)
+    assert place_among(errors, np.array([0.05, np.nan, 0.4])) == (1 + 3) / 2
+    assert np.isnan(place_among(errors, np.full(3, np.nan)))
 
 
 def test_mean_ranks_leave_out_what_is_not_served():
