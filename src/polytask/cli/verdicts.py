@@ -98,7 +98,8 @@ def _print_arms(record: StudyRecord) -> None:
     ]:
         by_task = [_shown(errors[task]) for task in names] if is_short else _ends(errors)
         rows.append([arm, _mean(errors, names), *by_task, rank, _percent(gain), seconds])
-    title = f"Relative error on test rows, 0 is perfect, 1 is no skill ({len(record.folds)} folds, {len(names)} tasks)"
+    tests = f"{len(record.folds)} fold{'s' * (len(record.folds) != 1)}"
+    title = f"Relative error on test rows, 0 is perfect, 1 is no skill ({tests}, {len(names)} tasks)"
     between = names if is_short else ["best task", "worst task"]
     print_table(["arm", "mean", *between, "mean rank", "gain", "fit s"], rows, title=title)
 

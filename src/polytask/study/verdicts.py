@@ -89,7 +89,8 @@ class RowPairs:
     @property
     def words(self) -> str:
         """Number of trainings and of test labels."""
-        return f"{len(self.joint)} trainings of each, {len(self.groups):,} test labels"
+        n = len(self.joint)
+        return f"{n} training{'s' * (n != 1)} of each, {len(self.groups):,} test labels"
 
     def test(self) -> Paired:
         """By a bootstrap over groups and seeds."""
