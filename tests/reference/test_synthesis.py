@@ -196,3 +196,22 @@ def test_one_task_missing_rows_and_a_task_that_batches_lack():
     both = Recipe(tasks={"sound": "synthesis", "seconds": "regression"}, **settings)
     run = both.run(ArrayData("recordings", inputs, {"sound": sound, "seconds": seconds}))
     assert np.isfinite(run.record.tasks["sound"].metrics["distance"])
+
+
+@pytest.mark.parametrize("split", [{"method": "stratified"}, {"method": "grouped", "column": "speaker"}])
+def test_rows_are_divided_by_whether_they_have_a_sound(split):
+    inputs, sound, made = spoken()
+    sound = sound.copy()
+    sound[::4] = np.nan
+    speaker = np.asarray(made.labels["speaker"]).astype(str)
+    data = ArrayData("said", inputs, {"sound": sound}, columns={"speaker": speaker})
+    run = Recipe(
+        tasks={"sound": "synthesis"}, encoder={"name": "mlp", "widths": [8]}, split=split, training={"epochs": 1}
+    ).run([data])
+    result = run.record.tasks["sound"]
+    assert 0 < result.n_test < result.n_train < int((~np.isnan(sound).all((1, 2))).sum())
+
+
+def test_a_recording_with_samples_that_are_no_numbers_is_not_called_silent():
+    with pytest.raises(InputError, match="Recording 1 has samples that are NaN or infinite"):
+        spectrograms([np.ones(400), np.full(400, np.nan)], np.array([0.1, 0.1]), 4000)

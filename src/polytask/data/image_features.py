@@ -85,12 +85,11 @@ class ImageColumn:
         from sklearn.decomposition import PCA
 
         present = values.dropna()
-        some = present.iloc[np.unique(np.linspace(0, len(present) - 1, min(len(present), _LEARNED_FROM)).astype(int))]
+        some = np.unique(np.linspace(0, len(present) - 1, min(len(present), _LEARNED_FROM)).astype(int))
         codes, found = _read(name, present, None)
         size = found[codes[0]][0]
         is_grey = all(len(pixels) == _n_pixels(size) for _, pixels in found)
-        rows = present.index.get_indexer(some.index)
-        table = np.stack([_numbers(found[code], is_grey) for code in codes[rows]]).astype(np.float64)
+        table = np.stack([_numbers(found[code], is_grey) for code in codes[some]]).astype(np.float64)
         if len(table) < 2 or bool((table == table[0]).all()):
             return cls(name, size, is_grey, table.mean(0), np.zeros((0, table.shape[1])))
         learned = PCA(min(_MOST, *table.shape), random_state=0).fit(table)
@@ -112,12 +111,12 @@ class ImageColumn:
         out[:] = made[codes]
 
     def check(self, cell: str) -> None:
-        """Raise if a cell does not hold an image of the size of training.
+        """Raise if a cell does not hold an image of the size of training; one of another size is not decoded.
 
         Raises:
             ValueError: If so.
         """
-        image = _thumbnail(cell)
+        image = _thumbnail(cell, self.size)
         if isinstance(image, str):
             raise ValueError(image)
         if image[0] != self.size:
@@ -206,7 +205,7 @@ def _read(name: str, values: pd.Series[Any], size: tuple[int, int] | None) -> tu
     bad: dict[int, str] = {}
     wanted = size
     for code, cell in enumerate(distinct):
-        image = _thumbnail(str(cell))
+        image = _thumbnail(str(cell), wanted)
         if isinstance(image, str):
             bad[code] = image
             continue
@@ -229,35 +228,37 @@ def _read(name: str, values: pd.Series[Any], size: tuple[int, int] | None) -> tu
     return codes, found
 
 
-def _thumbnail(cell: str) -> _Thumbnail | str:
-    """The small image, or what is wrong with it."""
+def _thumbnail(cell: str, wanted: tuple[int, int] | None = None) -> _Thumbnail | str:
+    """The small image, or what is wrong with it; without its pixels if it has not the size that is wanted."""
     if cell.startswith(_INLINE):
         head, _, body = cell.partition(",")
         try:
             raw = base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
         except (binascii.Error, ValueError):
             raw = b""
-        return _decoded(_shown(cell), lambda: io.BytesIO(raw)) if raw else f"{_shown(cell)} is not base64"
+        return _decoded(_shown(cell), lambda: io.BytesIO(raw), wanted) if raw else f"{_shown(cell)} is not base64"
     path = Path(cell)
     try:
         told = path.stat()
     except (OSError, ValueError):
         return f"{cell!r} is not there"
-    return _remembered(cell, told.st_mtime_ns, told.st_size) if path.is_file() else f"{cell!r} is no file"
+    return _remembered(cell, told.st_mtime_ns, told.st_size, wanted) if path.is_file() else f"{cell!r} is no file"
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _remembered(cell: str, changed: int, size: int) -> _Thumbnail | str:
+def _remembered(cell: str, changed: int, size: int, wanted: tuple[int, int] | None) -> _Thumbnail | str:
     """A file's small image. Remembered, as long as the file does not change: each fold reads it again."""
-    return _decoded(repr(cell), lambda: Path(cell))
+    return _decoded(repr(cell), lambda: Path(cell), wanted)
 
 
-def _decoded(shown: str, source: Callable[[], Any]) -> _Thumbnail | str:
+def _decoded(shown: str, source: Callable[[], Any], wanted: tuple[int, int] | None) -> _Thumbnail | str:
     from PIL import Image
 
     try:
         with opened_image(source(), shown) as image:
             size = image.size
+            if wanted is not None and size != wanted:
+                return size, b""
             mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
             small = image.convert("RGBA" if image.mode in ("P", "PA") else mode).convert(mode)
             if small.size != _small(size):

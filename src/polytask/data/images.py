@@ -22,6 +22,9 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 _EXTENSIONS = {".png", ".jpg", ".jpeg"}
 _GREY_MODES = {"1", "L"}
 _DEEP_MODES = {"I", "F"}
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+"""What is decoded; others run programs (PostScript) or have decoders that few have looked at."""
+_MOST_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class opened_image:
         shown: What messages call it; the path if left out.
 
     Raises:
-        InputError: If it is no image that can be read, has more than 8 bits a pixel, or far too many pixels.
+        InputError: If it is no PNG, JPEG, GIF, BMP, WebP or TIFF file that can be read, has more than 8 bits a pixel or
+            more than 64 million pixels. Nothing but its header is decoded before its size is known.
         MissingExtraError: If Pillow is not installed.
     """
 
@@ -106,11 +110,25 @@ class opened_image:
         except ImportError as error:
             raise MissingExtraError("reading image files", "pillow", "images") from error
         self._shown = str(source) if shown is None else shown
-        self._wrong = (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
+        # A damaged file makes decoders fail in any of these ways.
+        self._wrong = (
+            OSError,
+            SyntaxError,
+            ValueError,
+            LookupError,
+            RuntimeError,
+            struct.error,
+            zlib.error,
+            Image.DecompressionBombError,
+        )
         try:
-            self._image: Any = Image.open(source)
+            self._image: Any = Image.open(source, formats=_FORMATS)
         except self._wrong as error:
             raise InputError(f"{self._shown} is not an image that can be read: {error}") from error
+        width, height = self._image.size
+        if width * height > _MOST_PIXELS:
+            self._image.close()
+            raise InputError(f"{self._shown} has {width:,} x {height:,} pixels, more than {_MOST_PIXELS:,}.")
         if self._image.mode in _DEEP_MODES or self._image.mode.startswith("I;"):
             mode = self._image.mode
             self._image.close()

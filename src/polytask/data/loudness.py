@@ -42,6 +42,8 @@ def spectrograms(
     for row, (wave, length) in enumerate(zip(waves, seconds, strict=True)):
         sound = torch.from_numpy(np.asarray(wave[: max(round(length * rate), 1)], dtype=np.float64))
         power = spectra(sound, window, hop).abs().square()
+        if not bool(sound.isfinite().all()):
+            raise InputError(f"Recording {row} has samples that are NaN or infinite.")
         if not power.max() > 0:
             raise InputError(f"Recording {row} is silent, and has no spectrogram.")
         loudness = 10 * (power / power.max()).clamp_min(10 ** (-_RANGE / 10)).log10()

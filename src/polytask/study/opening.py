@@ -93,6 +93,7 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
     for what, found in (
         ("pixels", [task for task in tasks if task.of_pixels]),
         ("elements", [task for task in tasks if task.of_elements and not task.of_pixels]),
+        ("whole arrays", [task for task in tasks if not task.of_elements and _is_of_arrays(task, data_sets)]),
     ):
         if found:
             named = ", ".join(f"{task.name!r} ({task.kind})" for task in found)
@@ -156,3 +157,9 @@ def _none_of(by: str, why: str, names: Sequence[str]) -> list[dict[str, Any]]:
     more = ", ..." if len(names) > 5 else ""
     words = f"No task is made of {len(names)} values of {by!r} with {why}: {', '.join(names[:5])}{more}."
     return [{"kind": "few rows", "severity": "note", "task": None, "columns": [by], "words": words}]
+
+
+def _is_of_arrays(task: Task, data_sets: Sequence[DataSet]) -> bool:
+    """Whether a label is more than some numbers in a row; those of tables never are."""
+    own = [data for data in data_sets if not isinstance(data, TableData) and data.has(task)]
+    return any(data.labels(task).ndim > 2 for data in own)

@@ -318,14 +318,20 @@ def splitter_of(spec: SplitSpec, seed: int) -> Any:
 
 
 def _to_stratify(data: DataSet, tasks: Any) -> dict[str, np.ndarray]:
-    """The labels that a division looks at: of tasks of pixels, whether a row has one."""
+    """The labels that a division looks at: of tasks of pixels, waves and the like, whether a row has one."""
     labels = {task.name: data.labels(task) for task in tasks}
     for task in tasks:
-        if task.of_pixels:
-            given = labels[task.name]
-            none = [value is None or value is np.nan for value in given] if given.ndim == 1 else [False] * len(given)
+        given = labels[task.name]
+        if task.of_pixels or given.ndim > 2:
+            none = [value is None or value is np.nan for value in given] if given.ndim == 1 else _all_missing(given)
             labels[task.name] = np.where(none, np.nan, 1.0)
     return labels
+
+
+def _all_missing(labels: np.ndarray) -> np.ndarray:
+    """Rows without any number."""
+    missing = np.asarray(pd.isna(labels)).reshape(len(labels), -1)
+    return np.asarray(missing.all(axis=1))
 
 
 def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:

@@ -1,4 +1,6 @@
 import gzip
+import io
+import os
 import struct
 import sys
 
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 from polytask.data import read_idx, read_idx_images, read_image_folder
+from polytask.data.images import opened_image
 from polytask.errors import DataError, InputError, MissingExtraError, RecipeError, TargetError
 
 
@@ -127,3 +130,32 @@ def test_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtraError, match=r"polytask\[images\]"):
         read_image_folder(tmp_path)
+
+
+PROGRAM = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n"
+
+
+def test_formats_that_run_programs_are_not_opened(tmp_path, monkeypatch):
+    """A stand-in for Ghostscript first on the path would say that it ran."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(InputError, match="is not an image that can be read"), opened_image(io.BytesIO(PROGRAM), "it"):
+        pass
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("a flag"), struct.error("short"), IndexError("out")])
+def test_however_a_decoder_fails_the_image_is_named(error):
+    held = io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(held, "png")
+    with pytest.raises(InputError, match="photo 3 is not an image that can be read"), opened_image(held, "photo 3"):
+        raise error
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(monkeypatch):
+    monkeypatch.setattr("polytask.data.images._MOST_PIXELS", 11)
+    held = io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(held, "png")
+    with pytest.raises(InputError, match="it has 4 x 3 pixels, more than 11"):
+        opened_image(held, "it")

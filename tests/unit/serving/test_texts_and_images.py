@@ -71,6 +71,7 @@ def test_answers_are_those_of_the_bundle(served_texts, bundle_and_rows):
         ("photo", "/etc/hostname", "an image of the size of training"),
         ("photo", inline(np.zeros((5, 6), np.uint8)), "an image of the size of training"),
         ("photo", "data:image/png;base64,abcd", "an image of the size of training"),
+        ("photo", "data:image/png;base64," + base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n").decode(), "an image of"),
         ("smiles", "no molecule", "a molecule as SMILES"),
         ("note", 7, "a text"),
     ],
@@ -101,3 +102,12 @@ def test_the_pages_ask_for_texts_and_files(served_texts):
     schema = served_texts.get("/openapi.json").text
     assert "A molecule, as SMILES." in schema
     assert served_texts.get("/docs").status_code == 200
+
+
+def test_an_image_of_another_size_is_refused_before_its_pixels_are_decoded(served_texts, bundle_and_rows, monkeypatch):
+    rows = rows_of(bundle_and_rows[1].head(1))
+    rows[0]["photo"] = inline(np.zeros((3000, 3000), np.uint8))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    found = served_texts.post("/predict", json={"rows": rows})
+    assert found.status_code == 422
+    assert "an image of the size of training" in found.json()["error"]["message"]

@@ -29,3 +29,9 @@ def test_tasks_of_pixels_are_refused_by_name(labels, task):
     data = ArrayData("images", IMAGES, {"where": labels, "y": IMAGES.mean((1, 2, 3))})
     with pytest.raises(RecipeError, match=rf"tasks of pixels yet: 'where' \({task['kind']}\)\. Leave them out"):
         Study(data, {"where": task, "y": "regression"}, arms=["joint"]).run()
+
+
+def test_tasks_of_whole_arrays_are_refused_by_name():
+    data = ArrayData("images", IMAGES, {"sound": RNG.random((12, 4, 5)), "y": IMAGES.mean((1, 2, 3))})
+    with pytest.raises(RecipeError, match=r"tasks of whole arrays yet: 'sound' \(synthesis\)\. Leave them out"):
+        Study(data, {"sound": "synthesis", "y": "regression"}, arms=["joint"]).run()

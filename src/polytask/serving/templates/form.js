@@ -22,13 +22,20 @@
       field.dataset.inline = "";
       if (!field.files.length) return;
       const reader = new FileReader();
+      field.reading = new Promise(function (done) { reader.addEventListener("loadend", done); });
       reader.addEventListener("load", function () { field.dataset.inline = reader.result; });
       reader.readAsDataURL(field.files[0]);
     });
   }
+  form.addEventListener("reset", function () {
+    for (const field of form.querySelectorAll("input[type=file]")) field.dataset.inline = "";
+  });
 
   function cell(field) {
-    if (field.dataset.kind === "image") return field.dataset.inline || null;
+    if (field.dataset.kind === "image") {
+      if (field.files.length && !field.dataset.inline) throw new Error(field.dataset.column + " cannot be read");
+      return field.dataset.inline || null;
+    }
     const text = field.value.trim();
     if (text === "") return null;
     if (field.dataset.kind === "boolean") return text === "true";
@@ -103,11 +110,12 @@
       field.removeAttribute("aria-invalid");
       field.removeAttribute("aria-describedby");
     }
+    for (const field of part().querySelectorAll("input[type=file]")) await field.reading;
     let body;
     try {
       body = JSON.stringify({ rows: [row()], source: part().dataset.source });
     } catch (problem) {
-      refuse("The row is no JSON: " + problem.message);
+      refuse("The row cannot be sent: " + problem.message);
       return;
     }
     const headers = { "Content-Type": "application/json" };
