@@ -160,6 +160,7 @@ def slowly(title, done, total):
     time.sleep(0.5)  # so that even on a busy machine the signal comes before the last trials end
 if __name__ == "__main__":
     table, out, workers = sys.argv[1:]
+    open(out + ".begun", "w").close()  # before, a signal may hit an import, and be swallowed there
     Study(pd.read_csv(table), ["y", "ill"], arms=["joint", "linear"], search={"trials": 2}, protocol=Protocol(folds=3), out=out,
           resume=True, engine={"name": "local", "workers": int(workers)}, listener=slowly if workers == "2" else None,
           training={"epochs": 2, "batch_size": 64},
@@ -176,15 +177,18 @@ def test_a_study_that_is_ended_at_any_moment_goes_on_and_does_nothing_twice(tabl
     dice = random.Random()
     finished: dict[Path, int] = {}
     for how, wanted in ((signal.SIGKILL, dice.randrange(1, 4)), (signal.SIGINT, dice.randrange(4, 8))):
+        (begun := tmp_path / "run.begun").unlink(missing_ok=True)
         process = subprocess.Popen([*command, "2"], stderr=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and len(list(out.glob("trials/*/*.json"))) < wanted:
+        while time.monotonic() < deadline and not (
+            begun.exists() and len(list(out.glob("trials/*/[!.]*.json"))) >= wanted
+        ):
             time.sleep(0.02)
         time.sleep(dice.random() / 5)
         (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
         process.wait(timeout=60)
         assert {file: file.stat().st_mtime_ns for file in finished} == finished, "a finished trial was trained again"
-        finished = {file: file.stat().st_mtime_ns for file in out.glob("trials/*/*.json")}
+        finished = {file: file.stat().st_mtime_ns for file in out.glob("trials/*/[!.]*.json")}
         assert len(finished) >= wanted
         assert not (out / "study.json").exists()
     again = subprocess.run([*command, "1"], capture_output=True, text=True)

@@ -334,11 +334,11 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_record(table, tmp_path, m
         command(path, tmp_path / "killed", *more), env=ENV(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list((tmp_path / "killed").glob("trials/*/*.json"))) < 4:
+    while time.monotonic() < deadline and len(list((tmp_path / "killed").glob("trials/*/[!.]*.json"))) < 4:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("trials/*/*.json")}
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("trials/*/[!.]*.json")}
     assert 4 <= len(before) < 9
     resumed = subprocess.run(
         command(path, tmp_path / "killed", *more, "--resume", "--json"),
