@@ -73,7 +73,8 @@ def find_affinity(
         progress: Told about the trainings.
         by: Column of a long table: each value of it is a task with rows of its own.
         group: Column of groups, such as patients: none is on two sides, neither among the rows that measures read and
-            those that verify, nor among the halves that the readings compare.
+            those that verify, nor among the halves that the readings compare; in whatever sources its rows are, each
+            of which has the column.
         **options: Settings of :class:`polytask.Recipe`; ``inputs``, ``drop`` and the like of the one table.
 
     Raises:

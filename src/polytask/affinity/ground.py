@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from polytask.data.joined import joined_values
 from polytask.errors import DataError
 from polytask.tasks.task import Task
 from polytask.training.listeners import Watch
@@ -181,12 +183,12 @@ def half(prepared: Prepared, seed: int, which: int, groups: Groups | None = None
             order = torch.randperm(len(source), generator=torch.Generator().manual_seed(7919 * seed + position))
             rows[name] = order[which::2] if len(source) > 1 else order
     else:
-        rows = _rows_of(groups, lambda sizes, order: _lighter(sizes, order) == which, 7919 * seed)
+        rows = _rows_of(groups, lambda counts, order: _lighter(counts, order) == which, 7919 * seed)
         for name, mine in rows.items():
             if not 0 < len(mine) < len(groups[name]):
                 raise DataError(
                     f"Two readings take two halves of the rows with no group in both, and all rows of {name!r} would "
-                    "be in one of them: it has too few groups. Take one reading (seeds), or divide without groups."
+                    "be in one of them: it has too few groups. One reading, or more groups, would do."
                 )
     train = {name: prepared.train[name].take(mine) for name, mine in rows.items()}
     kept = None if groups is None else {name: groups[name][mine.numpy()] for name, mine in rows.items()}
@@ -196,23 +198,26 @@ def half(prepared: Prepared, seed: int, which: int, groups: Groups | None = None
 def _rows_of(
     groups: Groups, chosen: Callable[[np.ndarray, np.ndarray], np.ndarray], seed: int
 ) -> dict[str, torch.Tensor]:
-    """By source, the rows of the groups that are chosen by their sizes and a random order of them."""
-    _, codes, sizes = np.unique(
-        np.concatenate([column.astype(str) for column in groups.values()]), return_inverse=True, return_counts=True
-    )
-    order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed)).numpy()
-    mine = chosen(sizes, order)[codes]
+    """By source, the rows of the groups that are chosen by their rows in each source and a random order of them."""
+    codes, values = pd.factorize(joined_values(list(groups.values())))
+    # By their texts, so that the division does not depend on the order of the rows.
+    codes = np.argsort(np.argsort(values.astype(str), kind="stable"))[codes]
     ends = np.cumsum([len(column) for column in groups.values()])[:-1]
-    parts = zip(groups, np.split(mine, ends), strict=True)
+    counts = np.array([np.bincount(part, minlength=len(values)) for part in np.split(codes, ends)])
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)).numpy()
+    parts = zip(groups, np.split(chosen(counts, order)[codes], ends), strict=True)
     return {name: torch.from_numpy(np.flatnonzero(part)) for name, part in parts}
 
 
-def _lighter(sizes: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """For each group 0 or 1: in order, each goes to the half that has fewer rows so far."""
-    side, totals = np.zeros(len(sizes), dtype=np.int64), [0, 0]
+def _lighter(counts: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """For each group 0 or 1: in order, each goes to the half that lacks its sources, or else has fewer rows so far."""
+    side, totals = np.zeros(counts.shape[1], dtype=np.int64), np.zeros((2, len(counts)))
     for group in order:
-        side[group] = int(totals[1] < totals[0])
-        totals[side[group]] += sizes[group]
+        mine = counts[:, group] > 0
+        lacks = (totals[:, mine] == 0).sum(1)
+        rows = totals.sum(1)
+        side[group] = int((-lacks[1], rows[1]) < (-lacks[0], rows[0]))
+        totals[side[group]] += counts[:, group]
     return side
 
 
@@ -222,7 +227,7 @@ def _held_back(prepared: Prepared, seed: int, groups: Groups | None) -> Prepared
         return prepared
     train, validation = {}, {}
     held = None if groups is None else _rows_of(groups, _few, seed)
-    stay = None if groups is None else _rows_of(groups, lambda sizes, order: ~_few(sizes, order), seed)
+    stay = None if groups is None else _rows_of(groups, lambda counts, order: ~_few(counts, order), seed)
     for name, source in prepared.train.items():
         if held is None or stay is None:
             order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
@@ -236,9 +241,20 @@ def _held_back(prepared: Prepared, seed: int, groups: Groups | None) -> Prepared
     return replace(prepared, train=train, validation=validation)
 
 
-def _few(sizes: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Whether a group is held back: the first ones that together have few rows; of several groups at least one."""
-    few = np.zeros(len(sizes), dtype=bool)
-    few[order] = np.cumsum(sizes[order]) <= _HELD_BACK * sizes.sum()
-    few[order[0]] = len(sizes) > 1
+def _few(counts: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Whether a group is held back: in order, each that still fits into few rows and leaves rows of every source.
+
+    If none fits, the smallest of several is: it has no more than half of the rows.
+    """
+    few, sizes, all_rows = np.zeros(counts.shape[1], dtype=bool), counts.sum(0), counts.sum(1)
+
+    def leaves_rows(group: int) -> bool:
+        held = counts[:, few].sum(1) + counts[:, group]
+        return bool((held < all_rows)[all_rows > 0].all())
+
+    for group in order:
+        if sizes[few].sum() + sizes[group] <= _HELD_BACK * sizes.sum() and leaves_rows(group):
+            few[group] = True
+    if not few.any():
+        few[[group for group in order[np.argsort(sizes[order], kind="stable")] if leaves_rows(group)][:1]] = True
     return few

@@ -13,7 +13,8 @@ from polytask.recipe import Recipe, SourceSpec
 from polytask.tasks.infer import explain_kind
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.preparation import Prepared
-from polytask.training.running import open_data, prepare_recipe
+from polytask.training.running import make_tasks, open_data, prepare_recipe
+from polytask.training.together import grouped_together
 
 __all__ = ["open_prepared"]
 
@@ -34,14 +35,14 @@ def open_prepared(
         seed: Of the split and of the networks.
         settings: Settings of a recipe; ``inputs``, ``drop`` and the like of the one table.
         by: Column of a long table: each value of it is a task with rows of its own.
-        group: Column of groups; that of the split, if it is one by groups.
+        group: Column of groups, in place of that of a split by groups; in several sources it is in each of them.
 
     Raises:
         PolytaskError: If data or settings cannot be used.
     """
     if group is not None:
-        split = data.plain()["split"] if isinstance(data, Recipe) else dict(settings.get("split", {}))
-        settings = {**settings, "split": {**split, "method": "grouped", "column": group}}
+        given = settings.get("split") or (data.plain()["split"] if isinstance(data, Recipe) else {})
+        settings = {**settings, "split": _by_group(given, group)}
     if isinstance(data, Recipe):
         return _of_recipe(data, seed, settings, by)
     if targets is None:
@@ -59,6 +60,21 @@ def open_prepared(
     if isinstance(data, Mapping) and any(isinstance(value, DataSet) for value in data.values()):
         raise DataError(f"A column {by!r} that says whose a row is belongs to one table, not to several data sets.")
     return _by_value(recipe, data, name, by, known)
+
+
+def _by_group(split: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """The split with rows kept together by a column; its shares stay.
+
+    Raises:
+        RecipeError: If another column says already which rows are tested.
+    """
+    if split.get("method") in ("time", "given"):
+        way = "by time" if split["method"] == "time" else "as a column says"
+        raise RecipeError(
+            f"Rows are divided by the groups of {group!r} or {way} ({split.get('column')!r}), not by both: give "
+            "either the group (--group) or the split."
+        )
+    return {**split, "method": "grouped", "column": group}
 
 
 def _of_recipe(given: Recipe, seed: int, settings: Mapping[str, Any], by: str | None) -> _Ready:
@@ -104,10 +120,13 @@ def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str,
 
 def _prepared(recipe: Recipe, data: Any) -> _Ready:
     sets = open_data(recipe, data)
-    prepared = prepare_recipe(recipe, sets)
     column = _grouped_by(recipe)
     if column is None:
-        return recipe, prepared, None
+        return recipe, prepare_recipe(recipe, sets), None
+    together = None
+    if len(sets) > 1:
+        together = grouped_together(recipe.split, recipe.seed, sets, make_tasks(recipe, sets)[0])
+    prepared = prepare_recipe(recipe, sets, together)
     return recipe, prepared, {one.name: one.column(column)[prepared.splits[one.name].train] for one in sets}
 
 

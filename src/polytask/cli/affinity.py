@@ -61,7 +61,8 @@ def affinity(
 
     Several sources: polytask affinity recipe.yaml, as for polytask study
 
-    Several rows a patient: --group patient keeps them on one side, in the halves that readings compare too
+    Several rows a patient: --group patient keeps them on one side, in the halves that readings compare too; of
+    several sources, each of which needs the column, in all at once
     """
     import json
 

@@ -6,26 +6,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from polytask.affinity.ground import half
 from polytask.affinity.measures import registry
 from polytask.affinity.readings import grounds, read_all
 from polytask.affinity.record import Found
 from polytask.bundle import Network
-from polytask.errors import RecipeError
+from polytask.errors import DataError, RecipeError
 from polytask.study.arm import FoldData
 from polytask.study.networks import best_epochs, curves_of, train
 from polytask.training.run import Fitted
 
-__all__ = ["DEFAULT_MEASURE", "Served", "affinity_of", "described", "whole_number"]
+__all__ = ["DEFAULT_MEASURE", "Served", "affinity_of", "described", "whole_number", "why_not_measure"]
 
 DEFAULT_MEASURE = "gradient_cosine"
 _READINGS = 2
 
 
 def affinity_of(fold: FoldData, measure: str) -> Found:
-    """What a measure finds on the fold's training (and validation) rows."""
+    """What a measure finds on the fold's training (and validation) rows.
+
+    Two readings, each of half of the rows; one of all rows where groups cannot be halved. An arm is left out of a fold
+    for that, so it happens only in the last training, on all rows, which is not to end a study that is done.
+    """
     one = registry.create(measure)
-    on = grounds(fold.prepared, fold.plan, _READINGS, fold.seed, one.halves, groups=fold.terms.groups)
+    readings = 1 if why_not_measure(fold, measure) else _READINGS
+    on = grounds(fold.prepared, fold.plan, readings, fold.seed, one.halves, groups=fold.terms.groups)
     return read_all({measure: one}, on, fold.seed)[measure]
+
+
+def why_not_measure(fold: FoldData, measure: str) -> str:
+    """Why the training rows cannot be read in two halves, such as groups that are too few; empty if they can."""
+    if fold.terms.groups is None or not registry.create(measure).halves:
+        return ""
+    try:
+        half(fold.prepared, fold.seed, 0, fold.terms.groups)
+    except DataError as error:
+        return f"it measures affinity on the training rows of a fold, and that fails: {error}"
+    return ""
 
 
 def described(

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polytask.data.splits import Split
 from polytask.recipe import Recipe
 from polytask.study.arm import FittedArm, FoldData, learn
@@ -172,7 +174,8 @@ class Bench:
     def whole(self) -> FoldData:
         """All rows, for training and nothing else."""
         material = self.material
-        return whole_fold(material.data, material.tasks, self.plan, material.protocol.seed)
+        fold = whole_fold(material.data, material.tasks, self.plan, material.protocol.seed)
+        return replace(fold, terms=replace(fold.terms, **self._columns(fold, np.arange(len(material.data)))))
 
     def fold(self, place: Place) -> tuple[JudgedFold, KeptFold]:
         """A fold with its rows, and what scoring needs of it."""
@@ -185,18 +188,24 @@ class Bench:
                 del self._made[next(iter(self._made))]
             seed, group = material.protocol.seed_of(*where), material.protocol.group
             judged = make_fold(material.data, material.tasks, self.plan, where, seed, place.split, group)
-            judged.data = replace(judged.data, terms=self._terms(place), where=f"{place.repeat}-{place.fold}")
+            judged.data = replace(
+                judged.data, terms=self._terms(judged.data, place), where=f"{place.repeat}-{place.fold}"
+            )
             self._made[where] = judged, keep_fold(Store(None), judged)
         return self._made[where]
 
-    def _terms(self, place: Place) -> Terms:
+    def _terms(self, fold: FoldData, place: Place) -> Terms:
+        return replace(self.material.terms, tell=self._told, **self._columns(fold, place.split.train))
+
+    def _columns(self, fold: FoldData, train: np.ndarray) -> dict[str, Any]:
+        """Groups or times of the training rows, by source; a source whose tasks are all absent is not in the fold."""
         protocol, data = self.material.protocol, self.material.data
-        columns: dict[str, Any] = {
-            key: {source: data.column(name)[rows] for source, rows in rows_of(data, place.split.train).items()}
+        mine = {source: rows for source, rows in rows_of(data, train).items() if source in fold.prepared.train}
+        return {
+            key: {source: data.column(name)[rows] for source, rows in mine.items()}
             for key, name in (("groups", protocol.group), ("times", protocol.time))
             if name
         }
-        return replace(self.material.terms, tell=self._told, **columns)
 
     def _told(self, text: str) -> None:
         if self.tell is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from polytask.data.batch import ArraySource
+from polytask.data.joined import joined_values
 from polytask.data.splits import Split
 from polytask.errors import RecipeError
 from polytask.models.inputs import InputShape
@@ -70,10 +71,7 @@ class SeveralData(DataSet):
 
     def column(self, name: str) -> np.ndarray:
         """The column of that name, which all of them must have."""
-        parts = [d.column(name) for d in self.sets]
-        if len({part.dtype for part in parts}) > 1:
-            parts = [part.astype(str) for part in parts]
-        return np.concatenate(parts)
+        return joined_values([d.column(name) for d in self.sets])
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Fit each on its own rows."""

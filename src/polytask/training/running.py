@@ -37,7 +37,7 @@ from polytask.training.constraint_spec import ConstraintSpec, read_constraint
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.defaults import for_tables
 from polytask.training.importance import Importance, add_importance
-from polytask.training.preparation import Prepared, prepare
+from polytask.training.preparation import Prepared, Splitter, prepare
 from polytask.training.progress import Progress
 from polytask.training.ranks import here, joined
 from polytask.training.row_columns import add_groups, add_ranked, add_task_weights
@@ -309,7 +309,7 @@ def splitter_of(spec: SplitSpec, seed: int) -> Any:
             validation=spec.validation,
             test=spec.test,
             seed=seed,
-            labels=_to_stratify(data, tasks) if spec.method in ("stratified", "grouped") else None,
+            labels=to_stratify(data, tasks) if spec.method in ("stratified", "grouped") else None,
             groups=by if spec.method == "grouped" else None,
             times=by if spec.method == "time" else None,
         )
@@ -317,7 +317,7 @@ def splitter_of(spec: SplitSpec, seed: int) -> Any:
     return split
 
 
-def _to_stratify(data: DataSet, tasks: Any) -> dict[str, np.ndarray]:
+def to_stratify(data: DataSet, tasks: Any) -> dict[str, np.ndarray]:
     """The labels that a division looks at: of tasks of pixels, waves and the like, whether a row has one."""
     labels = {task.name: data.labels(task) for task in tasks}
     for task in tasks:
@@ -334,10 +334,10 @@ def _all_missing(labels: np.ndarray) -> np.ndarray:
     return np.asarray(missing.all(axis=1))
 
 
-def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
-    """The data of a recipe, ready for training."""
+def prepare_recipe(recipe: Recipe, data: Any = None, splitter: Splitter | None = None) -> Prepared:
+    """The data of a recipe, ready for training; divided by the splitter, if there is one, else as the recipe says."""
     data_sets = open_data(recipe, data)
-    prepared = prepare_sets(recipe, data_sets)
+    prepared = prepare_sets(recipe, data_sets, splitter)
     specs = [read_constraint(given) for given in recipe.constraints]
     add_groups(prepared, data_sets, [c.by for c in specs if isinstance(c, ConstraintSpec) and c.by is not None])
     asked = {name: importance_of(name, spec) for name, spec in recipe.data.items()}
@@ -345,13 +345,13 @@ def prepare_recipe(recipe: Recipe, data: Any = None) -> Prepared:
     return prepared
 
 
-def prepare_sets(recipe: Recipe, data_sets: list[DataSet]) -> Prepared:
+def prepare_sets(recipe: Recipe, data_sets: list[DataSet], splitter: Splitter | None = None) -> Prepared:
     """Data sets that are open, with what the recipe's tasks say about their rows."""
     tasks, notes = make_tasks(recipe, data_sets)
     controls = controls_of(recipe)
     for data_set in data_sets:
         data_set.conditions = conditions_of(recipe)
-    prepared = prepare(data_sets, tasks, splitter_of(recipe.split, recipe.seed))
+    prepared = prepare(data_sets, tasks, splitter or splitter_of(recipe.split, recipe.seed))
     prepared.notes[:0] = notes
     add_task_weights(prepared, data_sets, {n: c.row_weights for n, c in controls.items() if c.row_weights is not None})
     add_ranked(prepared, data_sets, {n: c.ranked_by for n, c in controls.items() if c.ranked_by is not None})

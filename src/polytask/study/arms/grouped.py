@@ -8,7 +8,7 @@ from typing import ClassVar
 from polytask.affinity.grouping import GroupBudget, group_tasks
 from polytask.affinity.groups import gains_of
 from polytask.affinity.measures import registry as measures
-from polytask.study.affinities import DEFAULT_MEASURE, Served, affinity_of, described, whole_number
+from polytask.study.affinities import DEFAULT_MEASURE, Served, affinity_of, described, whole_number, why_not_measure
 from polytask.study.arm import Arm, FittedArm, FoldData
 
 __all__ = ["Grouped"]
@@ -42,8 +42,10 @@ class Grouped(Arm):
         return f"One network a group of tasks; {most}, made by {self.measure} on the training rows."
 
     def why_not(self, fold: FoldData) -> str:
-        """There must be something to divide."""
-        return "" if len(fold.tasks) > 2 else "it takes three tasks or more to have groups to choose from"
+        """There must be something to divide, and rows to measure it on."""
+        if len(fold.tasks) < 3:
+            return "it takes three tasks or more to have groups to choose from"
+        return why_not_measure(fold, self.measure)
 
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
         """Measure, group, train a network for each group."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from polytask.affinity.groups import gains_of
 from polytask.affinity.measures import registry as measures
-from polytask.study.affinities import DEFAULT_MEASURE, Served, affinity_of, described, whole_number
+from polytask.study.affinities import DEFAULT_MEASURE, Served, affinity_of, described, whole_number, why_not_measure
 from polytask.study.arm import Arm, FittedArm, FoldData
 
 __all__ = ["Helpers", "helpers_of"]
@@ -49,8 +49,10 @@ class Helpers(Arm):
         )
 
     def why_not(self, fold: FoldData) -> str:
-        """There must be a task to help."""
-        return "" if len(fold.tasks) > 1 else "there is one task only, so nothing can help it"
+        """There must be a task to help, and rows to measure it on."""
+        if len(fold.tasks) < 2:
+            return "there is one task only, so nothing can help it"
+        return why_not_measure(fold, self.measure)
 
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
         """Measure, choose helpers, train a network for each task."""
