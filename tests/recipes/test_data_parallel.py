@@ -131,6 +131,7 @@ def together(rank: int, folder: str) -> None:
         found["refusals"] = refusals(rank, folder)
     found["images"] = statistics()
     found["resumed"] = interrupted(rank, folder)
+    found["strengths"] = [strengths(share) for share in (0.2, 0.0)]
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -174,6 +175,32 @@ def statistics() -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(0)
     labels = {"a": rng.normal(size=28), "b": rng.normal(size=28)}
     return numbers(made.run(ArrayData("data", rng.random((28, 1, 8, 8)).astype(np.float32), labels)))
+
+
+def strengths(validation: float) -> list[float]:
+    """How strong dropout is after each epoch, where labels are missing and have no noise."""
+    found, usual = [], Training.end_epoch
+
+    def noted(self):
+        line = usual(self)
+        found.append(self.fading.strength)
+        return line
+
+    made = recipe(
+        tasks={"price": {"kind": "regression"}, "rare": {"kind": "regression"}},
+        encoder={"name": "mlp", "widths": [16, 16], "dropout": 0.1},
+        train={"epochs": 12, "optimiser": "adamw", "learning_rate": 0.02, "patience": None, "dropout_fades": True},
+        split={"validation": validation},
+    )
+    rows = table().drop(columns="ill")
+    rows["price"] = rows["a"].where(rows["price"].notna()) - rows["b"]
+    rows["rare"] = rows["a"] + rows["c"]
+    Training.end_epoch = noted
+    try:
+        made.run(rows)
+    finally:
+        Training.end_epoch = usual
+    return found
 
 
 def interrupted(rank: int, folder: str) -> list:
@@ -286,6 +313,13 @@ def test_interrupted_and_resumed_equals_the_whole_bit_for_bit(both):
     for found in both:
         assert_equal(*found["resumed"])
     assert_equal(both[0]["resumed"][0], both[1]["resumed"][0])
+
+
+def test_dropout_fades_alike_in_all_processes(both):
+    for first, second in zip(both[0]["strengths"], both[1]["strengths"], strict=True):
+        assert first == second
+        assert len(first) == 12
+        assert first[-1] < 0.8, "or nothing is proved"
 
 
 def test_what_cannot_be_is_refused_by_all(both):

@@ -108,8 +108,6 @@ def test_resumed_equals_uninterrupted_with_every_kind_of_state(tmp_path, balance
         {"patience": None},
         {"patience": 1, "stop_rule": "worst"},
         {"patience": 1, "patience_share": 0.6},
-        {"dropout_fades": True, "learning_rate": 0.01},
-        {"dropout_fades": True, "learning_rate": 0.01, "patience": None},
         {"regularisers": [{"penalty": "l1", "strength": 0.01}, {"penalty": "l2", "strength": 0.1, "on": "private"}]},
     ],
 )
@@ -117,6 +115,34 @@ def test_resumed_equals_uninterrupted_with_every_setting(tmp_path, training):
     asked = recipe(training={"epochs": 5, "batch_size": 8, **training})
     whole = asked.run(table())
     assert_equal_runs(whole, interrupted_and_resumed(asked, table(), tmp_path / "cut", [5, 4]))
+
+
+@pytest.mark.parametrize("validation", [0.2, 0.0])
+def test_resumed_equals_uninterrupted_while_dropout_fades(tmp_path, validation, monkeypatch):
+    strengths, end_epoch = [], Training.end_epoch
+
+    def noted(self):
+        line = end_epoch(self)
+        strengths.append(self.fading.strength)
+        return line
+
+    monkeypatch.setattr(Training, "end_epoch", noted)
+    data = (
+        table().drop(columns=["ill", "c"]).assign(price=lambda t: t["a"] + t["b"] / 2, size=lambda t: t["a"] - t["b"])
+    )
+    asked = recipe(
+        tasks={"price": "regression", "size": "regression"},
+        encoder={"name": "tabular", "width": 16, "dropout": 0.3},
+        training={"epochs": 12, "batch_size": 8, "dropout_fades": True, "learning_rate": 0.02, "patience": None},
+        split={"validation": validation},
+    )
+    whole = asked.run(data)
+    per_epoch, alone = whole.history[0]["step"], list(strengths)
+    assert alone[8] < 0.9, "interrupted where it has faded, or nothing is proved"
+    strengths.clear()
+    resumed = interrupted_and_resumed(asked, data, tmp_path / "cut", [4, 9 * per_epoch])
+    assert_equal_runs(whole, resumed)
+    assert strengths == alone
 
 
 @pytest.mark.parametrize("sampler", ["proportional", "round_robin", "temperature", "annealed"])

@@ -52,6 +52,13 @@ class Batch:
         first = self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values()))
         return first.shape[0]
 
+    def weights_of(self, task: str) -> Float[Tensor, " B"] | None:
+        """All factors on the losses of a task, by row; ``None`` for ones."""
+        own = self.task_weights.get(task)
+        if own is None or self.row_weights is None:
+            return self.row_weights if own is None else own
+        return self.row_weights * own
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
 

@@ -11,6 +11,7 @@ from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks._ranking import ranking_metrics
 from polytask.tasks.task import Task
+from polytask.training.objective import per_label
 from polytask.training.ranks import here
 
 __all__ = ["RANKED_KINDS", "constant_losses", "evaluate", "mean_losses", "outputs_of"]
@@ -76,8 +77,17 @@ def mean_losses(model: MultiTaskModel, tasks: Sequence[Task], sources: Mapping[s
     return {task.name: total[task.name] / count[task.name] for task in tasks if count.get(task.name)}
 
 
-def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source], piece: int = 8192) -> dict[str, float]:
-    """Mean loss of each task's constant prediction, the one its head's bias starts at."""
+def constant_losses(
+    tasks: Sequence[Task], sources: Mapping[str, Source], piece: int = 8192, *, weighted: bool = False
+) -> dict[str, float]:
+    """Mean loss of each task's constant prediction, the one its head's bias starts at.
+
+    Args:
+        tasks: The tasks, fitted.
+        sources: The rows; tasks without any label there are left out.
+        piece: Rows read at once.
+        weighted: Whether rows and tasks have their factors, as they have in training.
+    """
     total: dict[str, float] = {}
     count: dict[str, int] = {}
     for source in sources.values():
@@ -86,7 +96,10 @@ def constant_losses(tasks: Sequence[Task], sources: Mapping[str, Source], piece:
             batch = source.batch(torch.arange(start, min(start + piece, len(source))))
             for task in present:
                 targets = batch.targets[task.name]
-                losses = task.loss(task.constant_outputs(targets), targets, batch.observed[task.name])
+                observed, weights = batch.observed[task.name], batch.weights_of(task.name)
+                losses = task.loss(task.constant_outputs(targets), targets, observed)
+                if weighted:
+                    losses = task.weight * (losses if weights is None else losses * per_label(weights, observed))
                 total[task.name] = total.get(task.name, 0.0) + losses.double().sum().item()
                 count[task.name] = count.get(task.name, 0) + losses.numel()
     return {task.name: total[task.name] / count[task.name] for task in tasks if count.get(task.name)}

@@ -23,10 +23,14 @@ class Fading:
     results of a simulation, it keeps from being learned exactly. So it fades where less than a quarter is left to be
     explained: :math:`u` is the lowest mean over tasks, so far, of the loss over that of the constant prediction.
 
+    An epoch that says nothing of one of the tasks, because it had no label of it or its loss is no number, changes
+    nothing: the tasks that are left may be the easy ones.
+
     Args:
         model: The network, of which each :class:`~polytask.models.dropout.Dropout` follows.
-        constant: Loss of each task's constant prediction on the rows by which it is judged.
-        is_on: Whether there is anything to follow; the strength stays 1 if not.
+        constant: Loss of each task's constant prediction on the rows by which it is judged; tasks that are not among
+            them do not count.
+        is_on: Whether to follow. The strength stays 1 if not, and if the network has no such dropout above 0.
 
     Example:
         >>> from polytask.models.model import ModelSpec, build_model
@@ -44,8 +48,8 @@ class Fading:
 
     def __init__(self, model: MultiTaskModel, constant: Mapping[str, float], *, is_on: bool = True):
         self.constant = {task: max(loss, 1e-12) for task, loss in constant.items()}
-        self.is_on = is_on
-        self.dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
+        self.dropouts = [module for module in model.modules() if isinstance(module, Dropout) and module.p > 0.0]
+        self.is_on = is_on and bool(self.dropouts)
         self.strength = 1.0
         self.set(1.0)
 
@@ -61,14 +65,13 @@ class Fading:
 
         Args:
             unexplained: The share before.
-            losses: Loss of each task in the epoch; NaN and tasks without a constant say nothing.
+            losses: Loss of each task in the epoch, of the kind that the constant ones are.
 
         Returns:
             The share after it, which is never larger.
         """
-        shares = [loss / self.constant[task] for task, loss in losses.items() if task in self.constant]
-        known = np.array(shares)[np.isfinite(shares)]
-        if self.is_on and len(known) and len(known) == len(shares):
-            unexplained = min(unexplained, max(float(known.mean()), 0.0))
+        shares = np.array([losses.get(task, np.nan) / constant for task, constant in self.constant.items()])
+        if self.is_on and len(shares) and np.isfinite(shares).all():
+            unexplained = min(unexplained, max(float(shares.mean()), 0.0))
         self.set(unexplained)
         return unexplained

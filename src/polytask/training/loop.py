@@ -121,11 +121,23 @@ class Training:
         return EpochSums(self.balancer.tasks, len(self.constraints.bounds))
 
     def _constant_of_epochs(self) -> dict[str, float]:
-        """What the losses of an epoch are relative to: those on validation rows, or the weighted ones in training."""
+        """What fading measures an epoch's losses by: those on validation rows, or else the weighted ones in training.
+
+        A task of weight 0 is no objective, so that what is left of it keeps nothing from fading.
+        """
+        wanted = [task for task in self.tasks if task.weight > 0.0]
         if self.validation or not self.settings.dropout_fades:
-            return self.constant
-        constant = constant_losses(self.tasks, self.feed.sources)
-        return {t.name: t.weight * constant[t.name] for t in self.tasks if t.name in constant and t.weight > 0.0}
+            return {task.name: self.constant[task.name] for task in wanted if task.name in self.constant}
+        if self.feed.draws_per_step == 1:
+            return constant_losses(wanted, self.feed.sources, weighted=True)
+        # A step has a batch of every source, whose mean losses are added.
+        each = [constant_losses(wanted, {n: source}, weighted=True) for n, source in self.feed.sources.items()]
+        return {t.name: sum(one.get(t.name, 0.0) for one in each) for t in wanted if any(t.name in one for one in each)}
+
+    def _losses_of_epoch(self, train: Mapping[str, float]) -> Mapping[str, float]:
+        """The losses to be measured by these, without the factors of a warm-up."""
+        steps = range(self.at.epoch * self.feed.n_steps, self.at.step)
+        return self.at.validation[-1] if self.validation else self.own.unweighed(train, steps)
 
     @property
     def skips(self) -> Skips:
@@ -279,7 +291,7 @@ class Training:
         }
         for name, multiplier in line.pop("multipliers", {}).items():
             line["constraints"][name]["multiplier"] = multiplier
-        at.unexplained = self.fading.follow(at.unexplained, at.validation[-1] or line["train"])
+        at.unexplained = self.fading.follow(at.unexplained, self._losses_of_epoch(line["train"]))
         self.sums = self._no_sums()
         at.epoch += 1
         self._slow_or_stop()

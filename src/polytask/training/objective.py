@@ -10,12 +10,12 @@ from torch import nn
 from polytask.data.batch import Batch, Source
 from polytask.data.sources import observed_of
 from polytask.models.model import MultiTaskModel
-from polytask.shapes import Float, Tensor
+from polytask.shapes import Float, Shaped, Tensor
 from polytask.tasks.task import Task
 from polytask.training.loss_groups import groups_of
 from polytask.training.settings import Regulariser
 
-__all__ = ["Objective", "penalty_of"]
+__all__ = ["Objective", "penalty_of", "per_label"]
 
 
 class Objective:
@@ -69,9 +69,7 @@ class Objective:
             return None
         coverage = self.coverage[batch.source, name]
         targets, observed = batch.targets[name], batch.observed[name]
-        row_weights, own_weights = batch.row_weights, batch.task_weights.get(name)
-        if own_weights is not None:
-            row_weights = own_weights if row_weights is None else row_weights * own_weights
+        row_weights = batch.weights_of(name)
         if batch.mix is not None and batch.partner is not None:
             # Mixtures of two rows: each has the losses of both labels, which share its weight. Twice, because both
             # together count as one row in the mean.
@@ -87,7 +85,7 @@ class Objective:
             return None
         labels = task.label_losses(outs, targets).flatten() if complete else task.loss(outs, targets, observed)
         if row_weights is not None:
-            labels = labels * _per_label(row_weights, observed)
+            labels = labels * per_label(row_weights, observed)
         factor = task.weight
         if complete:
             loss, factor = labels.mean(), factor * batch.part
@@ -159,7 +157,8 @@ def _share_observed(source: Source, task: str) -> tuple[float, bool]:
     return float(observed.double().mean()), True
 
 
-def _per_label(row_weights: Tensor, observed: Tensor) -> Tensor:
+def per_label(row_weights: Float[Tensor, " B"], observed: Shaped[Tensor, "B ..."]) -> Float[Tensor, " n"]:
+    """The factor of each observed label, in their order, where every row has one."""
     if observed.ndim == 1:
         return row_weights[observed]
     return row_weights.view(-1, *[1] * (observed.ndim - 1)).expand_as(observed)[observed]

@@ -75,9 +75,26 @@ class OwnWays:
             loss = losses.get(name)
             if loss is None:
                 continue
-            rise = control.warmup * self.n_steps
-            losses[name] = None if name in self.stopped else loss * ((step + 1) / (rise + 1)) if step < rise else loss
+            factor = self._warmth(control, step)
+            losses[name] = None if name in self.stopped else loss if factor == 1.0 else loss * factor
         return losses
+
+    def unweighed(self, losses: Mapping[str, float], steps: Sequence[int]) -> dict[str, float]:
+        """Mean losses over these steps as they were without the warm-up's factors, by the mean of these.
+
+        Args:
+            losses: By task, with the factors.
+            steps: Numbers of the steps, of which there is at least one.
+        """
+        found = dict(losses)
+        for name, control in self.controls.items():
+            if name in found and self._warmth(control, steps[0]) < 1.0:
+                found[name] *= len(steps) / sum(self._warmth(control, step) for step in steps)
+        return found
+
+    def _warmth(self, control: TaskControl, step: int) -> float:
+        """The warm-up's factor on a loss."""
+        return min((step + 1) / (control.warmup * self.n_steps + 1), 1.0)
 
     def end_epoch(self, epoch: int, losses: Mapping[str, float]) -> None:
         """Keep the network where a task was best, and stop tasks that were not for too long; NaN counts as worst."""

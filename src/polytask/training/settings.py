@@ -66,7 +66,8 @@ class Settings:
         dropout_fades: Whether dropout (but not that of encoders of texts, or of the user's own modules) gets weaker
             where tasks are learned nearly exactly: its probability is multiplied by four times the lowest mean of their
             losses so far, relative to constant predictions, where that is below 1; on the validation rows, or on the
-            training rows where there are none. The patience grows as dropout gets weaker, to 16 times at most.
+            training rows where there are none. An epoch that lacks one of the tasks changes nothing; those of weight 0
+            do not count. The patience grows as dropout gets weaker, to 16 times at most.
         mode: Mode of the balancing engine.
         sketch: Numbers a task in the mode ``sketch``.
         together: Whether a step reads a batch of every source, so that the balancer sees all tasks at once, or of one

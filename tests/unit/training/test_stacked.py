@@ -13,6 +13,7 @@ from polytask.errors import NonFiniteError
 from polytask.models.inputs import InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.tasks import registry as kinds
+from polytask.training.loop import Training
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Silent
 from polytask.training.run import Plan, fit
@@ -40,13 +41,15 @@ def labels_of(kind: str, signal: np.ndarray) -> tuple[str, np.ndarray, dict]:
     return kind, levels.astype(object), {"order": (0, 1, 2)} if kind == "ordinal" else {}
 
 
-def prepared(asked=("regression", "regression"), n=70, missing=0.0, seed=0, dtype=torch.float32, weights=False):
+def prepared(
+    asked=("regression", "regression"), n=70, missing=0.0, seed=0, dtype=torch.float32, weights=False, noise=0.3
+):
     """Rows of one source, with another signal for each task; the codecs depend on the seed too."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n + 40, 3))
     tasks, targets, observed = [], {}, {}
     for i, what in enumerate(asked):
-        signal = x @ rng.normal(size=3) + 0.3 * rng.normal(size=len(x))
+        signal = x @ rng.normal(size=3) + noise * rng.normal(size=len(x))
         kind, labels, options = labels_of(what, signal)
         task = kinds.create(kind, name=f"{what} {i}", **options)
         task.fit(labels[:n])
@@ -169,11 +172,32 @@ def test_draws_of_settings_have_their_own_rates():
         {"schedule": "plateau", "patience": 4},
         {"patience": 1, "patience_share": 0.5},
         {"stop_rule": "worst", "patience": None},
-        {"dropout_fades": True, "stop_rule": "mean"},
     ]
     data = prepared(seed=1)
     found = check_equal([Asked(data, plan(seed=i, **settings)) for i, settings in enumerate(drawn)])
-    assert found.sizes == [8]
+    assert found.sizes == [7]
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_dropout_fades_in_a_stack_as_it_does_alone(validation, monkeypatch):
+    weakest, end_epoch = {}, Training.end_epoch
+
+    def noted(self, *args):
+        line = end_epoch(self, *args)
+        weakest[self] = min(weakest.get(self, 1.0), self.fading.strength)
+        return line
+
+    monkeypatch.setattr(Training, "end_epoch", noted)
+    asked = []
+    for seed in range(3):
+        data = prepared(n=120, seed=seed, noise=0.0, weights=seed == 2)
+        data = data if validation else replace(data, validation={})
+        given = {"epochs": 10, "batch_size": 16, "learning_rate": 0.03, "weight_decay": 0.0, "dropout_fades": seed > 0}
+        options = {**TABM, "width": 16, "n_blocks": 1, "dropout": 0.1}
+        asked.append(Asked(data, plan(seed=seed, options=options, **given)))
+    assert check_equal(asked, tolerance=2e-3).sizes == [3]
+    assert len(weakest) == 6, "three in the stack, and three alone"
+    assert sorted(strength < 0.8 for strength in weakest.values()) == [False] * 2 + [True] * 4
 
 
 BALANCERS = ("uncertainty", "dwa", "rlw", "stch", "fixed", "imtl_l")
