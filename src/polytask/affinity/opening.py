@@ -41,7 +41,7 @@ def open_prepared(
         PolytaskError: If data or settings cannot be used.
     """
     if group is not None:
-        given = settings.get("split") or (data.plain()["split"] if isinstance(data, Recipe) else {})
+        given = settings.get("split") or (data.plain().get("split", {}) if isinstance(data, Recipe) else {})
         settings = {**settings, "split": _by_group(given, group)}
     if isinstance(data, Recipe):
         return _of_recipe(data, seed, settings, by)

@@ -96,6 +96,15 @@ def test_a_group_beside_another_way_of_dividing_is_refused(method, said, is_reci
         open_prepared(given, None if is_recipe else ["y0"], 0, settings, group="patient")
 
 
+def test_a_recipe_without_a_split_takes_the_group_and_one_with_shares_keeps_them(tmp_path):
+    visits(np.repeat(np.arange(20), 4), ["y0"]).to_csv(tmp_path / "v.csv", index=False)
+    for split, n_test in (({}, 16), ({"split": {"test": 0.5}}, 40)):
+        recipe = Recipe(tasks=["y0"], data={"v": {"path": str(tmp_path / "v.csv")}}, **split, **NETWORK)
+        _, prepared, groups = open_prepared(recipe, None, 0, {}, group="patient")
+        assert len(prepared.test["v"]) == n_test
+        assert len(groups["v"]) == len(prepared.train["v"])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_patient_with_most_rows_is_not_held_back(seed):
     frame = visits(np.concatenate([np.zeros(180), np.repeat(np.arange(1, 11), 2)]), ["y0", "y1"])
