@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from polytask.errors import RecipeError
-from polytask.registry import check_options, in_words
+from polytask.registry import adapter_of, check_options, in_words
 
 __all__ = ["ALL", "ConstraintSpec", "WeightRule", "read_constraint"]
 
@@ -161,7 +161,7 @@ def read_constraint(given: Any) -> ConstraintSpec | WeightRule:
         raise RecipeError(f"A constraint names a `task` (or `all`), or `weights`; got {given!r}.")
     check_options("a constraint", kind, options)
     try:
-        return TypeAdapter(kind).validate_python(options)
+        return adapter_of(kind).validate_python(options)
     except ValidationError as error:
         raise RecipeError(f"The constraint {given!r}: {in_words(error)}") from None
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from polytask.errors import RecipeError
-from polytask.registry import check_options, in_words
+from polytask.registry import adapter_of, check_options, in_words
 
 __all__ = ["Regulariser", "Settings"]
 
@@ -153,7 +153,7 @@ class Settings:
         """
         check_options("training", cls, options)
         try:
-            return TypeAdapter(cls).validate_python(dict(options))
+            return adapter_of(cls).validate_python(dict(options))
         except ValidationError as error:
             raise RecipeError(f"training: {in_words(error)}") from None
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from polytask.errors import RecipeError
-from polytask.registry import in_words
+from polytask.registry import adapter_of, in_words
 
 __all__ = ["CONTROLS", "TaskControl", "task_control"]
 
@@ -66,6 +66,6 @@ def task_control(name: str, options: Mapping[str, Any]) -> TaskControl:
         5
     """
     try:
-        return TypeAdapter(TaskControl).validate_python({k: v for k, v in options.items() if k in CONTROLS})
+        return adapter_of(TaskControl).validate_python({k: v for k, v in options.items() if k in CONTROLS})
     except ValidationError as error:
         raise RecipeError(f"Task {name!r}: {in_words(error)}") from None
