@@ -152,6 +152,7 @@ def kill_a_ray_worker() -> None:
 
 
 SCRIPT = """
+import signal
 import sys
 import time
 import pandas as pd
@@ -160,6 +161,7 @@ def slowly(title, done, total):
     time.sleep(0.5)  # so that even on a busy machine the signal comes before the last trials end
 if __name__ == "__main__":
     table, out, workers = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores Ctrl-C
     open(out + ".begun", "w").close()  # before, a signal may hit an import, and be swallowed there
     Study(pd.read_csv(table), ["y", "ill"], arms=["joint", "linear"], search={"trials": 2}, protocol=Protocol(folds=3), out=out,
           resume=True, engine={"name": "local", "workers": int(workers)}, listener=slowly if workers == "2" else None,
