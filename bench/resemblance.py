@@ -25,10 +25,11 @@ from polytask import Recipe
 from polytask.affinity.measures.cka import cka_matrix
 from polytask.affinity.measures.label_correlation import correlation
 from polytask.cli.terminal import print_table
+from polytask.training.dividing import splitter_of
 from polytask.training.evaluation import outputs_of
 from polytask.training.known_data import known_data
 from polytask.training.preparation import prepare
-from polytask.training.running import make_tasks, splitter_of
+from polytask.training.running import make_tasks
 from polytask.training.starts import lines_from
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,7 +81,7 @@ def judged(table: pd.DataFrame, old: list[str], new: list[str], n_rows: int, see
         rows = later.drop(columns=[other for other in [*old, *new] if other != name])
         dataset, _ = known_data(bundle, network, bundle.sources[0], rows, recipe)
         (task,), _ = make_tasks(recipe, [dataset])
-        prepared = prepare([dataset], [task], splitter_of(recipe.split, seed))
+        prepared = prepare([dataset], [task], splitter_of(recipe.split, seed, [dataset], [task]))
         (few,), (rest,) = prepared.train.values(), prepared.test.values()
         lines = {line.task: line for line in lines_from(network.model, prepared.train, task, old)}
         answers, others = (outputs_of(network.model, source, old)[0] for source in (few, rest))

@@ -17,7 +17,9 @@ from polytask.cli import main
 from polytask.errors import BundleError, DataError, InputError, PolytaskError, RecipeError
 from polytask.training.data_sets import ArrayData
 from polytask.training.interruption import Interrupted
+from polytask.training.old_rows import old_rows
 from polytask.training.run_folder import RunFolder
+from polytask.training.running import prepare_recipe
 
 QUICK = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01}
 
@@ -302,3 +304,39 @@ def test_old_tasks_of_several_sources_are_measured_each_on_its_own_rows():
             old_data={"left": rows["left"]},
             training=QUICK,
         )
+
+
+def test_old_tasks_of_sources_with_common_patients_are_divided_as_in_their_training():
+    def whose(n: int, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).permutation(np.repeat(np.arange(20), n // 20)).astype(str)
+
+    rows = {
+        "left": table(80, seed=1).drop(columns=["ill"]).assign(who=whose(80, 3)),
+        "right": table(60, seed=2).drop(columns=["price"]).assign(who=whose(60, 4)),
+    }
+    recipe = Recipe(
+        tasks={"price": "regression", "ill": "binary"},
+        data={"left": {"drop": ["size"]}, "right": {"drop": ["size"]}},
+        split={"method": "grouped", "column": "who", "validation": 0.2, "test": 0.2},
+        encoder={"name": "tabular", "width": 8},
+        training={**QUICK, "epochs": 1},
+    )
+    splits = prepare_recipe(recipe, rows).splits
+    bundle = recipe.run(rows).bundle
+    patients = {name: frame["who"].to_numpy() for name, frame in rows.items()}
+    learned = {who for name, split in splits.items() for who in patients[name][split.train]}
+    for name, split in splits.items():
+        assert len(split.train)
+        assert not learned & set(patients[name][np.r_[split.validation, split.test]])
+    found = old_rows(bundle, bundle.tasks, [recipe], rows)
+    for name, split in splits.items():
+        task = "price" if name == "left" else "ill"
+        labels = rows[name][task].to_numpy()
+        expected = int((~pd.isna(labels[np.r_[split.validation, split.test]])).sum())
+        assert int(found.kept[name].observed[task].sum()) == expected
+        assert len(found.train[name]) == len(split.train)
+    # One source alone does not say how the groups of both were divided.
+    alone = pd.concat([rows["left"], rows["left"].head(1)])
+    other = old_rows(bundle, bundle.tasks, [recipe], {**rows, "left": alone})
+    assert len(other.kept["right"]) == len(rows["right"])
+    assert any("without the run's other sources" in note for note in other.notes)

@@ -13,8 +13,9 @@ from polytask import Recipe
 from polytask.errors import DataError, InputError, RecipeError, TargetError
 from polytask.tasks import registry
 from polytask.training.data_sets import ArrayData, TableData
+from polytask.training.dividing import splitter_of
 from polytask.training.preparation import prepare
-from polytask.training.running import make_tasks, open_data, plan_of, prepare_recipe, splitter_of
+from polytask.training.running import make_tasks, open_data, plan_of, prepare_recipe
 
 QUICK = {"epochs": 2, "batch_size": 16}
 SMALL = {"name": "tabular", "width": 8, "n_blocks": 1}
@@ -284,8 +285,9 @@ def test_names_come_once():
     frame = table()[["a", "price"]]
     recipe = Recipe(tasks=["price"])
     data = [TableData("x", frame, targets=["price"]), TableData("x", frame, targets=["price"])]
+    tasks = make_tasks(recipe, data)[0]
     with pytest.raises(DataError, match="x comes twice"):
-        prepare(data, make_tasks(recipe, data)[0], splitter_of(recipe.split, 0))
+        prepare(data, tasks, splitter_of(recipe.split, 0, data, tasks))
 
 
 def test_the_encoder_fits_the_inputs():

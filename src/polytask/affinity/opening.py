@@ -13,8 +13,7 @@ from polytask.recipe import Recipe, SourceSpec
 from polytask.tasks.infer import explain_kind
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.preparation import Prepared
-from polytask.training.running import make_tasks, open_data, prepare_recipe
-from polytask.training.together import grouped_together
+from polytask.training.running import open_data, prepare_recipe
 
 __all__ = ["open_prepared"]
 
@@ -120,13 +119,10 @@ def _by_value(recipe: Recipe, data: Any, name: str, by: str, known: Mapping[str,
 
 def _prepared(recipe: Recipe, data: Any) -> _Ready:
     sets = open_data(recipe, data)
+    prepared = prepare_recipe(recipe, sets)
     column = _grouped_by(recipe)
     if column is None:
-        return recipe, prepare_recipe(recipe, sets), None
-    together = None
-    if len(sets) > 1:
-        together = grouped_together(recipe.split, recipe.seed, sets, make_tasks(recipe, sets)[0])
-    prepared = prepare_recipe(recipe, sets, together)
+        return recipe, prepared, None
     return recipe, prepared, {one.name: one.column(column)[prepared.splits[one.name].train] for one in sets}
 
 

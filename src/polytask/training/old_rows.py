@@ -14,8 +14,9 @@ from polytask.data.tables import open_table
 from polytask.errors import DataError
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
+from polytask.training.dividing import splitter_of
 from polytask.training.known_data import KnownTable
-from polytask.training.running import conditions_of, is_table, splitter_of
+from polytask.training.running import conditions_of, is_table
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe
@@ -58,14 +59,25 @@ class _Training:
     described: Mapping[str, Mapping[str, Any]]
     is_first: bool
 
-    def divided(self, dataset: DataSet, name: str, tasks: Sequence[Task]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Rows that it kept apart and those that it learned from; ``None`` if its data were others."""
+    def divided(self, data: Mapping[str, DataSet]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Rows that it kept apart and those that it learned from, by source.
+
+        Sources whose data were others are left out; where groups of rows are on one side in all sources, nothing is
+        known without each of them.
+        """
+        if self.recipe is None:
+            return {}
+        same = {name: one for name, one in data.items() if self._had(name, one)}
+        if self.recipe.split.method == "grouped" and len(same) < len(self.described):
+            return {}
+        tasks = [task for task in self.tasks if not task.of_inputs]
+        split = splitter_of(self.recipe.split, self.recipe.seed, list(same.values()), tasks)
+        parts = {name: split(one, [task for task in tasks if one.has(task)]) for name, one in same.items()}
+        return {name: (np.concatenate([of.validation, of.test]), of.train) for name, of in parts.items()}
+
+    def _had(self, name: str, data: DataSet) -> bool:
         known = self.described.get(name, {}).get("sha256")
-        if self.recipe is None or known is None or known != dataset.describe()["sha256"]:
-            return None
-        labelled = [task for task in tasks if not task.of_inputs]
-        split = splitter_of(self.recipe.split, self.recipe.seed)(dataset, labelled)
-        return np.concatenate([split.validation, split.test]), split.train
+        return known is not None and known == data.describe()["sha256"]
 
 
 def provenances(bundle: Bundle) -> list[Mapping[str, Any]]:
@@ -96,22 +108,13 @@ def old_rows(bundle: Bundle, tasks: Sequence[Task], recipes: Sequence[Recipe | N
     apart: list[str] = []
     others: dict[str, list[str]] = {}
     for training in trainings:
-        for name in bundle.sources if training.is_first else training.described:
-            data = training.described.get(name, {}).get("path") if given is None else tables.get(name)
-            if data is None and training.is_first:
-                raise DataError(
-                    f"What changes for the old tasks is measured on rows of {name!r} with their labels, and the run "
-                    "does not say where they are: give --old-data, or leave the network frozen."
-                )
-            if data is None:
-                continue
-            dataset = _opened(bundle, training.tasks, name, data)
-            if training.recipe is not None:
-                dataset.conditions = conditions_of(training.recipe)
+        data = _data_of(training, bundle, given, tables)
+        divided = training.divided(data)
+        for name, dataset in data.items():
             mine = [task for task in training.tasks if dataset.has(task)]
             if not mine:
                 continue
-            rows = training.divided(dataset, name, mine)
+            rows = divided.get(name)
             kept, learned = rows or (np.arange(len(dataset)),) * 2
             key = name if training.is_first else f"{name} of {mine[0].name}"
             found.data[key] = dataset.describe()
@@ -138,6 +141,24 @@ def _trainings(bundle: Bundle, tasks: Sequence[Task], recipes: Sequence[Recipe |
     return found[::-1]
 
 
+def _data_of(training: _Training, bundle: Bundle, given: Any, tables: Mapping[str, Any]) -> dict[str, DataSet]:
+    """The data sets of a training, as far as they are known, opened as its tasks read them."""
+    found = {}
+    for name in bundle.sources if training.is_first else training.described:
+        data = training.described.get(name, {}).get("path") if given is None else tables.get(name)
+        if data is None and training.is_first:
+            raise DataError(
+                f"What changes for the old tasks is measured on rows of {name!r} with their labels, and the run "
+                "does not say where they are: give --old-data, or leave the network frozen."
+            )
+        if data is None:
+            continue
+        found[name] = _opened(bundle, training.tasks, name, data)
+        if training.recipe is not None:
+            found[name].conditions = conditions_of(training.recipe)
+    return found
+
+
 def _opened(bundle: Bundle, tasks: Sequence[Task], name: str, data: Any) -> DataSet:
     if isinstance(data, DataSet):
         return data
@@ -157,8 +178,8 @@ def _notes(apart: Sequence[str], others: Mapping[str, Sequence[str]], unmeasured
     if others:
         who = f" ({', '.join(name for names in others.values() for name in names)})" if apart or unmeasured else ""
         notes.append(
-            f"Old tasks{who} are measured on all rows of {', '.join(others)}, which are other data than the run's, or "
-            "arrays."
+            f"Old tasks{who} are measured on all rows of {', '.join(others)}, which are other data than the run's, "
+            "arrays, or rows by groups without the run's other sources."
         )
     if unmeasured:
         notes.append(

@@ -22,7 +22,6 @@ from polytask.balancing.multipliers import registry as multipliers
 from polytask.bundle import Bundle, load
 from polytask.data.augmentations import registry as augmentations
 from polytask.data.samplers import registry as samplers
-from polytask.data.splits import Split, given_split, holdout
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.models.encoders import registry as encoders
 from polytask.models.sharing import registry as sharings
@@ -36,6 +35,7 @@ from polytask.training.building import make_schedule
 from polytask.training.constraint_spec import ConstraintSpec, read_constraint
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.defaults import for_tables
+from polytask.training.dividing import splitter_of
 from polytask.training.importance import Importance, add_importance
 from polytask.training.preparation import Prepared, Splitter, prepare
 from polytask.training.progress import Progress
@@ -50,7 +50,7 @@ from polytask.training.task_control import CONTROLS, TaskControl, task_control
 from polytask.training.transfer import with_joint
 
 if TYPE_CHECKING:
-    from polytask.recipe import Recipe, SourceSpec, SplitSpec
+    from polytask.recipe import Recipe, SourceSpec
 
 __all__ = ["Run", "is_table", "plan_of", "prepare_recipe", "run", "targets_of"]
 
@@ -297,43 +297,6 @@ def _infer(name: str, options: Mapping[str, Any], data: list[DataSet]) -> tuple[
     return "regression", "no data set has labels of it"
 
 
-def splitter_of(spec: SplitSpec, seed: int) -> Any:
-    """The function that divides a data set's rows as the recipe says."""
-
-    def split(data: DataSet, tasks: Any) -> Split:
-        by = data.column(spec.column) if spec.column else None
-        if spec.method == "given" and by is not None:
-            return given_split(by, str(spec.column), spec.validation, seed)
-        return holdout(
-            len(data),
-            validation=spec.validation,
-            test=spec.test,
-            seed=seed,
-            labels=to_stratify(data, tasks) if spec.method in ("stratified", "grouped") else None,
-            groups=by if spec.method == "grouped" else None,
-            times=by if spec.method == "time" else None,
-        )
-
-    return split
-
-
-def to_stratify(data: DataSet, tasks: Any) -> dict[str, np.ndarray]:
-    """The labels that a division looks at: of tasks of pixels, waves and the like, whether a row has one."""
-    labels = {task.name: data.labels(task) for task in tasks}
-    for task in tasks:
-        given = labels[task.name]
-        if task.of_pixels or given.ndim > 2:
-            none = [value is None or value is np.nan for value in given] if given.ndim == 1 else _all_missing(given)
-            labels[task.name] = np.where(none, np.nan, 1.0)
-    return labels
-
-
-def _all_missing(labels: np.ndarray) -> np.ndarray:
-    """Rows without any number."""
-    missing = np.asarray(pd.isna(labels)).reshape(len(labels), -1)
-    return np.asarray(missing.all(axis=1))
-
-
 def prepare_recipe(recipe: Recipe, data: Any = None, splitter: Splitter | None = None) -> Prepared:
     """The data of a recipe, ready for training; divided by the splitter, if there is one, else as the recipe says."""
     data_sets = open_data(recipe, data)
@@ -351,7 +314,7 @@ def prepare_sets(recipe: Recipe, data_sets: list[DataSet], splitter: Splitter | 
     controls = controls_of(recipe)
     for data_set in data_sets:
         data_set.conditions = conditions_of(recipe)
-    prepared = prepare(data_sets, tasks, splitter or splitter_of(recipe.split, recipe.seed))
+    prepared = prepare(data_sets, tasks, splitter or splitter_of(recipe.split, recipe.seed, data_sets, tasks))
     prepared.notes[:0] = notes
     add_task_weights(prepared, data_sets, {n: c.row_weights for n, c in controls.items() if c.row_weights is not None})
     add_ranked(prepared, data_sets, {n: c.ranked_by for n, c in controls.items() if c.ranked_by is not None})

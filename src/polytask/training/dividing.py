@@ -1,4 +1,4 @@
-"""Rows of several data sets divided as one, so that a group of rows is on one side in all of them."""
+"""How the rows of data sets are divided into parts: each set alone, or by groups that several sets share."""
 
 from __future__ import annotations
 
@@ -7,22 +7,72 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from polytask.data.joined import joined_values
-from polytask.data.splits import Split, holdout
+from polytask.data.splits import Split, given_split, holdout
 from polytask.errors import DataError
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 from polytask.training.preparation import Splitter
-from polytask.training.running import to_stratify
 
 if TYPE_CHECKING:
     from polytask.recipe import SplitSpec
 
-__all__ = ["grouped_together"]
+__all__ = ["splitter_of", "to_stratify"]
 
 
-def grouped_together(spec: SplitSpec, seed: int, data: Sequence[DataSet], tasks: Sequence[Task]) -> Splitter:
+def splitter_of(spec: SplitSpec, seed: int, data: Sequence[DataSet], tasks: Sequence[Task]) -> Splitter:
+    """What divides the rows of data sets as a recipe says.
+
+    Args:
+        spec: How; by groups, no group is on two sides, in whatever data sets its rows are.
+        seed: Of the division.
+        data: All data sets that are divided.
+        tasks: Their tasks, not fitted.
+
+    Raises:
+        DataError: When it divides: as :func:`polytask.data.holdout` and :func:`polytask.data.given_split`, or if by
+            groups no training row is left of a data set.
+    """
+    if spec.method == "grouped" and len(data) > 1:
+        return _grouped_together(spec, seed, data, tasks)
+
+    def split(one: DataSet, labelled: Sequence[Task]) -> Split:
+        by = one.column(spec.column) if spec.column else None
+        if spec.method == "given" and by is not None:
+            return given_split(by, str(spec.column), spec.validation, seed)
+        return holdout(
+            len(one),
+            validation=spec.validation,
+            test=spec.test,
+            seed=seed,
+            labels=to_stratify(one, labelled) if spec.method in ("stratified", "grouped") else None,
+            groups=by if spec.method == "grouped" else None,
+            times=by if spec.method == "time" else None,
+        )
+
+    return split
+
+
+def to_stratify(data: DataSet, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+    """The labels that a division looks at: of tasks of pixels, waves and the like, whether a row has one."""
+    labels = {task.name: data.labels(task) for task in tasks}
+    for task in tasks:
+        given = labels[task.name]
+        if task.of_pixels or given.ndim > 2:
+            none = [value is None or value is np.nan for value in given] if given.ndim == 1 else _all_missing(given)
+            labels[task.name] = np.where(none, np.nan, 1.0)
+    return labels
+
+
+def _all_missing(labels: np.ndarray) -> np.ndarray:
+    """Rows without any number."""
+    missing = np.asarray(pd.isna(labels)).reshape(len(labels), -1)
+    return np.asarray(missing.all(axis=1))
+
+
+def _grouped_together(spec: SplitSpec, seed: int, data: Sequence[DataSet], tasks: Sequence[Task]) -> Splitter:
     """What divides each data set by groups, no group of which is on two sides, in whatever data sets its rows are.
 
     Args:
