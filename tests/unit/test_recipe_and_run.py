@@ -326,3 +326,13 @@ def test_the_options_of_a_task_may_have_its_name_and_no_other():
     assert recipe.run(table()).record.tasks["price"].kind == "regression"
     with pytest.raises(RecipeError, match=r"task 'cost' has options with the name 'price'\. Take that out"):
         Recipe(tasks={"cost": made.options()})
+
+
+def test_a_hundred_inferred_tasks_are_said_in_a_sentence():
+    values = np.random.default_rng(0).normal(size=(20, 100))
+    frame = pd.DataFrame(values, columns=[f"y{i}" for i in range(100)]).assign(x=1.0, yes=np.arange(20) % 2)
+    recipe = Recipe(tasks=[*frame.columns[:100], "yes"])
+    tasks, notes = make_tasks(recipe, open_data(recipe, frame))
+    assert len(tasks) == 101
+    assert [note[:20] for note in notes] == ["Tasks 'y0', 'y1', 'y", "Task 'yes' is taken "]
+    assert "'y3' and 96 more are taken as regression, each by its labels; 'y0': numbers with fractions" in notes[0]

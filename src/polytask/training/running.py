@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -271,18 +271,32 @@ def targets_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
 def make_tasks(recipe: Recipe, data: list[DataSet]) -> tuple[list[Task], list[str]]:
     """The tasks of a recipe; kinds that are not given are inferred, and the notes say why."""
     tasks: list[Task] = []
-    notes: list[str] = []
+    inferred: dict[str, list[tuple[str, str]]] = {}
     for name, options in recipe.tasks.items():
         kind = options.get("kind")
         if kind is None:
             kind, reason = _infer(name, options, data)
-            notes.append(f"Task {name!r} is taken as {kind}: {reason}.")
+            inferred.setdefault(kind, []).append((name, reason))
         rest = {key: value for key, value in options.items() if key not in ("kind", *CONTROLS)}
         for key in ("target", "inputs"):
             if isinstance(rest.get(key), list):
                 rest[key] = tuple(rest[key])
         tasks.append(kinds.create(kind, name=name, **rest))
-    return tasks, notes
+    return tasks, _inferred_notes(inferred)
+
+
+def _inferred_notes(inferred: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
+    """Why tasks are of the kind that they are; of a hundred tasks of one kind in one sentence, not in a hundred."""
+    notes = []
+    for kind, tasks in inferred.items():
+        if len(tasks) <= 8:
+            notes += [f"Task {name!r} is taken as {kind}: {reason}." for name, reason in tasks]
+            continue
+        (first, reason), names = tasks[0], ", ".join(repr(name) for name, _ in tasks[:4])
+        notes.append(
+            f"Tasks {names} and {len(tasks) - 4} more are taken as {kind}, each by its labels; {first!r}: {reason}."
+        )
+    return notes
 
 
 def _infer(name: str, options: Mapping[str, Any], data: list[DataSet]) -> tuple[str, str]:
