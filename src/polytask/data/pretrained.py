@@ -51,6 +51,11 @@ class PretrainedVocabulary:
         return made
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its options and the tokenizer."""
+        return self.state()
+
+    @property
     def n_words(self) -> int:
         """Codes of words: none, unknown, there."""
         return _HERE + 1

@@ -117,6 +117,11 @@ class Vocabulary:
             self.__dict__.pop(name, None)
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """Its options."""
+        return self.options
+
+    @property
     def n_words(self) -> int:
         """Codes of words, padding and unknown ones included."""
         return len(self._settled()) + 2
@@ -188,6 +193,11 @@ class WordCodes(Protocol):
     """What gives words and their pieces codes: a :class:`Vocabulary`, or that of a model trained elsewhere."""
 
     options: dict[str, Any]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the codes are made by, before anything is learned."""
+        ...
 
     @property
     def n_words(self) -> int:

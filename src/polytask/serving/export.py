@@ -51,6 +51,19 @@ _DECODE = {
         "P(centre of class k at [h, w]) = sigmoid(output[h, w, k]), a peak among its 8 neighbours; then the centre "
         "(w + output[-4], h + output[-3]) and the size output[-2:] * sizes of the state"
     ),
+    "survival": (
+        "P(lasts beyond edge k of the state) = the product of sigmoid(output[j]) for j up to k; the answer is the "
+        "expected time within the last edge, the area under these chances with straight lines between edges, 1 at 0"
+    ),
+    "synthesis": "numbers = output in the shape of the state's means, * scale + means",
+    "separation": (
+        "share of part k in frequency f at moment t = output[t, k * F + f], with F = window / 2 + 1 of the options; "
+        "multiplied with the mixture's short-time spectrum, it gives that of the part"
+    ),
+    "transcription": (
+        "the largest of softmax(output[t]) at each moment t, the same one in a row taken once, zeros (the blank) left "
+        "out; k stands for symbol k - 1 of the state; with a beam the likeliest text among that many"
+    ),
     "tagging": "P(tag k of word l) = softmax(output[l])[k]; with transitions the best path, as the state says",
     "retrieval": "embedding = output over its length",
     "reconstruction": "numbers in the units of the inputs, and logits of codes",

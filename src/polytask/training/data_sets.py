@@ -12,6 +12,7 @@ import pandas as pd
 
 from polytask.data.batch import ArraySource
 from polytask.data.checks import check_targets
+from polytask.data.digests import digest_of
 from polytask.data.sources import array_source, labels_of, table_source
 from polytask.data.tables import Table, open_table
 from polytask.data.transform import TableTransform
@@ -218,8 +219,10 @@ class ArrayData(DataSet):
         return {name: tuple(range(fields[name].shape[0])) for name in task.inputs}
 
     def describe(self) -> dict[str, Any]:
-        """Size."""
-        return {"path": None, "rows": len(self), "columns": sorted(self.shape().fields), "inputs": None, "sha256": None}
+        """Size, and a hash of inputs, labels and columns."""
+        digest = digest_of(self.inputs, self._labels, self.columns)
+        fields = sorted(self.shape().fields)
+        return {"path": None, "rows": len(self), "columns": fields, "inputs": None, "sha256": digest}
 
 
 def _as_labels(task: Task, given: Any) -> np.ndarray:

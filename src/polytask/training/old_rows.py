@@ -178,8 +178,8 @@ def _notes(apart: Sequence[str], others: Mapping[str, Sequence[str]], unmeasured
     if others:
         who = f" ({', '.join(name for names in others.values() for name in names)})" if apart or unmeasured else ""
         notes.append(
-            f"Old tasks{who} are measured on all rows of {', '.join(others)}, which are other data than the run's, "
-            "arrays, or rows by groups without the run's other sources."
+            f"Old tasks{who} are measured on all rows of {', '.join(others)}, which are other data than the run's, or "
+            "rows by groups without the run's other sources."
         )
     if unmeasured:
         notes.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from polytask.data.batch import ArraySource
+from polytask.data.digests import digest_of
 from polytask.data.text import TextTransform, WordCodes, words_of
 from polytask.errors import TargetError
 from polytask.models.inputs import Field, InputShape
@@ -99,10 +99,9 @@ class TextData(ArrayData):
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Size, and a hash of the words; asked before any of them has a code."""
-        words = "\0".join(word for text in self.texts for word in (*text, ""))
-        digest = hashlib.sha256(words.encode("utf-8", "surrogatepass"))
-        return {"path": None, "rows": len(self), "columns": ["text"], "inputs": None, "sha256": digest.hexdigest()}
+        """Size, and a hash of texts, labels, columns and what codes are made by; the same before and after fitting."""
+        decides = (self.texts, self._labels, self.columns, self.longest, self.text.vocabulary.settings)
+        return {"path": None, "rows": len(self), "columns": ["text"], "inputs": None, "sha256": digest_of(*decides)}
 
     def elements(self, task: Task) -> int:
         """Number of elements of a row that the task answers for."""
