@@ -162,9 +162,9 @@ def check_whole(folder: Path) -> None:
 )
 def test_full_at_every_write(job, every, fewest, given, tmp_path, monkeypatch):
     if job is graph:  # the same graph each time, as making one takes seconds and is not what is written
-        monkeypatch.setattr(exporting, "_torch", lambda *_: b"graph")
+        monkeypatch.setattr(exporting, "as_file", lambda *_: b"graph")
         monkeypatch.setattr(exporting, "run", lambda path, rows: [])
-        monkeypatch.setattr(exporting, "_difference", lambda *_: 0.0)
+        monkeypatch.setattr(exporting, "largest_difference", lambda *_: 0.0)
     disk = Disk(monkeypatch)
     expected = job(given, tmp_path / "undisturbed")
     n_writes = disk.count

@@ -1,33 +1,22 @@
-"""Networks as graphs for other programs: ONNX and torch.export, with all that lies before and behind in a JSON file."""
+"""Networks as graphs for other programs, with all that lies before and behind in a JSON file."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-
 from polytask.bundle import Bundle, Network
-from polytask.errors import MissingExtraError, PolytaskError, RecipeError, StorageError
+from polytask.errors import PolytaskError, RecipeError, StorageError
 from polytask.models.encoders import registry as encoders
-from polytask.models.inputs import SINGLE, InputShape
+from polytask.models.inputs import SINGLE
 from polytask.models.sharing import registry as sharings
-from polytask.shapes import Inputs, Tensor
+from polytask.serving.graphs import FORMATS, Graph, as_file, largest_difference, quiet, random_rows, run
 from polytask.storage import is_half, remove_halves, sha256, whole_file, write_json
 
 __all__ = ["FORMATS", "SCHEMA", "TOLERANCE", "Exported", "export", "network_of", "quiet", "random_rows", "run"]
-
-FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
-"""Endings of the graphs' files."""
 
 SCHEMA = 1
 TOLERANCE = 1e-5
@@ -85,23 +74,6 @@ class Exported:
     difference: float
 
 
-class _Graph(nn.Module):
-    """The network with tensors in and a tuple of tensors out, as graphs have no dicts."""
-
-    def __init__(self, network: Network, source: str, tasks: Sequence[str]):
-        super().__init__()
-        self.model, self.source, self.tasks = network.model, source, tuple(tasks)
-        self.passes = network.passes(tasks)
-        self.names = tuple(network.spec.inputs[source].fields)
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs: Inputs = tensors[0] if self.names == (SINGLE,) else dict(zip(self.names, tensors, strict=True))
-        outputs: dict[str, Tensor] = {}
-        for together in self.passes:
-            outputs |= self.model(inputs, together, self.source)
-        return tuple(outputs[task] for task in self.tasks)
-
-
 def export(
     bundle: Bundle, folder: str | Path, to: str = "onnx", tasks: Sequence[str] | None = None, source: str | None = None
 ) -> Exported:
@@ -131,13 +103,13 @@ def export(
     asked = [bundle.task(task).name for task in tasks] if tasks else [task.name for task in bundle.tasks]
     network = network_of(bundle, asked, name)
     _check_exports(network)
-    graph = _Graph(network, name, asked).eval()
+    graph = Graph(network, name, asked).eval()
     path = target / f"graph{FORMATS[to]}"
     rows = random_rows(network.spec.inputs[name], 3)
     with whole_file(path) as temporary:
-        temporary.write_bytes(_onnx(graph, rows) if to == "onnx" else _torch(graph, rows))
+        temporary.write_bytes(as_file(graph, to, rows))
         difference = max(
-            _difference(graph, run(temporary, rows), rows)
+            largest_difference(graph, run(temporary, rows), rows)
             for rows in (random_rows(network.spec.inputs[name], n) for n in (1, 2, 7))
         )
         if not difference <= TOLERANCE:
@@ -198,98 +170,6 @@ def _check_exports(network: Network) -> None:
         raise RecipeError(f"The sharing {spec.sharing!r} does not claim to export the same outputs for every batch.")
 
 
-def random_rows(shape: InputShape, n: int) -> tuple[Tensor, ...]:
-    """Rows that the network can read, as the graph takes them."""
-    generator = torch.Generator().manual_seed(n)
-    tensors = []
-    lengths = torch.randint(1, 1 << 30, (n,), generator=generator)
-    for field in shape.fields.values():
-        if len(field.shape) == 1 and len(field.cardinalities) == field.shape[0]:  # a code a column
-            codes = [torch.randint(0, count, (n,), generator=generator) for count in field.cardinalities]
-            tensors.append(torch.stack(codes, 1))
-        elif field.cardinalities:  # codes of the elements of a row, with padding after its last one
-            codes_of_elements = torch.randint(1, field.cardinalities[0], (n, *field.shape), generator=generator)
-            ends = (lengths % field.shape[0] + 1).view(-1, *[1] * len(field.shape))
-            places = torch.arange(field.shape[0]).view(-1, *[1] * (len(field.shape) - 1))
-            tensors.append(codes_of_elements * (places < ends))
-        else:
-            tensors.append(torch.randn(n, *field.shape, generator=generator))
-    return tuple(tensors)
-
-
-def _dynamic(rows: Sequence[Tensor]) -> tuple[tuple[dict[int, Any], ...]]:
-    batch = torch.export.Dim("batch", min=1)
-    return (tuple({0: batch} for _ in rows),)
-
-
-def _torch(graph: _Graph, rows: tuple[Tensor, ...]) -> bytes:
-    with quiet():
-        program = torch.export.export(graph, rows, dynamic_shapes=_dynamic(rows))
-        buffer = io.BytesIO()
-        torch.export.save(program, buffer)
-    return buffer.getvalue()
-
-
-def _onnx(graph: _Graph, rows: tuple[Tensor, ...]) -> bytes:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError("exporting to ONNX", package, "export") from error
-    with quiet():
-        program = torch.onnx.export(
-            graph,
-            rows,
-            dynamo=True,
-            dynamic_shapes=_dynamic(rows),
-            input_names=[name or SINGLE for name in graph.names],
-            output_names=[f"output: {task}" for task in graph.tasks],
-            verbose=False,
-        )
-        assert program is not None
-        written: bytes = program.model_proto.SerializeToString()
-    return written
-
-
-@contextlib.contextmanager
-def quiet() -> Any:
-    """The exporters warn of their own insides and log them."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def run(path: str | Path, rows: Sequence[Tensor]) -> list[np.ndarray]:
-    """The outputs of a graph's file for rows, in the order of its tasks."""
-    if Path(path).suffix == ".pt2":
-        with quiet():
-            program = torch.export.load(str(path))
-        with torch.no_grad():
-            return [out.numpy() for out in program.module()(*rows)]
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    given = {told.name: tensor.numpy() for told, tensor in zip(session.get_inputs(), rows, strict=True)}
-    return [np.asarray(out) for out in session.run(None, given)]
-
-
-def _difference(graph: _Graph, found: Sequence[np.ndarray], rows: Sequence[Tensor]) -> float:
-    with torch.no_grad():
-        expected = [out.numpy() for out in graph(*rows)]
-    if [out.shape for out in found] != [out.shape for out in expected]:
-        return float("inf")
-    pairs = zip(found, expected, strict=True)
-    return max(float((np.abs(a - b) / np.maximum(1.0, np.abs(b))).max(initial=0.0)) for a, b in pairs)
-
-
 def _extents(network: Network, source: str, task: str) -> tuple[int, ...]:
     """Height and width of the outputs, of a task of pixels; their number, of one of words."""
     (first, *_) = network.spec.inputs[source].fields.values()
@@ -298,7 +178,7 @@ def _extents(network: Network, source: str, task: str) -> tuple[int, ...]:
     return first.shape[:1] if task in network.spec.element_tasks else ()
 
 
-def _about(bundle: Bundle, network: Network, graph: _Graph, difference: float) -> dict[str, Any]:
+def _about(bundle: Bundle, network: Network, graph: Graph, difference: float) -> dict[str, Any]:
     """What lies before the graph and behind it, as plain data."""
     key = network.transform_of(graph.source)
     transform = bundle.transforms.get(key)

@@ -14,7 +14,7 @@ from polytask.data.sources import table_source
 from polytask.data.tables import open_table
 from polytask.data.transform import TableTransform
 from polytask.errors import BundleError, DataError, MissingExtraError
-from polytask.serving.export import quiet, run
+from polytask.serving.graphs import quiet, run
 from polytask.shapes import Tensor
 from polytask.storage import sha256, whole_file, write_json
 from polytask.tasks.task import Task, task_from_options
