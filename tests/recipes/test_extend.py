@@ -78,7 +78,13 @@ def test_adapters_are_learned_in_a_hard_shared_network_that_stays_as_it_is(encod
     rows = new_table()
     before = run.bundle.predict(rows)
     made = polytask.extend(
-        run.bundle, rows, ["cost"], adapters={"bottleneck": 3}, out=tmp_path / "run", training={**QUICK, "epochs": 2}
+        run.bundle,
+        rows,
+        ["cost"],
+        adapters={"bottleneck": 3},
+        out=tmp_path / "run",
+        training={**QUICK, "epochs": 2},
+        start="fresh",  # a start from an old head would be kept as it is if two epochs make it worse
     )
     assert set(made.record.extension.change.values()) == {0.0}
     network = polytask.load(tmp_path / "run").models[0]
@@ -142,6 +148,29 @@ def test_a_new_task_that_is_an_old_one_in_other_units_starts_from_it_and_beats_a
     assert closest["at the start"]["cost"] < fresh["at the end"]["cost"]
     plain = polytask.extend(old / "run", few, ["cost"], training=QUICK, start="fresh")
     assert plain.record.extension.start == {"cost": "fresh"}
+
+
+def test_a_start_that_training_only_makes_worse_is_kept_as_it_is(old, tmp_path):
+    few = new_table(30)
+    wild = {**QUICK, "epochs": 2, "learning_rate": 30.0}
+    made = polytask.extend(
+        old / "run", few, ["cost"], training=wild, split={"validation": 0.3, "test": 0}, out=tmp_path / "run"
+    )
+    extension = made.record.extension
+    closest = extension.starts["closest"]
+    assert closest["at the start"]["cost"] < closest["at the end"]["cost"]
+    assert extension.start["cost"] == "from price, untrained"
+    assert any("kept as they started, untrained" in note for note in made.record.notes)
+    rows = few.drop(columns="cost")
+    gentle = polytask.extend(
+        old / "run", few, ["cost"], training={**wild, "learning_rate": 1e-12}, split={"validation": 0.3, "test": 0}
+    )
+    for answers in (made.predict(rows), polytask.load(tmp_path / "run").predict(rows)):
+        np.testing.assert_allclose(
+            np.asarray(answers["cost"].values, float),
+            np.asarray(gentle.predict(rows)["cost"].values, float),
+            rtol=1e-4,
+        )
 
 
 def test_a_task_without_any_label_takes_over_another_ones_answers(old, tmp_path):

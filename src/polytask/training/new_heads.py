@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -86,19 +87,29 @@ class _KeepsOld(Remedy):
 
 @dataclass
 class _Arm:
-    """The network with new heads from one start, trained."""
+    """The network with new heads from one start, trained; or as they started, if training did harm."""
 
     spec: ModelSpec
     model: MultiTaskModel
     stages: Stages
     before: dict[str, float]
     after: dict[str, float]
+    is_start: bool = False
 
     @property
     def loss(self) -> float:
         """By which arms are compared: of the new tasks, on the validation rows; a loss that is no number is worst."""
-        total = sum(self.after.values())
+        total = sum((self.before if self.is_start else self.after).values())
         return total if math.isfinite(total) else math.inf
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about it."""
+        if not self.is_start:
+            return []
+        start, end = sum(self.before.values()), sum(self.after.values())
+        what = "The new heads are kept as they started, untrained: on the validation rows their loss was"
+        return [f"{what} {start:.4g} at the start and {end:.4g} at the end."]
 
 
 class NewHeads:
@@ -137,6 +148,7 @@ class NewHeads:
         arms = {kind: self._arm(kind, is_first=kind == wanted[0]) for kind in wanted}
         best = min(arms, key=lambda kind: arms[kind].loss)
         kept, folder = arms[best], self.listeners.folder
+        self.prepared.notes += kept.notes
         if best != wanted[0] and folder is not None:
             # The folder has the first start's history, and a checkpoint that counts its lines; the other one is kept.
             folder.drop_checkpoint()
@@ -157,7 +169,8 @@ class NewHeads:
                 name: {line.task: round(line.resemblance, 6) for line in by} for name, by in self.lines.items()
             },
             start={
-                name: f"from {by[0].task}" if best == "closest" and by else "fresh" for name, by in self.lines.items()
+                name: f"from {by[0].task}{', untrained' * kept.is_start}" if best == "closest" and by else "fresh"
+                for name, by in self.lines.items()
             },
             starts={
                 kind: {"at the start": without_nan(arm.before), "at the end": without_nan(arm.after)}
@@ -176,10 +189,15 @@ class NewHeads:
                 if found:
                     start_from(model, name, found[0])
         self.answers.check_equal(model)
-        before = mean_losses(model, tasks, validation)
+        before, start = mean_losses(model, tasks, validation), copy.deepcopy(model.state_dict())
         stages = self._stages(model, self.listeners if is_first else replace(self.listeners, folder=None))
         stages.run(f"new head, {kind}")
-        return _Arm(spec, model, stages, before, mean_losses(model, tasks, validation))
+        arm = _Arm(spec, model, stages, before, mean_losses(model, tasks, validation))
+        # A fresh head knows nothing at its start, and an unfrozen network has been trained for the old tasks too.
+        if kind == "closest" and not self.how.unfreeze and sum(before.values()) < arm.loss:
+            model.load_state_dict(start)
+            arm.is_start = True
+        return arm
 
     def _stages(self, model: MultiTaskModel, listeners: Listeners) -> Stages:
         if self.how.unfreeze:
