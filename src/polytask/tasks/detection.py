@@ -11,15 +11,13 @@ from torch.nn import functional as F
 
 from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
-from polytask.tasks._boxes import Box, Found, average_precision, read_boxes
+from polytask.tasks._boxes import Box, average_precision, read_boxes
+from polytask.tasks._centres import SURE, at_centres, best_constant, heat_of, moved_boxes, peaks_of, true_boxes
 from polytask.tasks._labels import Classes, Label, checked_order, distinct, shown
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Detection"]
-
-_SURE = 1e-4
-"""How near to 0 and 1 the score of an answer may come, so that it can be turned back into an output."""
 
 
 @dataclass(kw_only=True)
@@ -123,7 +121,9 @@ class Detection(Task):
         self.n_objects_ = len(every) / len(known)
         extents = np.array([[right - left, bottom - top] for _, left, top, right, bottom in every])
         self.sizes_ = (float(extents[:, 0].mean()), float(extents[:, 1].mean()))
-        self.bias_ = self._best_constant(torch.from_numpy(self.encode(_objects(known))[0]))
+        self.bias_ = best_constant(
+            torch.from_numpy(self.encode(_objects(known))[0]), len(order), self.extents_, self.sizes_
+        )
 
     def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Each box's class, centre and size; rows of size 0 where an image has fewer boxes than others.
@@ -165,13 +165,13 @@ class Detection(Task):
         z = full_precision(outputs)
         z = z.reshape(*targets.shape[:-2], *self.extents_, z.shape[-1])
         n = z.shape[-1] - 4
-        heat = self._heat(targets, n).to(z.dtype)
+        heat = heat_of(targets, n, self.extents_).to(z.dtype)
         logits = z[..., :n]
         p = torch.sigmoid(logits)
         centres = (1 - p).square() * F.softplus(-logits)
         others = (1 - heat) ** 4 * p.square() * F.softplus(logits)
         focal = torch.where(heat == 1, centres, others).flatten(-3).sum(-1)
-        is_object, place, wanted = self._wanted(targets)
+        is_object, place, wanted = at_centres(targets, self.extents_, self.sizes_)
         given = z[..., n:].flatten(-3, -2)
         given = given.gather(-2, place.unsqueeze(-1).expand(*place.shape, 4))
         misses = (given - wanted.to(z.dtype)).abs().sum(-1)
@@ -182,7 +182,7 @@ class Detection(Task):
         """The peaks of at least the threshold, from the highest score on."""
         names = self.fitted(self.classes_).names
         values = np.empty(len(outputs), dtype=object)
-        for row, found in enumerate(self._peaks(finite(self.name, outputs))):
+        for row, found in enumerate(peaks_of(finite(self.name, outputs), self.extents_, self.sizes_, self.most)):
             values[row] = tuple(
                 {"class": names[code], "score": score, "box": box}
                 for code, score, box in zip(
@@ -203,7 +203,7 @@ class Detection(Task):
                 left, top, right, bottom = box["box"]
                 x, y = (left + right) / 2, (top + bottom) / 2
                 column, line = min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)
-                score = min(max(box["score"], _SURE), 1 - _SURE)
+                score = min(max(box["score"], SURE), 1 - SURE)
                 outputs[row, line, column, names.index(box["class"])] = float(np.log(score / (1 - score)))
                 size = [(right - left) / self.sizes_[0], (bottom - top) / self.sizes_[1]]
                 outputs[row, line, column, n:] = torch.tensor([x - column, y - line, *size], dtype=torch.float64)
@@ -217,7 +217,9 @@ class Detection(Task):
         if seen is None:
             return undefined(self.metrics)
         z, y = seen[0], seen[1].double()
-        precision = average_precision(self._peaks(z), [_true(row.numpy()) for row in y])
+        precision = average_precision(
+            peaks_of(z, self.extents_, self.sizes_, self.most), [true_boxes(row.numpy()) for row in y]
+        )
         constant = self.label_losses(self.constant_outputs(y).double(), y)
         return {
             "ap": float(precision.mean()),
@@ -238,18 +240,7 @@ class Detection(Task):
 
         Objects whose centre left the image are gone.
         """
-        centre, half = targets[..., 1:3], targets[..., 3:] / 2
-        signs = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-        corners = centre.unsqueeze(-2) + half.unsqueeze(-2) * signs  # [B, M, 4, 2]
-        back = torch.linalg.inv(motion[:, :, :2]).to(targets.dtype)
-        offset = motion[:, None, None, :, 2].to(targets.dtype)
-        corners, middle = ((p - offset) @ back.transpose(1, 2)[:, None] for p in (corners, centre.unsqueeze(-2)))
-        middle = middle.squeeze(-2)
-        border = torch.tensor([self.extents_[1], self.extents_[0]], dtype=targets.dtype)
-        low, high = (corners.amin(-2).clamp_min(0), torch.minimum(corners.amax(-2), border))
-        stays = ((middle >= 0) & (middle < border)).all(-1) & (targets[..., 3] > 0) & (high > low).all(-1)
-        moved = torch.cat([targets[..., :1], (low + high) / 2, high - low], -1)
-        return torch.where(stays.unsqueeze(-1), moved, torch.zeros_like(moved)), observed
+        return moved_boxes(targets, motion, self.extents_), observed
 
     def state(self) -> dict[str, Any]:
         """Classes, counts, sizes and the best constant."""
@@ -284,89 +275,6 @@ class Detection(Task):
             for box in boxes or ():
                 if box[0] not in names:
                     raise TargetError(f"{self.who} knows no class {box[0]!r} (row {row}). Known: {shown(names)}.")
-
-    def _heat(self, targets: Shaped[Tensor, "*N M 5"], n_classes: int) -> Float[Tensor, "*N H W K"]:
-        """1 at the centres of each class, falling off around them."""
-        code, x, y, width, height = targets.unbind(-1)
-        here = torch.arange(n_classes, device=targets.device) == code.unsqueeze(-1)
-        parts = []
-        for centre, extent, n in ((y, height, self.extents_[0]), (x, width, self.extents_[1])):
-            place = torch.arange(n, device=targets.device) - centre.floor().unsqueeze(-1)
-            spread = (0.54 / 6 * extent).clamp_min(1e-3).unsqueeze(-1)
-            parts.append(torch.exp(-0.5 * (place / spread).square()))
-        down, across = parts
-        across = torch.where((width > 0).unsqueeze(-1), across, torch.zeros_like(across))
-        heat = torch.zeros((), dtype=targets.dtype, device=targets.device)
-        for i in range(targets.shape[-2]):
-            one = down[..., i, :, None, None] * across[..., i, None, :, None]
-            heat = torch.maximum(heat, one * here[..., i, None, None, :])
-        return heat
-
-    def _wanted(
-        self, targets: Shaped[Tensor, "*N M 5"]
-    ) -> tuple[Bool[Tensor, "*N M"], Shaped[Tensor, "*N M"], Float[Tensor, "*N M 4"]]:
-        """Which are objects, the pixel of each, and what to say there."""
-        x, y, width, height = targets[..., 1:].unbind(-1)
-        column = x.floor().clamp(0, self.extents_[1] - 1)
-        line = y.floor().clamp(0, self.extents_[0] - 1)
-        wanted = torch.stack([x - column, y - line, width / self.sizes_[0], height / self.sizes_[1]], -1)
-        return width > 0, (line * self.extents_[1] + column).long(), wanted
-
-    def _peaks(self, outputs: Float[Tensor, "N H W O"]) -> list[Found]:
-        """The highest pixels among their neighbours, at most ``most`` of an image, and the boxes around them."""
-        (height, width), n = self.extents_, outputs.shape[-1] - 4
-        z = outputs.reshape(len(outputs), height, width, n + 4)
-        if not len(z):
-            return []
-        scores = torch.sigmoid(z[..., :n].movedim(-1, 1))
-        is_peak = F.max_pool2d(scores, 3, 1, 1) == scores
-        ranked, place = (
-            torch.where(is_peak, scores, torch.zeros_like(scores)).flatten(1).sort(dim=1, descending=True, stable=True)
-        )
-        ranked, place = ranked[:, : self.most], place[:, : self.most]
-        code, place = place // (height * width), place % (height * width)
-        about = z[..., n:].flatten(1, 2).gather(1, place.unsqueeze(-1).expand(-1, -1, 4)).numpy()
-        pixel = place.numpy()
-        # Kept inside the pixel after rounding too, so that an answer can be turned back into outputs.
-        x = pixel % width + np.clip(about[..., 0], 0.001, 0.998)
-        y = pixel // width + np.clip(about[..., 1], 0.001, 0.998)
-        half = np.clip(about[..., 2:], 0, None) * np.array(self.sizes_) / 2
-        edges = np.stack([x - half[..., 0], y - half[..., 1], x + half[..., 0], y + half[..., 1]], -1).round(3)
-        shown_ = np.clip(ranked.numpy().round(4), _SURE, 1 - _SURE)
-        return [
-            Found(c[kept], e[kept], s[kept])
-            for c, e, s, kept in zip(code.numpy(), edges, shown_, ranked.numpy() > 0, strict=True)
-        ]
-
-    def _best_constant(self, targets: Shaped[Tensor, "N M 5"]) -> tuple[float, ...]:
-        """What costs least if it is said of every pixel."""
-        from scipy.optimize import minimize_scalar
-
-        n = len(self.fitted(self.classes_))
-        centres, others = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
-        for part in targets.double().split(64):
-            heat = self._heat(part, n)
-            centres += (heat == 1).sum((0, 1, 2))
-            others += torch.where(heat == 1, torch.zeros_like(heat), (1 - heat) ** 4).sum((0, 1, 2))
-
-        def best(a: float, b: float) -> float:
-            def cost(z: float) -> float:
-                p = 1 / (1 + np.exp(-z))
-                return float(a * (1 - p) ** 2 * np.logaddexp(0, -z) + b * p**2 * np.logaddexp(0, z))
-
-            return float(minimize_scalar(cost, bounds=(-15, 15), method="bounded", options={"xatol": 1e-10}).x)
-
-        # A class that training did not see is as if half an object of it had been.
-        heats = [best(max(a, 0.5), b) for a, b in zip(centres.tolist(), others.tolist(), strict=True)]
-        is_object, _, wanted = self._wanted(targets)
-        middle = np.median(wanted[is_object].double().numpy(), axis=0) if bool(is_object.any()) else np.array([0.5] * 4)
-        return (*heats, *middle.tolist())
-
-
-def _true(row: np.ndarray) -> Found:
-    boxes = row[row[:, 3] > 0]
-    centre, half = boxes[:, 1:3], boxes[:, 3:] / 2
-    return Found(boxes[:, 0].astype(np.int64), np.concatenate([centre - half, centre + half], 1), np.ones(len(boxes)))
 
 
 def _objects(values: list[Any]) -> np.ndarray:
