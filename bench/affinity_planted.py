@@ -23,7 +23,8 @@ from polytask.affinity.measures import registry
 from polytask.affinity.readings import grounds, read_all
 from polytask.data.generators import clustered_tasks
 from polytask.recipe import Recipe
-from polytask.training.running import plan_of, prepare_recipe
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 
 SIZES = (3, 3, 3, 1)
 NETWORK = {

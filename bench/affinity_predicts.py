@@ -29,9 +29,10 @@ from polytask.affinity.measures import registry
 from polytask.affinity.readings import grounds, read_all
 from polytask.recipe import Recipe
 from polytask.training.evaluation import constant_losses, mean_losses
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
-from polytask.training.running import plan_of, prepare_recipe
 
 SMALL = {"encoder": {"name": "mlp", "widths": [64, 64], "dropout": 0.2}}
 SETS: dict[str, dict[str, Any]] = {

@@ -24,8 +24,8 @@ from table_defaults import SPLIT, from_folder, prepared_for, recipe_of
 
 from polytask.data.splits import holdout
 from polytask.training.evaluation import outputs_of
+from polytask.training.planning import plan_of
 from polytask.training.run import fit
-from polytask.training.running import plan_of
 
 
 def error_of_sum(values: np.ndarray, groups: np.ndarray) -> float:

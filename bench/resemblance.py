@@ -28,8 +28,8 @@ from polytask.cli.terminal import print_table
 from polytask.training.dividing import splitter_of
 from polytask.training.evaluation import outputs_of
 from polytask.training.known_data import known_data
+from polytask.training.opening import make_tasks
 from polytask.training.preparation import prepare
-from polytask.training.running import make_tasks
 from polytask.training.starts import lines_from
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

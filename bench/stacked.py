@@ -37,8 +37,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polytask.data.generators import related_regressions
 from polytask.recipe import Recipe
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.run import fit
-from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.stacked import Asked, fit_stacked
 from polytask.training.stacked.begun import begin
 

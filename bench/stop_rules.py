@@ -27,8 +27,8 @@ from table_defaults import Case, bundled, from_folder, generated, prepared_for, 
 
 from polytask.training.evaluation import evaluate
 from polytask.training.loop import Training
+from polytask.training.planning import plan_of
 from polytask.training.run import fit
-from polytask.training.running import plan_of
 
 RULES = "16/0/100,16/0/300,40/0/300,16/0.25/300,16/0.5/300,16/1/300"
 

@@ -21,8 +21,9 @@ from polytask.recipe import Recipe
 from polytask.study import Protocol, Study
 from polytask.study.naming import make_arm
 from polytask.study.networks import NetworkArm
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.run import fit
-from polytask.training.running import plan_of, prepare_recipe
 
 
 def main() -> None:

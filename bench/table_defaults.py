@@ -49,9 +49,10 @@ from polytask.data.generators import clustered_tasks, mmoe_synthetic, related_re
 from polytask.data.splits import Split, holdout
 from polytask.tasks.task import Prediction, Task
 from polytask.training.data_sets import TableData
+from polytask.training.opening import make_tasks
+from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.run import fit
-from polytask.training.running import make_tasks, plan_of
 from polytask.trees import JointForestCV
 
 SPLIT = {"validation": 0.2, "test": 0.2}

@@ -25,11 +25,13 @@ from polytask.training.known_data import check_labels, known_data, label_counts
 from polytask.training.listeners import Listeners
 from polytask.training.new_heads import How, NewHeads, OldTasks
 from polytask.training.old_rows import OldRows, old_rows, provenances
+from polytask.training.opening import controls_of, prepare_sets
 from polytask.training.own_ways import plateau_notes
+from polytask.training.planning import check_stop_rule
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import Run, check_stop_rule, controls_of, prepare_sets
+from polytask.training.running import Run
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
 from polytask.training.starts import Line, start_from

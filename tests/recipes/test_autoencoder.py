@@ -7,7 +7,7 @@ import pytest
 from polytask.bundle import load
 from polytask.errors import DataError
 from polytask.recipe import Recipe
-from polytask.training.running import prepare_recipe
+from polytask.training.opening import prepare_recipe
 
 
 def table(n_rows: int = 400, labelled: float = 0.2) -> pd.DataFrame:

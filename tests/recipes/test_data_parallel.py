@@ -26,8 +26,8 @@ from polytask.errors import RecipeError, RunFolderError, StorageError, TrainingE
 from polytask.training.evaluation import outputs_of
 from polytask.training.interruption import Interrupted
 from polytask.training.loop import Training
+from polytask.training.opening import prepare_recipe
 from polytask.training.ranks import Ranks, here, joined
-from polytask.training.running import prepare_recipe
 
 ROWS = 131  # 92 to train on: steps of 30, 30, 30 rows and a last one of 2, in which the second process is idle
 

@@ -18,8 +18,8 @@ from polytask.errors import BundleError, DataError, InputError, PolytaskError, R
 from polytask.training.data_sets import ArrayData
 from polytask.training.interruption import Interrupted
 from polytask.training.old_rows import old_rows
+from polytask.training.opening import prepare_recipe
 from polytask.training.run_folder import RunFolder
-from polytask.training.running import prepare_recipe
 
 QUICK = {"epochs": 4, "batch_size": 16, "learning_rate": 0.01}
 

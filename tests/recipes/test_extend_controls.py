@@ -20,7 +20,7 @@ from polytask.records import RunRecord
 from polytask.training.data_sets import ArrayData
 from polytask.training.interruption import Interrupted
 from polytask.training.new_heads import OldTasks
-from polytask.training.running import prepare_recipe
+from polytask.training.opening import prepare_recipe
 
 BRIEF = {**QUICK, "epochs": 1}
 

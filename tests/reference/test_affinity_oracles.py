@@ -23,7 +23,8 @@ from polytask.data.generators import clustered_tasks
 from polytask.recipe import Recipe
 from polytask.tasks.regression import Regression
 from polytask.training.evaluation import constant_losses, mean_losses
-from polytask.training.running import plan_of, prepare_recipe
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 
 NETWORK = {
     "encoder": {"name": "mlp", "widths": [8, 8], "dropout": 0.3},

@@ -10,7 +10,7 @@ import sklearn.metrics as sk
 from polytask import Recipe
 from polytask.errors import DataError, RecipeError
 from polytask.tasks._ranking import group_auroc, ndcg, ranking_metrics
-from polytask.training.running import prepare_recipe
+from polytask.training.opening import prepare_recipe
 
 
 def rows(n=500, ties=False, seed=0):

@@ -14,8 +14,9 @@ from polytask.errors import DataError, InputError, RecipeError, TargetError
 from polytask.tasks import registry
 from polytask.training.data_sets import ArrayData, TableData
 from polytask.training.dividing import splitter_of
+from polytask.training.opening import make_tasks, open_data, prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.preparation import prepare
-from polytask.training.running import make_tasks, open_data, plan_of, prepare_recipe
 
 QUICK = {"epochs": 2, "batch_size": 16}
 SMALL = {"name": "tabular", "width": 8, "n_blocks": 1}

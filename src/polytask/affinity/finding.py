@@ -24,10 +24,10 @@ from polytask.affinity.verification import verified
 from polytask.errors import RecipeError
 from polytask.records import without_nan
 from polytask.storage import write_json
+from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import plan_of
 
 __all__ = ["DEFAULT_MEASURES", "find_affinity"]
 

@@ -12,8 +12,8 @@ from polytask.errors import DataError, RecipeError
 from polytask.recipe import Recipe, SourceSpec
 from polytask.tasks.infer import explain_kind
 from polytask.training.data_sets import DataSet, TableData
+from polytask.training.opening import open_data, prepare_recipe
 from polytask.training.preparation import Prepared
-from polytask.training.running import open_data, prepare_recipe
 
 __all__ = ["open_prepared"]
 

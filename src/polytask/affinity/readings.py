@@ -18,10 +18,11 @@ from polytask.affinity.record import Found, Matrix
 from polytask.affinity.structure import structure_of
 from polytask.affinity.trace import mean_over
 from polytask.recipe import Recipe
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.run import Plan
-from polytask.training.running import plan_of, prepare_recipe
 
 __all__ = ["as_matrix", "grounds", "measure_affinity", "read_all"]
 

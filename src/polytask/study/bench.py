@@ -24,9 +24,9 @@ from polytask.study.terms import Terms
 from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trials, trial_key
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
+from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared
 from polytask.training.run import Plan
-from polytask.training.running import plan_of
 
 __all__ = ["MOST_ROWS", "Bench", "Done", "LastTraining", "Material", "Place", "PlannedTrial", "Unit", "Work"]
 

@@ -15,7 +15,7 @@ from polytask.recipe import Recipe
 from polytask.study.several import SeveralData
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
-from polytask.training.running import make_tasks, open_data
+from polytask.training.opening import make_tasks, open_data
 
 __all__ = ["LongData", "Question", "open_question"]
 

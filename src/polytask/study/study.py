@@ -43,8 +43,8 @@ from polytask.study.threads import limited_threads
 from polytask.study.trainings import Listener, Trainings
 from polytask.study.trials import Store
 from polytask.training.data_sets import DataSet
+from polytask.training.opening import controls_of, is_table
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.running import controls_of, is_table
 
 __all__ = ["Study"]
 

@@ -14,8 +14,9 @@ from polytask.affinity.ground import Ground
 from polytask.affinity.measure import Measure, Reading
 from polytask.data.batch import ArraySource
 from polytask.recipe import Recipe
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared
-from polytask.training.running import plan_of, prepare_recipe
 
 __all__ = ["check_measure"]
 

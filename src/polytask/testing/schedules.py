@@ -18,10 +18,11 @@ from polytask.shapes import Tensor
 from polytask.storage import load_tree, save_tree
 from polytask.training.building import network_of
 from polytask.training.evaluation import mean_losses
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared
 from polytask.training.remedy import Remedy
 from polytask.training.run import stages_of
-from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.schedule import Schedule, Stage, StageResult
 from polytask.training.schedules.sequential import Sequential
 from polytask.training.stages import Stages

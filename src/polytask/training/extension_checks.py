@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from polytask.errors import RecipeError, UnknownNameError
-from polytask.training.running import check_device, controls_of
+from polytask.training.opening import controls_of
+from polytask.training.planning import check_device
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe

@@ -15,7 +15,7 @@ from polytask.data.transform import TableTransform
 from polytask.errors import InputError, RecipeError, TargetError
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet, TableData
-from polytask.training.running import controls_of, targets_of
+from polytask.training.opening import controls_of, targets_of
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe

@@ -16,7 +16,7 @@ from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 from polytask.training.dividing import splitter_of
 from polytask.training.known_data import KnownTable
-from polytask.training.running import conditions_of, is_table
+from polytask.training.opening import conditions_of, is_table
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe

@@ -12,7 +12,8 @@ from polytask.data.plan import BatchPlan
 from polytask.models.model import ModelSpec, build_model
 from polytask.shapes import Tensor
 from polytask.training.objective import Objective
-from polytask.training.running import plan_of, prepare_recipe
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe

@@ -15,7 +15,7 @@ from polytask.affinity.opening import open_prepared
 from polytask.cli.app import app
 from polytask.errors import DataError
 from polytask.study import Protocol, Study
-from polytask.training.running import plan_of
+from polytask.training.planning import plan_of
 
 NETWORK = {"encoder": {"name": "mlp", "widths": [8]}, "training": {"epochs": 2, "batch_size": 32}}
 TARGETS = [f"y{i}" for i in range(6)]

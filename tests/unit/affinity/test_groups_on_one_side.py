@@ -17,7 +17,7 @@ from polytask.study.arm import why_not_learn
 from polytask.study.bench import Bench, LastTraining, Material, Place
 from polytask.study.naming import make_arm
 from polytask.study.opening import open_question
-from polytask.training.running import plan_of
+from polytask.training.planning import plan_of
 
 NETWORK = {"encoder": {"name": "mlp", "widths": [4]}, "training": {"epochs": 1, "batch_size": 64}}
 MEASURE = "label_correlation"

@@ -15,8 +15,9 @@ from polytask.study.folds import make_fold
 from polytask.study.inner import inner_errors
 from polytask.study.naming import make_arm
 from polytask.training.evaluation import mean_losses
+from polytask.training.opening import make_tasks, open_data
+from polytask.training.planning import plan_of
 from polytask.training.run import fit
-from polytask.training.running import make_tasks, open_data, plan_of
 
 TASKS = {"noise": {"kind": "regression", "patience": 1}, "learned": "regression"}
 ENCODER = {"name": "mlp", "widths": [8]}

@@ -15,7 +15,8 @@ from polytask.study.folds import Protocol, make_fold, whole_fold
 from polytask.study.naming import make_arm
 from polytask.study.terms import Terms
 from polytask.study.trials import Store, keep_fold, train_trial
-from polytask.training.running import make_tasks, open_data, plan_of
+from polytask.training.opening import make_tasks, open_data
+from polytask.training.planning import plan_of
 
 NAMES = [*registry.names(), "joint:mmoe", "joint:hard@0.5+pcgrad", "joint_linear:l21"]
 

@@ -22,9 +22,10 @@ from polytask.training.constraint_spec import ConstraintSpec, WeightRule, read_c
 from polytask.training.constraints import Constraints, Measured
 from polytask.training.feasibility import _result
 from polytask.training.loop import Training
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 from polytask.training.projections import Projection
 from polytask.training.run import training_of
-from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.stopping import is_better_within
 
 

@@ -19,11 +19,12 @@ from polytask.training.building import network_of
 from polytask.training.data_sets import ArrayData
 from polytask.training.interruption import Interrupted
 from polytask.training.objective import Objective
+from polytask.training.opening import prepare_recipe
 from polytask.training.optimisation import Optimisation
 from polytask.training.own_ways import OwnWays
+from polytask.training.planning import plan_of
 from polytask.training.progress import Silent
 from polytask.training.run import training_of
-from polytask.training.running import plan_of, prepare_recipe
 from polytask.training.settings import Settings
 from polytask.training.task_control import TaskControl
 

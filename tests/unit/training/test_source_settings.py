@@ -14,7 +14,7 @@ from polytask.models.source_norms import SourceNorm, give_own_norms
 from polytask.training.data_sets import ArrayData
 from polytask.training.importance import density_ratio
 from polytask.training.loop import Training
-from polytask.training.running import prepare_recipe
+from polytask.training.opening import prepare_recipe
 
 
 def sources(n: int = 60, shift: float = 3.0) -> dict[str, pd.DataFrame]:

@@ -5,7 +5,8 @@ import pytest
 
 from polytask import Recipe
 from polytask.training.defaults import for_tables
-from polytask.training.running import plan_of, prepare_recipe
+from polytask.training.opening import prepare_recipe
+from polytask.training.planning import plan_of
 
 
 def table(n):
