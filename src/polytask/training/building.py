@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -11,14 +11,12 @@ from polytask.errors import RecipeError
 from polytask.models.corruption import Corruption
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.tasks.reconstruction import Reconstruction
+from polytask.training.plan import Plan
 from polytask.training.preparation import Prepared
 from polytask.training.remedies import registry as remedies
 from polytask.training.remedy import Remedy
 from polytask.training.schedule import Schedule
 from polytask.training.schedules import registry as schedules
-
-if TYPE_CHECKING:
-    from polytask.training.run import Plan
 
 __all__ = ["make_remedies", "make_schedule", "network_of", "spec_of"]
 

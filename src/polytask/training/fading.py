@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from polytask.models.dropout import Dropout
 from polytask.models.model import MultiTaskModel
+from polytask.tasks.task import Task
+from polytask.training.evaluation import constant_losses
+from polytask.training.feed import Feed
 
-__all__ = ["Fading"]
+__all__ = ["Fading", "constant_in_training"]
 
 
 _BEGINS = 0.25
@@ -75,3 +78,12 @@ class Fading:
             unexplained = min(unexplained, max(float(shares.mean()), 0.0))
         self.set(unexplained)
         return unexplained
+
+
+def constant_in_training(tasks: Sequence[Task], feed: Feed) -> dict[str, float]:
+    """The loss of each task's constant prediction as an epoch's training losses are counted, for want of other rows."""
+    if feed.draws_per_step == 1:
+        return constant_losses(tasks, feed.sources, weighted=True)
+    # A step has a batch of every source, whose mean losses are added.
+    each = [constant_losses(tasks, {name: source}, weighted=True) for name, source in feed.sources.items()]
+    return {t.name: sum(one.get(t.name, 0.0) for one in each) for t in tasks if any(t.name in one for one in each)}

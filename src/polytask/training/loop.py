@@ -11,6 +11,7 @@ It only puts its parts in order; what each of them does stands in a file of its 
 ``fading``        dropout that gets weaker as the tasks are learned
 ``additions``     remedies, constraints, settings of single tasks
 ``interruption``  Ctrl-C
+``checkpoint``    all that the next step depends on
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ import torch
 
 from polytask.balancing.balancer import Balancer
 from polytask.data.batch import Batch, Source
-from polytask.errors import RecipeError, RunFolderError
+from polytask.errors import RecipeError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
+from polytask.training import checkpoint
 from polytask.training.additions import Additions
 from polytask.training.allocation import keep_freed_memory
 from polytask.training.epoch_sums import EpochSums, by_name
 from polytask.training.evaluation import constant_losses, mean_losses
 from polytask.training.extra_batches import ExtraBatches
-from polytask.training.fading import Fading
+from polytask.training.fading import Fading, constant_in_training
 from polytask.training.feed import Feed
 from polytask.training.guards import FiniteParameters, Guard
 from polytask.training.interruption import Interrupted, Interruption
@@ -48,10 +50,7 @@ from polytask.training.settings import Settings
 from polytask.training.skips import Skips
 from polytask.training.stopping import StopRule
 
-__all__ = ["FORMAT", "Training"]
-
-FORMAT = 1
-"""Of checkpoints, those of stages included; raised whenever something in them means something else than before."""
+__all__ = ["Training"]
 
 
 class Training:
@@ -108,7 +107,10 @@ class Training:
         self.optimisation = Optimisation(model, balancer, settings, feed.n_steps, rates, self.own.owners(), schedules)
         self.memory = InPieces(self.passes, self.optimisation)
         self.constant = constant_losses(tasks, validation)
-        self.fading = Fading(model, self._constant_of_epochs(), is_on=settings.dropout_fades)
+        judged_by = self.constant if validation or not settings.dropout_fades else constant_in_training(tasks, feed)
+        # A task of weight 0 is no objective, so that what is left of it keeps nothing from fading.
+        wanted = {task.name: judged_by[task.name] for task in tasks if task.weight > 0.0 and task.name in judged_by}
+        self.fading = Fading(model, wanted, is_on=settings.dropout_fades)
         told = {"is_measured": bool(validation), "is_bound": bool(self.constraints.bounds)}
         self.stop_rule = StopRule(settings, tasks, self.constant, self.own.patient, **told)
         self.guards: list[Guard] = [FiniteParameters()]
@@ -120,22 +122,8 @@ class Training:
     def _no_sums(self) -> EpochSums:
         return EpochSums(self.balancer.tasks, len(self.constraints.bounds))
 
-    def _constant_of_epochs(self) -> dict[str, float]:
-        """What fading measures an epoch's losses by: those on validation rows, or else the weighted ones in training.
-
-        A task of weight 0 is no objective, so that what is left of it keeps nothing from fading.
-        """
-        wanted = [task for task in self.tasks if task.weight > 0.0]
-        if self.validation or not self.settings.dropout_fades:
-            return {task.name: self.constant[task.name] for task in wanted if task.name in self.constant}
-        if self.feed.draws_per_step == 1:
-            return constant_losses(wanted, self.feed.sources, weighted=True)
-        # A step has a batch of every source, whose mean losses are added.
-        each = [constant_losses(wanted, {n: source}, weighted=True) for n, source in self.feed.sources.items()]
-        return {t.name: sum(one.get(t.name, 0.0) for one in each) for t in wanted if any(t.name in one for one in each)}
-
     def _losses_of_epoch(self, train: Mapping[str, float]) -> Mapping[str, float]:
-        """The losses to be measured by these, without the factors of a warm-up."""
+        """The losses that fading goes by, of the kind that its constant ones are: without the factors of a warm-up."""
         steps = range(self.at.epoch * self.feed.n_steps, self.at.step)
         return self.at.validation[-1] if self.validation else self.own.unweighed(train, steps)
 
@@ -331,22 +319,9 @@ class Training:
         if at.epoch >= settings.epochs:
             at.end("all epochs done")
 
-    def _parts(self) -> dict[str, Any]:
-        """What has a state of its own."""
-        names = ("model", "optimisation", "balancer", "sums", "constraints", "own", "memory")
-        return {"plan": self.feed.plan, **{name: getattr(self, name) for name in names}}
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
-        return {
-            "format": FORMAT,
-            **{name: dict(part.state_dict()) for name, part in self._parts().items()},
-            "best": self.best_state,
-            "generators": self.ranks.gather(torch.get_rng_state()),
-            "progress": dict(vars(self.at)),
-            "skips": dict(vars(self.skips)),
-            "guards": [guard.state_dict() for guard in self.guards],
-        }
+        return checkpoint.state_of(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave.
@@ -354,29 +329,7 @@ class Training:
         Raises:
             RunFolderError: If another number of processes gave it, or another version of polytask.
         """
-        missing = self.state_dict().keys() - state.keys()
-        if missing or state["format"] != FORMAT:
-            lacks = f"says nothing of {', '.join(sorted(missing))}"
-            what = lacks if missing else f"has the format {state['format']} and not {FORMAT}"
-            raise RunFolderError(
-                f"The checkpoint {what}: another version wrote it. Go on "
-                "with that version, or begin anew in another folder."
-            )
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.best_state = state["best"]
-        generators = state["generators"]
-        if len(generators) != self.ranks.size:
-            raise RunFolderError(
-                f"The checkpoint is of a training by {len(generators)} processes, and this one has {self.ranks.size}: "
-                f"go on with --processes {len(generators)} (torchrun: --nproc-per-node), or begin anew."
-            )
-        torch.set_rng_state(generators[self.ranks.rank])
-        self.at = Position(**state["progress"])
-        self.fading.set(self.at.unexplained)
-        self.passes.skips = Skips(**state["skips"])
-        for guard, its in zip(self.guards, state["guards"], strict=True):
-            guard.load_state_dict(its)
+        checkpoint.restore(self, state)
 
     def _begin_alike(self) -> None:
         """In data parallel: the same network and the same batches, and from here on a generator for each process."""

@@ -19,8 +19,8 @@ from polytask.training.building import make_schedule
 from polytask.training.constraint_spec import read_constraint
 from polytask.training.defaults import for_tables
 from polytask.training.opening import controls_of
+from polytask.training.plan import Plan
 from polytask.training.preparation import Prepared
-from polytask.training.run import Plan
 from polytask.training.schedules import registry as schedules
 from polytask.training.settings import Settings
 

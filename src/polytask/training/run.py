@@ -3,110 +3,36 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from polytask.balancing import registry as balancers
-from polytask.balancing.constrained import Constrained
-from polytask.balancing.multipliers import registry as multiplier_methods
 from polytask.bundle import Bundle, Network
 from polytask.data.batch import Source
-from polytask.data.plan import BatchPlan
-from polytask.data.samplers import registry as samplers
-from polytask.errors import RecipeError
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.records import ConstraintResult, SequenceResult
 from polytask.tasks.task import Task
-from polytask.training.additions import Additions
-from polytask.training.bounds import Bound, bounds_of
+from polytask.training.assembly import check_constraints, constraints_of, training_of
 from polytask.training.building import make_schedule, network_of
-from polytask.training.constraint_spec import ALL, ConstraintSpec, WeightRule
 from polytask.training.constraints import Constraints
 from polytask.training.evaluation import evaluate, mean_losses
 from polytask.training.feasibility import margin_notes, results_of
-from polytask.training.feed import Feed
 from polytask.training.listeners import Listeners, Watch
-from polytask.training.loop import Training
 from polytask.training.own_ways import plateau_notes
+from polytask.training.plan import Plan
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
-from polytask.training.projections import Projection
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
 from polytask.training.schedule import Schedule
-from polytask.training.settings import Settings
 from polytask.training.stages import Stages
-from polytask.training.task_control import TaskControl
 from polytask.training.transfer import sequence_of
-from polytask.training.variation import Variation
 
 __all__ = ["Fitted", "Plan", "check_constraints", "fit", "stages_of", "training_of"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to train on prepared data: the network's parts by name, the balancer, the sampler, the settings.
-
-    Args:
-        encoder: Name of the encoder.
-        sharing: Name of the sharing.
-        balancer: Name of the balancer.
-        sampler: Name of the sampler, for several sources.
-        encoder_options: Options of the encoder, and so on.
-        head_hidden: Widths of hidden layers in every head.
-        settings: How to train.
-        schedule: Name of the schedule.
-        schedule_options: Its options; ``remedies``, a list of names or ``{name: ..., options}``, among them.
-        constraints: What the training keeps.
-        multipliers: Name of the method for the constraints' multipliers.
-        multipliers_options: Its options.
-        controls: Settings of single tasks.
-        augment: Per source, how its training batches are varied: names and options.
-        own_norms: Sources with normalisation layers of their own.
-        single_losses: Validation losses of models of one task, for constraints that compare with them.
-    """
-
-    encoder: str = "tabular"
-    sharing: str = "hard"
-    balancer: str = "equal"
-    sampler: str = "proportional"
-    encoder_options: Mapping[str, Any] = field(default_factory=dict)
-    sharing_options: Mapping[str, Any] = field(default_factory=dict)
-    balancer_options: Mapping[str, Any] = field(default_factory=dict)
-    sampler_options: Mapping[str, Any] = field(default_factory=dict)
-    head_hidden: tuple[int, ...] = ()
-    settings: Settings = field(default_factory=Settings)
-    schedule: str = "joint"
-    schedule_options: Mapping[str, Any] = field(default_factory=dict)
-    constraints: tuple[ConstraintSpec | WeightRule, ...] = ()
-    multipliers: str = "augmented_lagrangian"
-    multipliers_options: Mapping[str, Any] = field(default_factory=dict)
-    controls: Mapping[str, TaskControl] = field(default_factory=dict)
-    augment: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = field(default_factory=dict)
-    own_norms: tuple[str, ...] = ()
-    single_losses: Mapping[str, float] = field(default_factory=dict)
-
-    def jointly(self) -> Plan:
-        """The same plan with all tasks trained at once."""
-        return replace(self, schedule="joint", schedule_options={})
-
-    def alone(self) -> Plan:
-        """The same plan for a model of one task: same encoder, budget and seed; nothing to share, balance or keep."""
-        nothing: dict[str, Any] = {"sharing_options": {}, "balancer_options": {}, "constraints": ()}
-        return replace(self.of(()), sharing="hard", balancer="equal", **nothing).jointly()
-
-    def of(self, tasks: Collection[str]) -> Plan:
-        """The same plan for some of the tasks; where the one that decides is not among them, all of them do."""
-        rule = self.settings.stop_rule
-        if not rule.startswith("task:") or rule.removeprefix("task:") in tasks:
-            return self
-        return replace(self, settings=replace(self.settings, stop_rule="mean_rank"))
 
 
 @dataclass
@@ -183,7 +109,8 @@ def fit(
     torch.manual_seed(settings.seed)
     try:
         spec, model = network_of(prepared, plan, module)
-        constraints = _constraints(plan, prepared, model)  # what is wrong with them is said before anything is trained
+        # What is wrong with constraints is said before anything is trained.
+        constraints = constraints_of(plan, prepared, model)
         schedule, kept = make_schedule(plan.schedule, plan.schedule_options)
         stages = stages_of(model, prepared, plan, schedule, kept, Listeners(folder, progress or Silent(), watch))
         stages.run(title or plan.schedule)
@@ -282,97 +209,3 @@ def stages_of(
     """The stages of a schedule over a network, ready to run; ``known`` are tasks that the network learned before."""
     make = partial(training_of, model, plan)
     return Stages(model, prepared, schedule, remedies, plan.settings, make, listeners or Listeners(), known)
-
-
-def training_of(
-    model: MultiTaskModel,
-    plan: Plan,
-    prepared: Prepared,
-    settings: Settings,
-    listeners: Listeners | None = None,
-    remedies: Sequence[Remedy] = (),
-    factors: Mapping[nn.Parameter, float] | None = None,
-) -> Training:
-    """The training of one stage, or the only one."""
-    rows = {name: len(source) for name, source in prepared.train.items()}
-    blocks = {name: source.blocks for name, source in prepared.train.items() if source.blocks is not None}
-    lengths = {name: source.lengths for name, source in prepared.train.items() if settings.alike_lengths}
-    order = {"blocks": blocks, "lengths": {name: found for name, found in lengths.items() if found is not None}}
-    batches, draws_per_step = _batches(replace(plan, settings=settings), rows, order)
-    balancer = balancers.create(plan.balancer, **plan.balancer_options)
-    constraints = _constraints(plan, prepared, model, of_stage=True)
-    if constraints.bounds:
-        multipliers = multiplier_methods.create(plan.multipliers, **plan.multipliers_options)
-        balancer = Constrained(balancer, multipliers, constraints.names)
-    variation = Variation(plan.augment, prepared.shapes, settings.seed, prepared.tasks)
-    feed = Feed(prepared.train, batches, draws_per_step, variation, settings.load_seconds)
-    additions = Additions(remedies, factors or {}, constraints, plan.controls)
-    return Training(model, prepared.tasks, feed, prepared.validation, balancer, settings, additions, listeners)
-
-
-def _constraints(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_stage: bool = False) -> Constraints:
-    """What is kept; in a stage, the constraints on its tasks, whose multipliers then start anew."""
-    bounds = [spec for spec in plan.constraints if isinstance(spec, ConstraintSpec)]
-    if of_stage:
-        bounds = [spec for spec in bounds if spec.task in (ALL, *(task.name for task in prepared.tasks))]
-    rules = [rule for rule in plan.constraints if isinstance(rule, WeightRule)]
-    links = {task.name: task.link for task in prepared.tasks}
-    resolved = _bounds(plan, prepared, bounds, plan.single_losses)
-    return Constraints(resolved, links, Projection(model, rules) if rules else None)
-
-
-def _bounds(
-    plan: Plan, prepared: Prepared, specs: Sequence[ConstraintSpec], single_losses: Mapping[str, float]
-) -> list[Bound]:
-    """The inequalities, none of them on a task that another network answers."""
-    resolved = bounds_of(specs, prepared.tasks, prepared.groups, single_losses)
-    for bound in resolved:
-        if bound.task.name in plan.controls and plan.controls[bound.task.name].patience is not None:
-            raise RecipeError(
-                f"{bound.name}: task {bound.task.name!r} has a patience of its own, so that another network than the "
-                "one whose constraints are kept answers it. Take the patience or the constraint out."
-            )
-    return resolved
-
-
-def check_constraints(plan: Plan, prepared: Prepared, module: nn.Module | None = None) -> None:
-    """Raise if constraints cannot be kept, before the single models are trained that some are compared with.
-
-    Raises:
-        RecipeError: If a task, a metric, a group or a parameter is not known, two constraints exclude each other, or a
-            task that is compared with its single model has no validation label.
-    """
-    validated = {task for source in prepared.validation.values() for task in source.tasks if source.coverage(task)}
-    # What the single models' losses will be nobody knows yet, and no two bounds made of them exclude each other.
-    losses = dict.fromkeys(validated, math.nan)
-    _bounds(plan, prepared, [spec for spec in plan.constraints if isinstance(spec, ConstraintSpec)], losses)
-    if rules := [rule for rule in plan.constraints if isinstance(rule, WeightRule)]:
-        with torch.random.fork_rng(devices=[]):  # the parameters that are drawn are thrown away
-            _, model = network_of(prepared, plan, copy.deepcopy(module))
-        Projection(model, rules)
-
-
-def _batches(plan: Plan, rows: Mapping[str, int], order: Mapping[str, Any]) -> tuple[BatchPlan, int]:
-    """The batches of the training, and how many of them make one step.
-
-    A balancer that changes weights compares tasks, so it needs those of all sources in one step; then an epoch is one
-    pass over the source with the most batches, and the others are gone through again as often as that takes.
-    """
-    settings = plan.settings
-    wanted = settings.together
-    if wanted is None:
-        wanted = plan.balancer not in ("equal", "fixed") and plan.sampler == "proportional"
-    if not wanted or len(rows) == 1:
-        sampler = samplers.create(plan.sampler, **plan.sampler_options)
-        return BatchPlan(rows, settings.batch_size, sampler, seed=settings.seed, **order), 1
-    if plan.sampler != "proportional":
-        raise RecipeError(
-            f"A step with a batch of every source leaves nothing to the sampler {plan.sampler!r}: "
-            "take training.together out, or the sampler."
-        )
-    in_turn = samplers.create("round_robin")
-    once = BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed)
-    n_steps = len(rows) * max(once.n_batches.values())
-    return BatchPlan(rows, settings.batch_size, in_turn, seed=settings.seed, steps_per_epoch=n_steps, **order), len(
-        rows
-    )

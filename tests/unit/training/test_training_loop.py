@@ -18,9 +18,10 @@ from polytask.errors import NonFiniteError, RecipeError, RunFolderError
 from polytask.models.inputs import InputShape
 from polytask.models.model import ModelSpec, build_model
 from polytask.tasks import Binary, Regression
+from polytask.training.checkpoint import FORMAT
 from polytask.training.feed import Feed
 from polytask.training.guards import Guard
-from polytask.training.loop import FORMAT, Training
+from polytask.training.loop import Training
 from polytask.training.objective import Objective, penalty_of
 from polytask.training.settings import Regulariser, Settings
 
