@@ -1,19 +1,23 @@
 """Separation: two voices at once, taken apart by a mask for each, beside the question whether both say the same.
 
-Without options the recordings are made up; those of the Free Spoken Digit Dataset are given as a folder or zip archive.
-``--listen FOLDER`` writes mixtures of test rows and what was made of them as WAV files:
+Without options the recordings are made up; those of the Free Spoken Digit Dataset are given as a folder or zip archive,
+others as one of WAV files whose names say the speaker and the word. ``--unheard a,b`` tests on mixtures of speakers
+that no training row has, and ``--listen FOLDER`` writes mixtures of test rows and what was made of them as WAV files:
 
     python examples/separation.py --digits recordings.zip --rows 3000 --listen voices
+    python examples/separation.py --digits recordings.zip --rows 3000 --unheard theo,yweweler
+    python examples/separation.py --data my.zip --pattern "(?P<speaker>[a-z]+)_(?P<word>[a-z]+)_[0-9]+" --seconds 0.8
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from polytask import Recipe
 from polytask.cli.terminal import print_record, say
-from polytask.data import mixed, separated, spoken_digits, spoken_syllables, write_wav
+from polytask.data import mixed, read_recordings, separated, spoken_digits, spoken_syllables, write_wav
 from polytask.training.data_sets import ArrayData
 from polytask.training.progress import Bar
 
@@ -21,16 +25,31 @@ HOP = 128
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--digits", type=Path, help="the Free Spoken Digit Dataset: folder or zip archive")
+parser.add_argument("--data", type=Path, help="folder or zip archive of WAV files")
+parser.add_argument("--pattern", help="regular expression for the files' names, with the groups speaker and word")
+parser.add_argument("--seconds", type=float, default=0.5, help="keep this much of each recording")
+parser.add_argument("--unheard", help="speakers to test on, a,b: two or more, none of whose recordings is learned from")
 parser.add_argument("--rows", type=int, default=400, help="mixtures")
 parser.add_argument("--epochs", type=int, default=15)
 parser.add_argument("--listen", type=Path, help="folder for WAV files of the first mixtures")
 arguments = parser.parse_args()
 
 if arguments.digits:
-    recordings, word, part = spoken_digits(arguments.digits, seconds=0.5), "digit", "part"
+    recordings, word, part = spoken_digits(arguments.digits, seconds=arguments.seconds), "digit", "part"
+elif arguments.data:
+    recordings = read_recordings(arguments.data, pattern=arguments.pattern, seconds=arguments.seconds)
+    word, part = "word", None
 else:
     recordings, word, part = spoken_syllables(10, n_speakers=4, n_syllables=5, noise=0.005), "syllable", None
     say("The recordings are made up: syllables of formants, no voice was recorded.")
+if arguments.unheard:
+    # All recordings of these speakers are for the test; of the others every tenth is for early stopping.
+    is_unheard = np.isin(recordings.labels["speaker"].astype(str), arguments.unheard.split(","))
+    others = np.where(np.arange(len(is_unheard)) % 10 == 0, "validation", "train")
+    recordings = replace(
+        recordings, labels={**recordings.labels, "part": np.where(is_unheard, "test", others).astype(object)}
+    )
+    part = "part"
 mixtures = mixed(recordings, arguments.rows, within=part)
 said = recordings.labels[word][mixtures.rows]
 columns = {part: recordings.labels[part][mixtures.rows[:, 0]]} if part else {}

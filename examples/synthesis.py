@@ -2,9 +2,10 @@
 
 One pair of word and speaker in six is held out: the model heard the word from others and the speaker with other words.
 ``--listen FOLDER`` writes what it makes of these pairs as WAV files, by the phases that Griffin and Lim's iteration
-finds:
+finds. A speaker of whom nothing was heard cannot be asked for: who speaks is an input here.
 
     python examples/synthesis.py --digits recordings.zip --listen made
+    python examples/synthesis.py --data my.zip --pattern "(?P<speaker>[a-z]+)_(?P<word>[a-z]+)_[0-9]+"
 """
 
 import argparse
@@ -14,18 +15,22 @@ import numpy as np
 
 from polytask import Recipe
 from polytask.cli.terminal import print_record, say
-from polytask.data import heard, spectrograms, spoken_digits, spoken_syllables, write_wav
+from polytask.data import heard, read_recordings, spectrograms, spoken_digits, spoken_syllables, write_wav
 from polytask.training.data_sets import ArrayData
 from polytask.training.progress import Bar
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--digits", type=Path, help="the Free Spoken Digit Dataset: folder or zip archive")
+parser.add_argument("--data", type=Path, help="folder or zip archive of WAV files")
+parser.add_argument("--pattern", help="regular expression for the files' names, with the groups speaker and word")
 parser.add_argument("--epochs", type=int, default=40)
 parser.add_argument("--listen", type=Path, help="folder for WAV files of the pairs that were held out")
 arguments = parser.parse_args()
 
 if arguments.digits:
     recordings, word = spoken_digits(arguments.digits), "digit"
+elif arguments.data:
+    recordings, word = read_recordings(arguments.data, pattern=arguments.pattern, seconds=0.8), "word"
 else:
     recordings, word = spoken_syllables(10, n_speakers=6, n_syllables=10, noise=0.003), "syllable"
     say("The recordings are made up: syllables of formants, no voice was recorded.")

@@ -133,11 +133,6 @@ def test_a_study_reads_texts_and_its_plain_models_the_words_that_they_hold(tmp_p
         kept.predict(["fine", "  "])
 
 
-def test_a_study_says_that_it_judges_no_tags():
-    with pytest.raises(RecipeError, match=r"does not judge tasks of elements yet: 'pos' \(tagging\)"):
-        Study(sources(60)[0], {"pos": {"kind": "tagging"}, "genre": {"kind": "multiclass"}}).run()
-
-
 def test_questions_about_pairs_and_marked_spans_are_learned_beside_tags():
     rows = made_up_sentences(240)
     draw = np.random.default_rng(0)

@@ -314,8 +314,8 @@ def _rehearse(bundle: Bundle) -> None:
             rows = {name: np.full(2, None, dtype=object) for name in names}
             for name, out in bundle._outputs(rows, source, asked).items():
                 task = bundle.task(name)
-                if out.shape[1] != task.n_outputs:
-                    raise BundleError(f"Task {name!r} has {task.n_outputs} outputs, but its model has {out.shape[1]}.")
+                if out.shape[-1] != task.n_outputs:
+                    raise BundleError(f"Task {name!r} has {task.n_outputs} outputs, but its model has {out.shape[-1]}.")
                 task.decode(out)
 
 

@@ -149,7 +149,8 @@ class FoldScores:
         if key not in self._outputs:
             parts = [self._answer(arm, part, task) for arm in candidate]
             there = [out for out in parts if out is not None and bool(out.isfinite().all())]
-            self._outputs[key] = blended(self.kept.tasks[task], there) if len(there) == len(parts) else None
+            has_answer = len(there) == len(parts) and (len(parts) == 1 or self.kept.tasks[task].has_mean)
+            self._outputs[key] = blended(self.kept.tasks[task], there) if has_answer else None
         return self._outputs[key]
 
     def _answer(self, arm: str, part: str, task: str) -> Tensor | None:
@@ -172,14 +173,15 @@ class FoldScores:
         return self._errors[key]
 
     def losses(self, candidate: Candidate, task: str, part: str = "validation") -> np.ndarray | None:
-        """The loss of each label of a part."""
+        """The losses on a part, see :func:`losses_of`."""
         out = self.outputs(candidate, part, task)
         return None if out is None else losses_of(self.kept, part, task, out)
 
     def groups(self, task: str) -> np.ndarray:
         """The number of what each test label belongs to: its group, or its row where there are no groups."""
         observed = self.kept.truth["test"][task][1]
-        rows = (observed.nonzero()[:, 0] if observed.ndim > 1 else torch.arange(len(observed))).numpy()
+        is_by_row = observed.ndim == 1 or self.kept.tasks[task].of_elements
+        rows = (torch.arange(len(observed)) if is_by_row else observed.nonzero()[:, 0]).numpy()
         known = self.kept.groups.get(task)
         return rows if known is None else known[rows]
 
@@ -267,10 +269,10 @@ def _good_enough(
         behind, chance = [], []
         for task in tasks:
             one, other, constant = (losses[c].get(task) for c in (arm, best, CONSTANT))
-            if one is None or other is None or constant is None or not len(constant):
+            if one is None or other is None or not len(other):
                 continue
             mean, error = _difference(one, other, groups.get(task))
-            scale = max(float(constant.mean()), 1e-12)
+            scale = max(float((other if constant is None else constant).mean()), 1e-12)
             behind.append(mean / scale)
             chance.append(error / scale)
         if arm == best or (behind and np.mean(behind) <= np.mean(chance)):

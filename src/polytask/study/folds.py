@@ -19,6 +19,7 @@ from polytask.study.arm import PLAIN, FoldData
 from polytask.study.several import SeveralData, rows_of, sets_of, split_of
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
+from polytask.training.dividing import to_stratify
 from polytask.training.preparation import Prepared, prepare
 from polytask.training.run import Plan
 from polytask.training.text_data import TextData
@@ -102,7 +103,7 @@ class Protocol:
 
     def splits(self, data: DataSet, tasks: Sequence[Task]) -> list[tuple[int, int, Split]]:
         """Repetition, fold and rows, in order."""
-        labels = None if self.time or self.split else {task.name: data.labels(task) for task in tasks}
+        labels = None if self.time or self.split else to_stratify(data, tasks)
         if labels is not None and isinstance(data, SeveralData):
             labels |= {"": np.repeat([d.name for d in data.sets], [len(d) for d in data.sets])}
         criteria: dict[str, Any] = {
@@ -236,7 +237,7 @@ def _groups(data: DataSet, split: Split, group: str) -> dict[str, np.ndarray]:
 
 
 def label_groups(data: DataSet, tasks: Sequence[Task], rows: np.ndarray, group: str) -> dict[str, np.ndarray]:
-    """By task, the number of the group that each of its labels among these rows belongs to.
+    """By task, the number of the group that each of its losses on these rows belongs to, see :func:`losses_of`.
 
     Args:
         data: The data.
@@ -248,7 +249,8 @@ def label_groups(data: DataSet, tasks: Sequence[Task], rows: np.ndarray, group: 
     found = {}
     for task in tasks:
         observed = np.asarray(task.encode(data.labels(task, rows))[1])
-        found[task.name] = codes[rows][np.nonzero(observed)[0]]
+        seen = np.nonzero(observed)[0]
+        found[task.name] = codes[rows][np.unique(seen) if task.of_elements else seen]
     return found
 
 

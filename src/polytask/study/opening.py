@@ -42,7 +42,7 @@ class Question:
         found = {}
         for task in self.tasks:
             observed = task.encode(self.data.labels(task))[1]
-            found[task.name] = np.asarray(observed.any(1) if observed.ndim > 1 else observed)
+            found[task.name] = np.asarray(observed.reshape(len(observed), -1).any(1))
         return found
 
 
@@ -90,17 +90,6 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
     """
     data_sets = open_data(recipe, given)
     tasks, notes = make_tasks(recipe, data_sets)
-    for what, found in (
-        ("pixels", [task for task in tasks if task.of_pixels]),
-        ("elements", [task for task in tasks if task.of_elements and not task.of_pixels]),
-        ("whole arrays", [task for task in tasks if not task.of_elements and _is_of_arrays(task, data_sets)]),
-    ):
-        if found:
-            named = ", ".join(f"{task.name!r} ({task.kind})" for task in found)
-            raise RecipeError(
-                f"A study does not judge tasks of {what} yet: {named}. Leave them out of it. "
-                "Recipe(...).run(compare=True) trains one model a task beside the joint one."
-            )
     data = data_sets[0] if len(data_sets) == 1 else SeveralData(data_sets, tasks)
     for task in tasks:
         _fit_whole(task, data)
@@ -110,13 +99,23 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
     return _by_value(data, tasks, by_task, by, fewest)
 
 
+_CLASSES = {
+    "multiclass": "classes",
+    "ordinal": "order",
+    "tagging": "tags",
+    "segmentation": "classes",
+    "detection": "classes",
+    "retrieval": "classes",
+}
+"""By kind, the option that names its classes."""
+
+
 def _fit_whole(task: Task, data: DataSet) -> None:
     task.fit(data.labels(task))
     # The set of classes is part of the question; a fold may lack one of them.
-    if task.kind == "multiclass" and not task.classes:  # type: ignore[attr-defined]
-        task.classes = tuple(task.classes_.names)  # type: ignore[attr-defined]
-    if task.kind == "ordinal" and not task.order:  # type: ignore[attr-defined]
-        task.order = tuple(task.classes_.names)  # type: ignore[attr-defined]
+    option = _CLASSES.get(task.kind)
+    if option and not getattr(task, option):
+        setattr(task, option, tuple(task.classes_.names))  # type: ignore[attr-defined]
 
 
 def _by_value(data: DataSet, asked: Sequence[Task], notes: Mapping[str, str], by: str, fewest: int) -> Question:
@@ -157,9 +156,3 @@ def _none_of(by: str, why: str, names: Sequence[str]) -> list[dict[str, Any]]:
     more = ", ..." if len(names) > 5 else ""
     words = f"No task is made of {len(names)} values of {by!r} with {why}: {', '.join(names[:5])}{more}."
     return [{"kind": "few rows", "severity": "note", "task": None, "columns": [by], "words": words}]
-
-
-def _is_of_arrays(task: Task, data_sets: Sequence[DataSet]) -> bool:
-    """Whether a label is more than some numbers in a row; those of tables never are."""
-    own = [data for data in data_sets if not isinstance(data, TableData) and data.has(task)]
-    return any(data.labels(task).ndim > 2 for data in own)

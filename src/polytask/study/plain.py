@@ -11,7 +11,7 @@ from polytask.bundle.columns import Column, columns_of
 from polytask.study.arm import FoldData
 from polytask.tasks.task import Task
 
-__all__ = ["Rows", "estimators", "rows_of", "served"]
+__all__ = ["Rows", "estimators", "rows_of", "served", "why_not_serve"]
 
 Rows = tuple[np.ndarray, np.ndarray]
 """Inputs ``[N, D]`` and observed labels ``[N]`` of one column."""
@@ -25,6 +25,11 @@ def served(fold: FoldData, what: Sequence[str]) -> list[Task]:
         if columns and all(column.what in what and _varies(fold, column) for column in columns):
             found.append(task)
     return found
+
+
+def why_not_serve(fold: FoldData, what: Sequence[str]) -> str:
+    """Why plain models make no sense on this data; empty if they can serve a task."""
+    return "" if served(fold, what) else "none of the tasks is of a kind that it can learn"
 
 
 def _varies(fold: FoldData, column: Column) -> bool:

@@ -307,7 +307,15 @@ def _seen(source: ArraySource, task: str) -> Tensor:
 
 
 def losses_of(kept: KeptFold, part: str, task: str, outputs: Tensor) -> np.ndarray:
-    """The loss of each observed label."""
+    """The loss of each observed label; of elements one a row, whose mean over rows is that over labels.
+
+    The words of a sentence and the pixels of an image have their luck in common: what may be chance is counted by rows.
+    """
     targets, observed = kept.truth[part][task]
     with torch.no_grad():
-        return np.asarray(kept.tasks[task].loss(outputs.double(), targets, observed).double().numpy())
+        losses = np.asarray(kept.tasks[task].loss(outputs.double(), targets, observed).double().numpy())
+    if not kept.tasks[task].of_elements or observed.ndim == 1:
+        return losses
+    counts = observed.flatten(1).sum(1).numpy()
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return np.bincount(rows, weights=losses, minlength=len(counts)) * (len(counts) / max(len(losses), 1))

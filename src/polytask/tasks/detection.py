@@ -84,6 +84,7 @@ class Detection(Task):
     bias_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "detection"
+    has_mean: ClassVar[bool] = False
     of_elements: ClassVar[bool] = True
     of_pixels: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -83,6 +83,7 @@ class Segmentation(Task):
     extents_: tuple[int, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "segmentation"
+    has_mean: ClassVar[bool] = False
     link: ClassVar[str] = "softmax"
     of_elements: ClassVar[bool] = True
     of_pixels: ClassVar[bool] = True

@@ -77,6 +77,7 @@ class Separation(Task):
     bias_: np.ndarray | None = field(default=None, init=False, repr=False)
 
     kind: ClassVar[str] = "separation"
+    has_mean: ClassVar[bool] = False
     of_elements: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("si_sdr", higher_is_better=True),

@@ -68,6 +68,7 @@ class Tagging(Task):
     classes_: Classes | None = field(default=None, init=False, repr=False)
 
     kind: ClassVar[str] = "tagging"
+    has_mean: ClassVar[bool] = False
     link: ClassVar[str] = "softmax"
     of_elements: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

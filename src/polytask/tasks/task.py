@@ -122,6 +122,8 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     """The first is the one that early stopping and verdicts use."""
     has_probabilities: ClassVar[bool] = False
+    has_mean: ClassVar[bool] = True
+    """Whether the mean of several models' answers is an answer; not of tags, boxes, voices in any order."""
     of_inputs: ClassVar[bool] = False
     """Whether the targets are the inputs themselves, so that every row has them and no column names them."""
     of_elements: ClassVar[bool] = False

@@ -68,6 +68,7 @@ class Transcription(Task):
     longest_: int = field(default=1, init=False, repr=False)
 
     kind: ClassVar[str] = "transcription"
+    has_mean: ClassVar[bool] = False
     link: ClassVar[str] = "path"
     of_elements: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -60,10 +60,15 @@ def to_stratify(data: DataSet, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
     labels = {task.name: data.labels(task) for task in tasks}
     for task in tasks:
         given = labels[task.name]
-        if task.of_pixels or given.ndim > 2:
+        if task.of_pixels or given.ndim > 2 or (task.of_elements and _are_sequences(given)):
             none = [value is None or value is np.nan for value in given] if given.ndim == 1 else _all_missing(given)
             labels[task.name] = np.where(none, np.nan, 1.0)
     return labels
+
+
+def _are_sequences(labels: np.ndarray) -> bool:
+    """Whether some label is a list, such as the tags of a sentence."""
+    return labels.dtype == object and any(isinstance(value, list | tuple | np.ndarray) for value in labels)
 
 
 def _all_missing(labels: np.ndarray) -> np.ndarray:

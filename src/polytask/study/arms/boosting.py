@@ -10,7 +10,7 @@ import numpy as np
 from polytask.bundle import Member
 from polytask.bundle.columns import Column, columns_of
 from polytask.study.arm import Arm, FittedArm, FoldData
-from polytask.study.plain import Rows, estimators, known_classes, rows_of, served
+from polytask.study.plain import Rows, estimators, known_classes, rows_of, served, why_not_serve
 
 __all__ = ["Boosting"]
 
@@ -23,6 +23,9 @@ _BINS = 255
 _MOST = 500
 _PATIENCE = 20
 _WITHOUT_VALIDATION = 100
+
+
+_SORTS = ("number", "rate", "classes", "quantile")
 
 
 class Boosting(Arm):
@@ -46,9 +49,13 @@ class Boosting(Arm):
         """What the arm is."""
         return "Gradient-boosted trees, one model a task (scikit-learn's histogram-based ones, tuned by validation)."
 
+    def why_not(self, fold: FoldData) -> str:
+        """There must be a task that it can serve."""
+        return why_not_serve(fold, _SORTS)
+
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
         """Tune, and learn once more with the validation rows."""
-        tasks = served(fold, ("number", "rate", "classes", "quantile"))
+        tasks = served(fold, _SORTS)
         train, both = fold.matrix("train"), fold.matrix("both")
         validation = fold.matrix("validation") if fold.has_validation else train[:0]
         # Scikit-learn takes no category of more codes than bins; all codes are then split by their order.

@@ -32,6 +32,12 @@ class Constant(Arm):
         """What the arm is."""
         return "The best constant answer a task, without a look at any input."
 
+    def why_not(self, fold: FoldData) -> str:
+        """There must be a task whose answer is not one of elements."""
+        if all(task.of_elements for task in fold.tasks):
+            return "of tags, masks and the like there is no constant that a model without inputs could give"
+        return ""
+
     def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
         """Take the constants of the training labels."""
         tasks = [task for task in fold.tasks if not task.of_elements]

@@ -9,12 +9,15 @@ from polytask.bundle import Member
 from polytask.bundle.columns import columns_of
 from polytask.study.arm import Arm, FittedArm, FoldData
 from polytask.study.forests import SMOOTHING, TREES, choice_of, kind_of, options_of, stripped
-from polytask.study.plain import estimators, rows_of, served
+from polytask.study.plain import estimators, rows_of, served, why_not_serve
 from polytask.trees import JointForest, JointForestCV
 
 __all__ = ["Forest"]
 
 _GRID: dict[str, Any] = {"leaves": (1, 3, 10), "features": ("sqrt", 0.4), "splits": ("best",)}
+
+
+_SORTS = ("number", "rate", "classes")
 
 
 class Forest(Arm):
@@ -35,9 +38,13 @@ class Forest(Arm):
         """What the arm is."""
         return "A random forest a task (scikit-learn's trees, tuned out of bag)."
 
+    def why_not(self, fold: FoldData) -> str:
+        """There must be a task that it can serve."""
+        return why_not_serve(fold, _SORTS)
+
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
         """Tune on the training rows, and learn once more with the validation rows."""
-        tasks = served(fold, ("number", "rate", "classes"))
+        tasks = served(fold, _SORTS)
         train, both = fold.matrix("train"), fold.matrix("both")
         first, last, found = [], [], dict(settled or {})
         for task in tasks:

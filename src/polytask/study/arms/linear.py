@@ -12,7 +12,7 @@ import numpy as np
 from polytask.bundle import Lines
 from polytask.bundle.columns import Column, columns_of
 from polytask.study.arm import Arm, FittedArm, FoldData
-from polytask.study.plain import Rows, rows_of, served
+from polytask.study.plain import Rows, rows_of, served, why_not_serve
 from polytask.tasks.task import Task
 
 __all__ = ["Linear"]
@@ -22,6 +22,9 @@ _STRENGTHS = tuple(np.logspace(-4, 1, 6))
 """Penalty per observation of the models for classes and counts."""
 _NEVER = -20.0
 """Logit of a class that was never seen in training."""
+
+
+_SORTS = ("number", "rate", "classes")
 
 
 class Linear(Arm):
@@ -42,9 +45,13 @@ class Linear(Arm):
         """What the arm is."""
         return "One linear model a task (ridge, logistic or Poisson regression, penalty tuned)."
 
+    def why_not(self, fold: FoldData) -> str:
+        """There must be a task that it can serve."""
+        return why_not_serve(fold, _SORTS)
+
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
         """Tune, and learn once more with the validation rows."""
-        tasks = served(fold, ("number", "rate", "classes"))
+        tasks = served(fold, _SORTS)
         found = dict(settled or {})
         matrices = {part: fold.matrix(part, one_hot=True) for part in ("train", "both")}
         if fold.has_validation:
