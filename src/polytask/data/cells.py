@@ -10,9 +10,11 @@ import pandas as pd
 
 from polytask.errors import InputError
 
-__all__ = ["READERS", "TRUTH", "category_keys", "check_finite"]
+__all__ = ["READERS", "TRUTH", "category_keys", "check_finite", "nearly_numbers"]
 
 TRUTH = {"true": 1.0, "false": -1.0}
+_NEARLY = 0.2
+"""Share of numbers among texts from which the others are taken for slips."""
 
 
 def category_keys(values: Any) -> list[str]:
@@ -32,6 +34,24 @@ def _category_key(value: Any) -> str:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def nearly_numbers(values: pd.Series[Any]) -> str:
+    """What keeps texts from being numbers, for a message, if a fifth of them are; nothing otherwise.
+
+    Example:
+        >>> nearly_numbers(pd.Series(["410", "1,755", "-", "98.5"]))
+        ", and 50 % of them are numbers, but not '1,755': write all as numbers, or leave cells empty"
+        >>> nearly_numbers(pd.Series(["V1", "V2"]))
+        ''
+    """
+    texts = values.dropna().astype(str)
+    are_numbers = pd.to_numeric(texts.str.strip(), errors="coerce").notna()
+    if are_numbers.mean() < _NEARLY or are_numbers.all():
+        return ""
+    other = texts[~are_numbers].iloc[0]
+    share = f"{are_numbers.mean():.0%}".replace("%", " %")
+    return f", and {share} of them are numbers, but not {other!r}: write all as numbers, or leave cells empty"
 
 
 def check_finite(numbers: np.ndarray, values: pd.Series[Any], name: str) -> None:

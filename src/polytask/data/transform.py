@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from polytask.data.cells import nearly_numbers
 from polytask.data.columns import KINDS, CategoricalColumn, Kind, NumericColumn, Scaling, infer_kind
 from polytask.data.image_features import ImageColumn, is_image_file, located
 from polytask.data.molecules import MoleculeColumn
@@ -200,7 +201,8 @@ class TableTransform:
             how = f"--set data.SOURCE.kinds.{name}"
             what = f"{how}=image looks at the files" if is_image_file(values) else f"{how}=words reads what they say"
             return None, (
-                f"its texts are nearly all different; {what}, {how}=categorical takes each as a thing of its own"
+                f"its texts are nearly all different{nearly_numbers(values)}; "
+                f"{what}, {how}=categorical takes each as a thing of its own"
             )
         if kind == "words":
             words = WordsColumn.fit(name, values)

@@ -291,3 +291,11 @@ def test_free_text_becomes_the_words_it_holds():
     assert transform.positions(["note"])["molecule"] == (0, 1, 2, 3)
     left_out = TableTransform(kinds={"note": "words"}).fit({"note": ["a", "b", "c", "d"], "x": [1.0, 2.0, 3.0, 4.0]})
     assert "no word comes" in left_out.notes[0]
+
+
+def test_what_keeps_a_column_from_being_numbers_is_said():
+    load = [f"{row},{row:03d}" if row % 2 else str(row) for row in range(60)]
+    frame = pd.DataFrame({"load": load, "name": [f"V{row}" for row in range(60)], "a": np.arange(60.0)})
+    notes = TableTransform().fit(frame).notes
+    assert "50 % of them are numbers, but not '1,001'" in notes[0]
+    assert "are numbers" not in notes[1]
