@@ -12,7 +12,7 @@ registry = Registry(
     role="task",
     packages=("polytask.tasks",),
     base="polytask.tasks.task:Task",
-    besides=frozenset({"task", "infer", "members"}),
+    besides=frozenset({"task", "prediction", "infer", "members"}),
     noun="kind of task",
 )
 

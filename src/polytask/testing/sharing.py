@@ -3,69 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from polytask.models.encoders import registry as encoders
-from polytask.models.inputs import InputShape
 from polytask.models.model import MultiTaskModel
 from polytask.models.sharing import registry
 from polytask.models.sharing.sharing import Sharing
 from polytask.shapes import Inputs, Tensor
+from polytask.testing.sharing_cases import TASKS, Case, all_cases, every, length, numbers, shift, spoil_first, take
 
 __all__ = ["check_sharing"]
-
-_TASKS = ("first", "second.part", "keys")
-"""Names that are hard to hold: a dot, and the name of a method of a dict."""
-
-
-@dataclass(frozen=True)
-class _Case:
-    """An encoder and rows for it."""
-
-    name: str
-    encoder: str
-    rows: Mapping[str, Inputs]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_exported: bool = False
-
-    def build(self, cls: type[Sharing], tasks: Sequence[str], options: Mapping[str, Any], seed: int = 0) -> Sharing:
-        torch.manual_seed(seed)
-        inputs = {source: InputShape.of(rows, _codes(rows)) for source, rows in self.rows.items()}
-        encoder = encoders.create(self.encoder, inputs, **self.options)
-        return cls(encoder, list(tasks), **options)
-
-    def model(
-        self, cls: type[Sharing], tasks: Sequence[str], options: Mapping[str, Any], n_outputs: int = 1
-    ) -> MultiTaskModel:
-        sharing = self.build(cls, tasks, options)
-        return MultiTaskModel(sharing, sharing.make_heads(dict.fromkeys(tasks, n_outputs)))
-
-
-def _codes(rows: Inputs) -> dict[str, tuple[int, ...]]:
-    if isinstance(rows, Tensor):
-        return {}
-    return {name: (5,) * t.shape[1] for name, t in rows.items() if not t.is_floating_point()}
-
-
-def _cases(b: int = 6) -> Iterator[_Case]:
-    g = torch.Generator().manual_seed(1)
-    vectors = torch.randn(b, 7, generator=g)
-    yield _Case("mlp", "mlp", {"main": vectors}, {"widths": (12, 10, 8)}, is_exported=True)
-    yield _Case("mlp_two_sources", "mlp", {"left": vectors, "right": vectors[:, :4]}, {"widths": (9, 8)})
-    table: Inputs = {"numeric": vectors, "categorical": torch.randint(0, 5, (b, 2), generator=g)}
-    yield _Case("tabular", "tabular", {"main": table}, {"width": 8, "n_blocks": 2, "dropout": 0.0})
-    images = torch.randn(b, 14, 14, generator=g)
-    yield _Case("cnn", "cnn", {"main": images}, {"channels": (3, 5), "width": 8}, is_exported=True)
-    colour = torch.randn(b, 3, 16, 16, generator=g)
-    yield _Case("cnn_two_sources", "cnn", {"left": images, "right": colour}, {"channels": (4,), "width": 8})
-    yield _Case("resnet18", "resnet18", {"main": images}, {"base": 2})
-    waves = torch.randn(b, 400, generator=g)
-    yield _Case("speech", "speech", {"main": waves}, {"channels": (3, 4), "width": 8, "n_mels": 8}, is_exported=True)
 
 
 def check_sharing(
@@ -96,7 +46,7 @@ def check_sharing(
     """
     cls: type[Sharing] = registry.load(sharing) if isinstance(sharing, str) else sharing
     chosen = dict(options or {})
-    known = {case.name: case for case in _cases()}
+    known = {case.name: case for case in all_cases()}
     for name in known if cases is None else cases:
         for check in _CHECKS:
             try:
@@ -106,40 +56,40 @@ def check_sharing(
                 raise AssertionError(f"{cls.__name__} on {name}: {doc} {error}") from error
 
 
-def _check_shapes(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_shapes(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """One finite representation of the stated width per task, whatever the batch."""
-    sharing = case.build(cls, _TASKS, options).train()
+    sharing = case.build(cls, TASKS, options).train()
     for source, rows in case.rows.items():
-        for some in (rows, _take(rows, 2)):
+        for some in (rows, take(rows, 2)):
             out = sharing(some, source=source)
-            assert list(out) == list(_TASKS), f"got the tasks {list(out)}"
+            assert list(out) == list(TASKS), f"got the tasks {list(out)}"
             for task, h in out.items():
-                assert h.shape == (_length(some), sharing.width), f"{task}: {tuple(h.shape)}, width {sharing.width}"
+                assert h.shape == (length(some), sharing.width), f"{task}: {tuple(h.shape)}, width {sharing.width}"
                 assert bool(h.isfinite().all()), f"{task}: not finite"
     sharing.eval()
-    one = sharing(_take(rows, 1), source=source)
+    one = sharing(take(rows, 1), source=source)
     assert all(h.shape == (1, sharing.width) for h in one.values()), "a batch of one row"
     if len(case.rows) == 1:
         _assert_same(sharing(rows), sharing(rows, source=source), "the only source need not be named")
 
 
-def _check_subset(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_subset(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """A subset of tasks, in any order, gives what all tasks give."""
-    model = case.model(cls, _TASKS, options).eval()
+    model = case.model(cls, TASKS, options).eval()
     for source, rows in case.rows.items():
         everything = model(rows, source=source)
-        for asked in (_TASKS[2:], _TASKS[1::-1]):
+        for asked in (TASKS[2:], TASKS[1::-1]):
             some = model(rows, asked, source)
             assert list(some) == list(asked), f"asked {asked}, got {list(some)}"
             _assert_same(some, {task: everything[task] for task in asked}, f"asked {asked}")
 
 
-def _check_reach(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_reach(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """A task's loss gives a gradient to exactly the parameters that it declares."""
-    model = case.model(cls, _TASKS, options).train()
+    model = case.model(cls, TASKS, options).train()
     _move(model)
     names = {id(p): name for name, p in model.named_parameters()}
-    for task in _TASKS:
+    for task in TASKS:
         got: set[int] = set()
         declared = {id(p) for p in model.reached_by(task) if p.requires_grad}
         for draw in range(5):  # units at zero and samples may hide a parameter once
@@ -147,7 +97,7 @@ def _check_reach(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) ->
                 break
             for source, rows in case.rows.items():
                 torch.manual_seed(draw)
-                loss = model(_shift(rows, draw), [task], source)[task].square().sum()
+                loss = model(shift(rows, draw), [task], source)[task].square().sum()
                 for p, g in zip(model.parameters(), _gradients(loss, model), strict=True):
                     if g is not None and bool((g != 0).any()):
                         got.add(id(p))
@@ -157,16 +107,16 @@ def _check_reach(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) ->
         assert not secret, f"{task} gives a gradient to {secret}, which it does not declare."
 
 
-def _check_cut(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_cut(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """Above the features everything is private, below everything is shared, unless it is interleaved."""
-    sharing = case.build(cls, _TASKS, options).train()
+    sharing = case.build(cls, TASKS, options).train()
     shared = {id(p) for p in sharing.shared_parameters()}
     trained = [p for p in sharing.parameters() if p.requires_grad]
     assert shared <= {id(p) for p in sharing.parameters()}, "shared parameters that are not its own"
     if sharing.interleaved:
         return
     source, rows = next(iter(case.rows.items()))
-    features = sharing.shared(rows, _TASKS, source)
+    features = sharing.shared(rows, TASKS, source)
     tensors = [features] if isinstance(features, Tensor) else [t for t in features.values() if t.is_floating_point()]
     with_graph = [t for t in tensors if t.requires_grad]
     if with_graph:
@@ -176,7 +126,7 @@ def _check_cut(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> N
         ):
             assert g is None or id(p) in shared, "a private parameter lies below the features."
     cut: Any = features.detach() if isinstance(features, Tensor) else {k: t.detach() for k, t in features.items()}
-    for task, h in sharing.private(cut, _TASKS, source).items():
+    for task, h in sharing.private(cut, TASKS, source).items():
         if h.requires_grad:
             above = [
                 p for p, g in zip(sharing.parameters(), _gradients(h.sum(), sharing), strict=True) if g is not None
@@ -186,31 +136,31 @@ def _check_cut(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> N
             assert all(id(p) in own for p in above), f"{task}: another's parameter lies above the features."
 
 
-def _check_counts(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_counts(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """Parameters are counted once each, and belong to some task."""
-    sharing = case.build(cls, _TASKS, options)
+    sharing = case.build(cls, TASKS, options)
     count = sharing.count_parameters()
     assert count["shared"] + count["private"] == sum(p.numel() for p in sharing.parameters()), f"got {count}"
-    reached = {id(p) for task in _TASKS for p in sharing.reached_by(task)}
+    reached = {id(p) for task in TASKS for p in sharing.reached_by(task)}
     orphans = [name for name, p in sharing.named_parameters() if id(p) not in reached]
     assert not orphans, f"no task reaches {orphans}."
 
 
-def _check_gates(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_gates(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """Gate weights of the last batch sum to one, are numbers, and are no state."""
-    sharing = case.build(cls, _TASKS, options).eval()
+    sharing = case.build(cls, TASKS, options).eval()
     before = set(sharing.state_dict())
     source, rows = next(iter(case.rows.items()))
     sharing(rows, source=source)
     for task, weights in sharing.gate_use().items():
-        assert task in _TASKS, f"gates of an unknown task {task}"
+        assert task in TASKS, f"gates of an unknown task {task}"
         assert abs(sum(weights.values()) - 1) < 1e-5, f"{task}: {dict(weights)}"
     assert set(sharing.state_dict()) == before, "the forward pass changes what is saved"
 
 
-def _check_penalty(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_penalty(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """The penalty is one finite number that can be differentiated after the losses' graph is gone."""
-    model = case.model(cls, _TASKS, options).train()
+    model = case.model(cls, TASKS, options).train()
     source, rows = next(iter(case.rows.items()))
     torch.stack([o.sum() for o in model(rows, source=source).values()]).sum().backward()  # type: ignore[no-untyped-call]
     penalty = model.sharing.penalty()
@@ -222,12 +172,12 @@ def _check_penalty(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) 
     assert not bad, f"gradients of {bad} are not finite."
 
 
-def _check_state(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_state(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """Saved and loaded, or copied, it answers the same."""
-    sharing = case.build(cls, _TASKS, options).train()
+    sharing = case.build(cls, TASKS, options).train()
     source, rows = next(iter(case.rows.items()))
     sharing(rows, source=source)
-    again = case.build(cls, _TASKS, options, seed=7)
+    again = case.build(cls, TASKS, options, seed=7)
     again.load_state_dict(sharing.state_dict())
     others = (again, copy.deepcopy(sharing))
     for one in others:
@@ -239,9 +189,9 @@ def _check_state(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) ->
         _assert_same(one.train()(rows, source=source), trained, "in training, after loading or copying")
 
 
-def _check_many(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_many(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """One task works, and so do many."""
-    if any(repr(task) in repr(options) for task in _TASKS):
+    if any(repr(task) in repr(options) for task in TASKS):
         return  # options that name tasks fit no others
     for n in (1, 20) if case.name == "mlp" else (1,):
         names = [f"task {i}" for i in range(n)]
@@ -254,37 +204,37 @@ def _check_many(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> 
         assert isinstance(features, Tensor | dict), f"features are {type(features)}"
 
 
-def _check_double(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_double(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """It runs in float64."""
-    sharing = case.build(cls, _TASKS, options).double().eval()
+    sharing = case.build(cls, TASKS, options).double().eval()
     source, rows = next(iter(case.rows.items()))
-    out = sharing(_numbers(rows, torch.Tensor.double), source=source)
+    out = sharing(numbers(rows, torch.Tensor.double), source=source)
     assert all(h.dtype == torch.float64 for h in out.values()), f"got {[h.dtype for h in out.values()]}"
 
 
-def _check_rows_apart(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_rows_apart(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """In prediction a row of NaN spoils itself only, and the order of rows does not matter."""
-    sharing = case.build(cls, _TASKS, options).eval()
+    sharing = case.build(cls, TASKS, options).eval()
     source, rows = next(iter(case.rows.items()))
     clean = sharing(rows, source=source)
-    spoiled = sharing(_numbers(rows, _spoil_first), source=source)
+    spoiled = sharing(numbers(rows, spoil_first), source=source)
     _assert_same({t: h[1:] for t, h in spoiled.items()}, {t: h[1:] for t, h in clean.items()}, "rows beside NaN")
     if isinstance(rows, Tensor) or all(t.is_floating_point() for t in rows.values()):
         assert all(not bool(h[0].isfinite().all()) for h in spoiled.values()), "the row of NaN got an answer"
-    turned = sharing(_every(rows, lambda t: t.flip(0)), source=source)
+    turned = sharing(every(rows, lambda t: t.flip(0)), source=source)
     _assert_same({t: h.flip(0) for t, h in turned.items()}, clean, "rows in another order")
 
 
-def _check_export(cls: type[Sharing], case: _Case, options: Mapping[str, Any]) -> None:
+def _check_export(cls: type[Sharing], case: Case, options: Mapping[str, Any]) -> None:
     """It exports, with a batch of any size, if it says so."""
     if not (cls.exports and case.is_exported):
         return
     source, rows = next(iter(case.rows.items()))
-    model = _OneSource(case.model(cls, _TASKS, options).eval(), source)
+    model = _OneSource(case.model(cls, TASKS, options).eval(), source)
     batch = torch.export.Dim("batch", min=2)
     dynamic = {0: batch} if isinstance(rows, Tensor) else {name: {0: batch} for name in rows}
     exported = torch.export.export(model, (rows,), dynamic_shapes=(dynamic,)).module()
-    fewer = _take(rows, 4)
+    fewer = take(rows, 4)
     for got, expected in zip(exported(fewer), model(fewer), strict=True):
         assert torch.allclose(got, expected, atol=1e-5), "the exported program answers differently."
 
@@ -298,7 +248,7 @@ class _OneSource(nn.Module):
         return tuple(self.model(inputs, source=self.source).values())
 
 
-_CHECKS: tuple[Callable[[type[Sharing], _Case, Mapping[str, Any]], None], ...] = (
+_CHECKS: tuple[Callable[[type[Sharing], Case, Mapping[str, Any]], None], ...] = (
     _check_shapes,
     _check_subset,
     _check_reach,
@@ -326,31 +276,6 @@ def _move(module: nn.Module) -> None:
     g = torch.Generator().manual_seed(5)
     for p in module.parameters():
         p += 0.1 * torch.randn(p.shape, generator=g)
-
-
-def _every(rows: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    return change(rows) if isinstance(rows, Tensor) else {name: change(t) for name, t in rows.items()}
-
-
-def _numbers(rows: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    """The same with numbers changed and codes left as they are."""
-    return _every(rows, lambda t: change(t) if t.is_floating_point() else t)
-
-
-def _spoil_first(t: Tensor) -> Tensor:
-    return torch.cat([torch.full_like(t[:1], torch.nan), t[1:]])
-
-
-def _take(rows: Inputs, n: int) -> Inputs:
-    return _every(rows, lambda t: t[:n])
-
-
-def _shift(rows: Inputs, by: int) -> Inputs:
-    return _every(rows, lambda t: t + by if t.is_floating_point() else (t + by) % 5)
-
-
-def _length(rows: Inputs) -> int:
-    return len(rows if isinstance(rows, Tensor) else next(iter(rows.values())))
 
 
 def _assert_same(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
