@@ -171,8 +171,6 @@ class APrediction(Job):
 
     def do(self, folder: Path) -> None:
         out = folder / f"answers.{self.ending}"
-        if out.exists() and not (folder / f"answers.{self.ending}.parts" / "plan.json").exists():
-            return  # it was killed after its last act
         predict_file(load(self.given / "bundle"), self.given / f"many.{self.ending}", out, piece=60, resume=True)
 
     def left(self, folder: Path) -> Any:

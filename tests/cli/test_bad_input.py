@@ -138,6 +138,11 @@ def test_columns_of_another_number_or_name_at_prediction(polytask, frame, run, t
     assert not out.exists()
     frame[["colour", "width", "length"]].assign(more=1).to_csv(tmp_path / "new.csv", index=False)
     assert polytask("predict", run, tmp_path / "new.csv", "--out", out).code == 0, "order and further columns are free"
+    written = out.stat().st_mtime_ns
+    again = polytask("predict", run, tmp_path / "new.csv", "--out", out, "--resume")
+    assert (again.code, again.out.split(" rows")[0]) == (0, f"Done: {len(frame)}")
+    assert out.stat().st_mtime_ns == written
+    assert_refused(polytask("predict", run, tmp_path / "new.csv", "--out", out), "nothing is overwritten")
 
 
 def test_infinity_in_inputs(polytask, fit, frame, run, tmp_path):

@@ -36,6 +36,7 @@ def predict(
     bundle = load(run)
     bar = RowBar()
     asked = separated(tasks) or None
+    was_there = out.exists()
     try:
         n_rows, columns = predict_file(
             bundle, data, out, asked, source or None, resume=resume, overwrite=overwrite, piece=piece, progress=bar
@@ -44,7 +45,10 @@ def predict(
         raise KeyboardInterrupt(f"Interrupted after {bar.done:,} rows. Go on by --resume.") from None
     finally:
         bar.stop()
-    say(f"{n_rows:,} rows x {len(columns)} columns -> {out}")
+    if was_there and not bar.done:
+        say(f"Done: {n_rows:,} rows x {len(columns)} columns already in {out}")
+    else:
+        say(f"{n_rows:,} rows x {len(columns)} columns -> {out}")
 
 
 class RowBar:

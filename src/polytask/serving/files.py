@@ -37,7 +37,10 @@ def format_of(content_type: str) -> str:
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in FORMATS:
-        raise Refusal(415, "format", f"The content type must be one of {', '.join(FORMATS)}; got {kind!r}.")
+        message = f"The content type must be one of {', '.join(FORMATS)}; got {kind!r}."
+        if kind.startswith("multipart/"):
+            message += " Send the file itself, not a form: curl URL -H 'Content-Type: text/csv' --data-binary @FILE.csv"
+        raise Refusal(415, "format", message)
     return FORMATS[kind]
 
 

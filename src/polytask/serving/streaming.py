@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def predict_file(
         out: The table to write: ``.csv``, ``.tsv``, ``.parquet``, ``.arrow`` or ``.feather``.
         tasks: Names of the tasks; all if ``None``.
         source: Which source the rows are of, if the bundle reads several.
-        resume: Go on with the parts that are there.
+        resume: Go on with the parts that are there; nothing is left to do if ``out`` is whole, which is told by its
+            length, its columns, and the answers to the first rows.
         overwrite: Replace ``out``, and begin anew.
         piece: Rows in memory at once.
         progress: Told the rows that are done, and all rows where the file tells them.
@@ -68,9 +70,12 @@ def predict_file(
     if not any(key == name or key.startswith(f"{name} (") for key in bundle.transforms):
         raise InputError(f"Rows of {name!r} are arrays, not tables: call Bundle.predict on them.")
     total = count_rows(data)
-    parts = _Parts(target, _plan(bundle, Path(data), tasks, name, piece))
-    done = parts.open(resume=resume, overwrite=overwrite)
     columns, texts = _read_by(bundle, name)
+    parts = _Parts(target, _plan(bundle, Path(data), tasks, name, piece))
+    if resume and not overwrite and target.exists() and not parts.begun:
+        head = bundle.predict_frame(next(pieces(data, piece, columns, texts)), tasks, name)
+        return _found(target, head, piece, sum(map(len, pieces(data, piece, columns, texts))))
+    done = parts.open(resume=resume, overwrite=overwrite)
     try:
         for number, table in enumerate(pieces(data, piece, columns, texts, skip=done), start=done):
             answers = bundle.predict_frame(table, tasks, name)
@@ -117,6 +122,31 @@ def _read_by(bundle: Bundle, source: str) -> tuple[set[str], set[str]]:
     return columns, texts
 
 
+def _found(target: Path, head: pd.DataFrame, piece: int, n_rows: int) -> tuple[int, tuple[str, ...]]:
+    """What is in a file of answers that is there already, once it is sure that it has those for these rows.
+
+    Raises:
+        StorageError: If it is another file.
+    """
+    with tempfile.TemporaryDirectory(prefix="polytask-") as folder:
+        expected = Path(folder) / f"head{target.suffix}"
+        write_table(head, expected)
+        try:
+            same = sum(map(len, pieces(target, piece))) == n_rows
+            one, other = (next(pieces(path, len(head))) for path in (target, expected))
+            if same and list(one.names) == list(other.names):
+                columns = [tuple(table.column(name) for table in (one, other)) for name in one.names]
+                for mine, theirs in columns:
+                    pd.testing.assert_series_equal(mine, theirs, check_dtype=False, rtol=1e-4)
+                return n_rows, tuple(one.names)
+        except (AssertionError, PolytaskError):
+            pass  # told below: it is no table, or one of other answers
+    raise StorageError(
+        f"{target} exists already, is not the answers of this model to all these rows, and nothing is overwritten. "
+        "Choose another --out, or give --overwrite."
+    )
+
+
 class _Parts:
     """The parts of a table that is being written, in a folder beside it."""
 
@@ -127,9 +157,14 @@ class _Parts:
     def path(self, number: int) -> Path:
         return self.folder / f"{number:06d}{self.target.suffix}"
 
+    @property
+    def begun(self) -> bool:
+        """Whether there are parts to go on with."""
+        return (self.folder / "plan.json").exists()
+
     def open(self, *, resume: bool, overwrite: bool) -> int:
         """Make the folder, or go on in it; how many parts are done."""
-        begun = (self.folder / "plan.json").exists()
+        begun = self.begun
         held = self.folder.is_dir() and any(not is_half(path) for path in self.folder.iterdir())
         if not begun and self.folder.exists() and (held or not self.folder.is_dir()):
             raise StorageError(f"{self.folder} is needed for parts, but is something else. Choose another --out.")

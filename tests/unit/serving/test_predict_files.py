@@ -82,6 +82,13 @@ def test_a_cell_of_a_file_is_named_by_its_row_in_the_file(served, of_all_columns
     assert (found.status_code, found.json()["error"]["column"]) == (422, "town")
 
 
+def test_a_form_with_a_file_is_told_how_to_send_the_file(served, of_all_columns):
+    found = served.post("/predict/file", files={"file": ("new.csv", packed(of_all_columns[1], "csv"), "text/csv")})
+    assert (found.status_code, found.json()["error"]["type"]) == (415, "format")
+    for word in (*TYPES.values(), "'multipart/form-data'", "--data-binary @FILE.csv"):
+        assert word in found.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("form", TYPES)
 def test_damaged_files_are_refused_and_tell_no_paths(served, of_all_columns, form):
     whole = packed(of_all_columns[1], form)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import httpx
 import numpy as np
@@ -14,6 +15,7 @@ from serving_data import INPUTS, rows_of
 
 from polytask import Recipe
 from polytask.serving.answers import as_json
+from polytask.serving.server import listening_on
 from polytask.training.data_sets import ArrayData
 
 
@@ -173,6 +175,27 @@ def test_limits_on_rows_bytes_and_time(of_all_columns, monkeypatch):
         found = client.post("/predict", json={"rows": rows})
         assert (found.status_code, found.json()["error"]["type"]) == (503, "time")
         assert client.get("/health/ready").status_code == 200
+
+
+def test_answers_wait_for_no_acknowledgement():
+    with listening_on("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_client_that_offers_another_protocol_is_answered_by_this_one(served, of_all_columns):
+    rows = rows_of(of_all_columns[1][INPUTS].head(2))
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAAAAIAAAAB"}
+    found = served.post("/predict", json={"rows": rows}, headers=offer)
+    assert found.status_code == 200, found.text
+    assert found.json() == served.post("/predict", json={"rows": rows}).json()
+
+
+def test_a_head_that_does_not_end_is_refused(served):
+    with socket.create_connection((served.base_url.host, served.base_url.port), timeout=30) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 70_000)
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
 
 
 def test_a_failure_of_the_servers_own_tells_no_secrets(of_all_columns, monkeypatch, caplog):

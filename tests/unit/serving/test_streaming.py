@@ -114,6 +114,29 @@ def test_nothing_is_overwritten_unasked(bundle, tmp_path):
     assert len(read_table(target)) == 60
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "arrow"])
+def test_going_on_with_what_is_done_is_done(bundle, tmp_path, ending):
+    data, target = tmp_path / "rows.csv", tmp_path / f"out.{ending}"
+    rows().to_csv(data, index=False)
+    first = predict_file(bundle, data, target, piece=16)
+    written = target.read_bytes()
+
+    def again(asked=None):
+        return predict_file(
+            bundle, data, target, asked, piece=16, resume=True, progress=lambda *_: pytest.fail("again")
+        )
+
+    assert again() == first
+    with pytest.raises(StorageError, match="not the answers"):
+        again(["price"])
+    for changed in (rows().tail(40), rows(61), rows()[::-1]):
+        changed.to_csv(data, index=False)
+        with pytest.raises(StorageError, match="not the answers"):
+            again()
+    assert target.read_bytes() == written
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([data.name, target.name])
+
+
 def test_a_row_that_cannot_be_used_is_named_as_in_the_file(bundle, tmp_path):
     data = tmp_path / "rows.csv"
     frame = rows().astype(object)
