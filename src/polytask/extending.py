@@ -138,7 +138,6 @@ class _Extension:
         self.network: Network = models[0]
         check_new(self.network.spec, list(self.recipe.tasks))
         self.old = [task for task in self.bundle.tasks if task.name in self.network.tasks]
-        self.old_names = [task.name for task in self.old]
         self.names = frozenset(self.network.model.state_dict())
 
     def _of_several(self) -> str:

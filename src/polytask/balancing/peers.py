@@ -20,13 +20,11 @@ class Peers:
 
     Attributes:
         sent: Bytes that this process gave to be summed. A ring sends and receives ``2 (W - 1) / W`` times as many.
-        messages: How many sums there were.
     """
 
     def __init__(self, group: dist.ProcessGroup):
         self.group = group
         self.sent = 0
-        self.messages = 0
 
     @property
     def size(self) -> int:
@@ -36,7 +34,6 @@ class Peers:
     def sum(self, values: Tensor) -> Tensor:
         """The sum over the processes, in place; all of them call this in the same order."""
         self.sent += values.numel() * values.itemsize
-        self.messages += 1
         dist.all_reduce(values, group=self.group)
         return values
 

@@ -21,8 +21,6 @@ EPOCHS = {"epochs": 60, "patience": 12}
 """Shorter than a study's default trainings, so that the demo takes a minute."""
 BUDGET = "65s"
 """On a slow machine the study leaves out folds, and says so, rather than take longer."""
-ENGINE = "local"
-"""A process a core."""
 DEFAULT_OUT = Path("demo-run")
 
 

@@ -131,7 +131,7 @@ class _Search:
                 study.enqueue_trial(self.space.start())
             self._tell(done)
             self._try(study, study.ask())
-        return self._found(study.get_trials(deepcopy=False, states=over), optuna.trial.TrialState.PRUNED)
+        return self._found(study.get_trials(deepcopy=False, states=over))
 
     def _storage(self) -> Any:
         """A journal in the study's folder, which one process at a time writes; the memory if there is no folder."""
@@ -200,7 +200,7 @@ class _Search:
     def _is_out_of_time(self, done: Sequence[Any]) -> bool:
         return bool(done) and self.terms.seconds is not None and _seconds_of(done) >= self.terms.seconds
 
-    def _found(self, trials: Sequence[Any], pruned: Any) -> Record:
+    def _found(self, trials: Sequence[Any]) -> Record:
         whole = [trial for trial in trials if "errors" in trial.user_attrs]
         if not whole:
             raise NonFiniteError(f"{self.name}: none of {len(trials)} trials could be trained to its end.")

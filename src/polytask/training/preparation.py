@@ -108,11 +108,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         InputError: If an input is a copy of a target, or cannot be used.
         DataError: If names are not distinct, or a data set has labels of no task.
     """
-    for what, names in (("data set", [d.name for d in data]), ("task", [t.name for t in tasks])):
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"Each {what} needs a name of its own; {', '.join(twice)} comes twice.")
-    if not tasks:
-        raise TargetError("There is no task: name at least one target.")
+    _check_names(data, tasks)
     notes: list[str] = []
     every, tasks = list(tasks), [task for task in tasks if not task.of_inputs]
     rebuilding = [task for task in every if task.of_inputs]
@@ -145,11 +141,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     for part in ("validation", "test"):
         notes.extend(_unheld(tasks, parts[part], part))
 
-    views: dict[str, dict[str, View]] = {}
-    for task in every:
-        for d in data:
-            if (_reads(task, d) if task.of_inputs else d.has(task)) and (view := d.view(task)) is not None:
-                views.setdefault(task.name, {})[d.name] = view
+    views = _views(every, data)
     for task in rebuilding:
         parts = _with_inputs_as_targets(task, parts, [d for d in data if _reads(task, d)], views.get(task.name, {}))
     return Prepared(
@@ -167,6 +159,14 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     )
 
 
+def _check_names(data: Sequence[DataSet], tasks: Sequence[Task]) -> None:
+    for what, names in (("data set", [d.name for d in data]), ("task", [t.name for t in tasks])):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"Each {what} needs a name of its own; {', '.join(twice)} comes twice.")
+    if not tasks:
+        raise TargetError("There is no task: name at least one target.")
+
+
 @contextlib.contextmanager
 def _rows_of_the_table(task: Task, holders: Sequence[DataSet]) -> Iterator[None]:
     """Inside, a label that cannot be used is named by its row in the table, not by that among the rows of a part."""
@@ -176,6 +176,16 @@ def _rows_of_the_table(task: Task, holders: Sequence[DataSet]) -> Iterator[None]
         for d in holders:
             replace(task).fit(d.labels(task))
         raise
+
+
+def _views(tasks: Sequence[Task], data: Sequence[DataSet]) -> dict[str, dict[str, View]]:
+    """By task and source, the part of the inputs that the task reads, where it does not read all."""
+    views: dict[str, dict[str, View]] = {}
+    for task in tasks:
+        for d in data:
+            if (_reads(task, d) if task.of_inputs else d.has(task)) and (view := d.view(task)) is not None:
+                views.setdefault(task.name, {})[d.name] = view
+    return views
 
 
 def _reads(task: Task, data: DataSet) -> bool:

@@ -9,8 +9,8 @@ from torch import nn
 
 from polytask.balancing.workloads import Workload
 from polytask.data.plan import BatchPlan
-from polytask.models.model import ModelSpec, build_model
 from polytask.shapes import Tensor
+from polytask.training.building import network_of
 from polytask.training.objective import Objective
 from polytask.training.opening import prepare_recipe
 from polytask.training.planning import plan_of
@@ -31,17 +31,7 @@ class RecipeWorkload(Workload):
     def __init__(self, recipe: Recipe):
         prepared = prepare_recipe(recipe)
         plan = plan_of(recipe, prepared)
-        spec = ModelSpec(
-            inputs=prepared.shapes,
-            n_outputs={task.name: task.n_outputs for task in prepared.tasks},
-            encoder=plan.encoder,
-            sharing=plan.sharing,
-            encoder_options=plan.encoder_options,
-            sharing_options=plan.sharing_options,
-            head_hidden=plan.head_hidden,
-            views=prepared.views,
-        )
-        self.model = build_model(spec)
+        _, self.model = network_of(prepared, plan)
         self.objective = Objective(prepared.tasks, prepared.train, self.model.n_members)
         rows = {name: len(source) for name, source in prepared.train.items()}
         batches = [
