@@ -1,10 +1,12 @@
 """Data parallel, memory and precision on this machine: seconds a step, bytes a step, errors of the sketch.
 
     python bench/ranks.py                  # one process on the whole batch against two on halves of it
+    python bench/ranks.py --processes 4    # against four on quarters
     python bench/ranks.py --part sketch    # error of the sketched Gramian, and of the weights found from it, by width
     python bench/ranks.py --part passes    # recompute, accumulate, bf16, fp16, torch.compile: time and memory
 
-One and two processes are measured in turn, in the same two processes: the second waits while the first works alone.
+One process and several are measured in turn, in the same processes: the others wait while the first works alone. The
+combined gradient of one and of several is compared, too.
 """
 
 from __future__ import annotations
@@ -60,21 +62,22 @@ def timed(step: Callable[[], Any], times: int) -> float:
 
 def ranks(rank: int, folder: str, asked: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    store = dist.FileStore(f"{folder}/store", asked.processes)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=asked.processes)
     net = Net(asked.tasks, asked.width)
     x, y = data(asked.rows, asked.width, asked.tasks)
-    half = slice(rank * asked.rows // 2, (rank + 1) * asked.rows // 2)
+    part = slice(rank * asked.rows // asked.processes, (rank + 1) * asked.rows // asked.processes)
     n_shared, n_all = (sum(p.numel() for p in part.parameters()) for part in (net.trunk, net))
     if rank == 0:
         print(f"{asked.tasks} tasks, {n_shared:,} shared parameters, {n_all - n_shared:,} of heads, {asked.rows} rows")
         columns = {
             "method": -22,
             "1 process ms": 13,
-            "2 processes ms": 15,
+            f"{asked.processes} processes ms": 15,
             "speed-up": 9,
             "bytes a step": 14,
             "sum ms": 8,
+            "off": 10,
         }
         print("".join(f"{name:<{-w}}" if w < 0 else f"{name:>{w}}" for name, w in columns.items()))
     for name, mode in METHODS:
@@ -89,19 +92,27 @@ def ranks(rank: int, folder: str, asked: argparse.Namespace) -> None:
             )
             sent = outcome.report.sent
 
+        def gradient(rows: slice, group: Any, name: str = name, step: Callable[..., None] = step) -> Tensor:
+            """By a balancer that has seen nothing yet."""
+            step(rows, group, registry.create(name))
+            return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+
+        whole, summed = gradient(slice(None), None), gradient(part, dist.group.WORLD)
+        off = ((summed - whole).norm() / whole.norm()).item()
         alone, both, wire = [], [], []
         for _ in range(asked.rounds + 1):
             if rank == 0:
                 alone.append(timed(lambda: step(slice(None), None), asked.times))
             dist.barrier()
-            both.append(timed(lambda: step(half, dist.group.WORLD), asked.times))
+            both.append(timed(lambda: step(part, dist.group.WORLD), asked.times))
             message = torch.zeros(max(sent // 4, 1))
             wire.append(timed(lambda message=message: dist.all_reduce(message), asked.times))
             dist.barrier()
         if rank == 0:
-            one, two, summing = (1e3 * statistics.median(times[1:]) for times in (alone, both, wire))
+            one, several, summing = (1e3 * statistics.median(times[1:]) for times in (alone, both, wire))
             ratio = statistics.median(a / b for a, b in zip(alone[1:], both[1:], strict=True))
-            print(f"{name + ' ' + mode:<22}{one:>13.1f}{two:>15.1f}{ratio:>9.2f}{sent:>14,}{summing:>8.1f}", flush=True)
+            told = f"{one:>13.1f}{several:>15.1f}{ratio:>9.2f}{sent:>14,}{summing:>8.1f}{off:>10.1e}"
+            print(f"{name + ' ' + mode:<22}{told}", flush=True)
     dist.destroy_process_group()
 
 
@@ -206,6 +217,7 @@ def passes(asked: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["ranks", "sketch", "passes"], default="ranks")
+    parser.add_argument("--processes", type=int, default=2, help="of the part 'ranks'")
     parser.add_argument("--tasks", type=int, default=8)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--rows", type=int, default=512)
@@ -218,7 +230,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.part == "ranks":
         with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(ranks, args=(folder, asked), nprocs=2)
+            mp.spawn(ranks, args=(folder, asked), nprocs=asked.processes)
     elif asked.part == "sketch":
         sketch(asked)
     else:

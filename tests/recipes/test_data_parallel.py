@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 from torch import nn
 
-from polytask import Recipe
+from polytask import Recipe, load
 from polytask.errors import RecipeError, RunFolderError, StorageError, TrainingError
 from polytask.training.evaluation import outputs_of
 from polytask.training.interruption import Interrupted
@@ -239,6 +240,29 @@ def assert_equal(one, other) -> None:
         assert torch.equal(value, other[name]), name
 
 
+FOUR = ["gramian", "constraints"]
+
+
+def of_four(rank: int, folder: str) -> None:
+    """What one of four processes finds; in the last step of an epoch, of two rows, three of them are idle."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", 4)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=4, timeout=timedelta(seconds=120))
+    torch.save({name: numbers(recipe(**CASES[name]).run(table())) for name in FOUR}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_four_processes_end_like_one(tmp_path):
+    multiprocessing.set_forkserver_preload(["pandas", "polytask.training.run"])  # loaded once, not by each of them
+    mp.start_processes(of_four, args=(str(tmp_path),), nprocs=4, start_method="forkserver")
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(4)]
+    for name in FOUR:
+        for other in found[1:]:
+            assert_equal(found[0][name], other[name])
+        for key, value in numbers(by_one_process(name)).items():
+            torch.testing.assert_close(found[0][name][key], value, rtol=1e-4, atol=2e-5)
+
+
 @functools.cache
 def by_one_process(name: str):
     return recipe(**CASES[name]).run(table())
@@ -407,6 +431,38 @@ def test_a_dead_process_ends_all_and_torchrun_goes_on(tmp_path):
     assert "Interrupted after step" in error
     history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in history] == list(range(len(history)))
+
+
+def fitted(folder: Path, name: str, *more: str) -> dict[str, torch.Tensor]:
+    """The parameters after a training by the command line."""
+    train = ["--epochs", "3", "--set", "training.patience=null", "--set", "encoder.dropout=0", "--out", name]
+    process = start(["-m", "polytask", *COMMAND, *train, *more], folder)
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return {k: v.cpu() for k, v in load(folder / name).models[0].model.state_dict().items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two accelerators")
+def test_two_accelerators_end_like_one(tmp_path):
+    table(400).to_csv(tmp_path / "t.csv", index=False)
+    both, one = (fitted(tmp_path, f"by-{n}", "--processes", n, "--set", "training.device=cuda") for n in ("2", "1"))
+    for key, value in one.items():
+        torch.testing.assert_close(both[key], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_on_an_accelerator_ends_near_full(tmp_path, precision):
+    table(400).to_csv(tmp_path / "t.csv", index=False)
+    device = ("--set", "training.device=cuda")
+    half, full = (
+        fitted(tmp_path, "half", *device, "--set", f"training.precision={precision}"),
+        fitted(tmp_path, "full", *device),
+    )
+    for key, value in full.items():
+        torch.testing.assert_close(half[key], value, rtol=0.1, atol=0.05)
 
 
 def test_what_processes_cannot_share_is_refused(tmp_path, monkeypatch):
