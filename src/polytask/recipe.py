@@ -18,7 +18,7 @@ from polytask.storage import write_text
 if TYPE_CHECKING:
     from polytask.training.running import Run
 
-__all__ = ["Choice", "Recipe", "SourceSpec", "SplitSpec"]
+__all__ = ["Choice", "ReadsSpec", "Recipe", "SourceSpec", "SplitSpec"]
 
 
 class _Strict(BaseModel):
@@ -46,11 +46,39 @@ class Choice(_Strict):
         return {"name": self.name, **self.options} if self.options else self.name
 
 
+class ReadsSpec(_Strict):
+    """The one column that an encoder reads whole; its name is enough. See :class:`~polytask.data.reads.Reads`.
+
+    Args:
+        column: The column; ``file`` for those of a folder.
+        form: ``pixels`` of image files, ``waves`` of WAV files, ``words`` of texts; by the cells if ``None``.
+        pattern: For folders, a regular expression for the files' names, whose named groups become columns.
+        side: Pixels a side that all images are brought to.
+        seconds: How much of each recording is kept.
+        rate: Samples a second that all recordings are brought to.
+        longest: So many words of a text are read.
+    """
+
+    column: str = "file"
+    form: Literal["pixels", "waves", "words"] | None = None
+    pattern: str | None = None
+    side: Annotated[int, Field(ge=1)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    rate: Annotated[int, Field(ge=1)] | None = None
+    longest: Annotated[int, Field(ge=1)] = 200
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_column(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
+
 class SourceSpec(_Strict):
     """One data set.
 
     Args:
-        path: A CSV, Parquet or Arrow file; ``None`` when the data is given in Python.
+        path: A CSV, Parquet, Arrow or JSON-lines file, or a folder or zip archive of image or WAV files; ``None`` when
+            the data is given in Python.
         inputs: Input columns; all that are neither targets nor dropped if ``None``.
         drop: Columns that no task may read.
         row_weights: Column of factors on the losses of each row.
@@ -63,8 +91,11 @@ class SourceSpec(_Strict):
             of another source.
         kinds: Kinds of input columns where the inferred one is not wanted; ``hashed`` for identifiers, whose unseen
             values share codes, ``words`` for free text, ``molecule`` for SMILES, ``image`` for paths of image files.
-        streamed: Whether the inputs stay in the file until a step needs them, for Parquet files larger than memory; or
-            how many rows are shuffled together then (200,000).
+        reads: The one column of files or texts that is all the encoder reads: ``review``, or ``{column: photo, side:
+            64}``; for folders and archives what its files are, and what their names say.
+        streamed: Whether the inputs stay in their files until a step needs them, for data larger than memory: Parquet
+            tables, files, texts; or how many rows are shuffled together then, where they are read in blocks (200,000
+            of Parquet tables, 20,000 of texts in them).
     """
 
     path: str | None = None
@@ -77,6 +108,7 @@ class SourceSpec(_Strict):
     augment: list[Choice] = []
     own_norms: bool = False
     importance: str | dict[str, Any] | None = None
+    reads: ReadsSpec | None = None
     streamed: bool | Annotated[int, Field(ge=1)] = False
 
     @field_validator("augment", mode="before")
@@ -328,7 +360,7 @@ def _in_words(error: ValidationError) -> str:
         if item["type"] != "extra_forbidden":
             continue
         of: dict[str, Any] = {"data": SourceSpec, "split": SplitSpec}
-        model = of.get(above[0], Recipe) if above else Recipe
+        model = ReadsSpec if above[-1:] == ["reads"] else of.get(above[0], Recipe) if above else Recipe
         if not above and name == "remedies":
             found.append(
                 "Remedies belong to the schedule: schedule.remedies=[{name: ewc, strength: 1000}], or in a file "

@@ -14,6 +14,7 @@ import pandas as pd
 from torch import nn
 
 from polytask.bundle.blend import blended
+from polytask.bundle.cells import cells_of, files_of
 from polytask.bundle.estimators import Estimators
 from polytask.bundle.lines import Lines
 from polytask.bundle.model import BundledModel, Reading
@@ -22,6 +23,7 @@ from polytask.bundle.own import own_answers
 from polytask.bundle.pooled import Pooled
 from polytask.data.answers import AnswerTransform
 from polytask.data.batch import ArraySource
+from polytask.data.decoding import FileTransform, file_transform
 from polytask.data.sources import array_source
 from polytask.data.tables import open_table
 from polytask.data.text import TextTransform, as_table
@@ -54,6 +56,7 @@ class Bundle:
         provenance: Versions, data, recipe: where it comes from.
         answers: For tasks that are answered by certain models, their positions; the mean answer of several.
         texts: For sources that are texts, how words become codes.
+        files: For sources whose rows are files, how these become tensors.
         by: For tasks that are the values of a column, see :func:`~polytask.bundle.own.own_answers`.
 
     Example:
@@ -67,6 +70,7 @@ class Bundle:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Sequence[int]] = field(default_factory=dict)
     texts: Mapping[str, TextTransform] = field(default_factory=dict)
+    files: Mapping[str, FileTransform] = field(default_factory=dict)
     by: Mapping[str, Any] = field(default_factory=dict)
 
     def task(self, name: str) -> Task:
@@ -102,12 +106,19 @@ class Bundle:
         """Names of the sources whose rows the models read."""
         return tuple(dict.fromkeys(source for model in self.models for source in model.sources))
 
+    def column(self, source: str) -> str | None:
+        """The column of files or texts that is all that is read of a source, if it is one."""
+        if source in self.files:
+            return self.files[source].column
+        return self.texts[source].column if source in self.texts else None
+
     def encode(self, data: Any, source: str | None = None, encoding: str = "") -> ArraySource:
         """Rows of a source as tensors.
 
         Args:
-            data: A table for a source that is a table; texts, or lists of words, for one of texts; else an array, a
-                tensor, or a dict of them.
+            data: A table for a source that is a table; texts, or lists of words, for one of texts; names of files, or a
+                folder or archive of them, for one of files; a table with the column of these for either; else an array,
+                a tensor, or a dict of them.
             source: Which source the rows are of; may be left out if there is only one.
             encoding: Which of the source's transforms to use, see :class:`~polytask.bundle.BundledModel`.
 
@@ -117,10 +128,12 @@ class Bundle:
         name = self.source(source)
         key = f"{name} ({encoding})" if encoding else name
         if key in self.transforms:
-            table = as_table(data) if name in self.texts else data
+            table = as_table(cells_of(data, self.texts[name].column)) if name in self.texts else data
             return ArraySource(name, self.transforms[key].transform(open_table(table)))
         if name in self.texts:
-            return ArraySource(name, self.texts[name].transform(data))
+            return ArraySource(name, self.texts[name].transform(cells_of(data, self.texts[name].column)))
+        if name in self.files and (found := files_of(data, self.files[name])) is not None:
+            return found.source(name)
         return array_source(name, data, {}, [])
 
     def predict(
@@ -142,7 +155,7 @@ class Bundle:
         outputs = self._outputs(data, name, asked)
         answers = {task.name: task.decode(outputs[task.name]) for task in asked if task.name in outputs}
         if name in self.texts and any(task.of_elements for task in asked):
-            there = self.texts[name].lengths(data)
+            there = self.texts[name].lengths(cells_of(data, self.texts[name].column))
             answers |= {task.name: answers[task.name].within(there) for task in asked if task.of_elements}
         missing = [task.name for task in asked if task.name not in answers]
         if missing and (tasks is not None or not answers):
@@ -194,6 +207,7 @@ class Bundle:
             "provenance": without_nan(self.provenance),
             "answers": {task: list(positions) for task, positions in self.answers.items()},
             "texts": {name: transform.state() for name, transform in self.texts.items()},
+            **({"files": {name: file.state() for name, file in self.files.items()}} if self.files else {}),
             **({"by": self.by} if self.by else {}),
         }
         write_json(folder / "bundle.json", {"schema": SCHEMA, "sha256": _digest(content), "content": content})
@@ -297,6 +311,7 @@ def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
         provenance=content["provenance"],
         answers=content.get("answers", {}),
         texts={name: _read_text(state) for name, state in content.get("texts", {}).items()},
+        files={name: file_transform(state) for name, state in content.get("files", {}).items()},
         by=content.get("by", {}),
     )
     _rehearse(bundle)

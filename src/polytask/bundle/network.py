@@ -11,6 +11,7 @@ import torch
 
 from polytask.bundle.model import BundledModel, Reading, written
 from polytask.data.batch import ArraySource
+from polytask.data.reading import read_ahead
 from polytask.errors import BundleError, InputError, StorageError
 from polytask.models.model import ModelSpec, MultiTaskModel, build_model
 from polytask.shapes import Tensor
@@ -69,13 +70,14 @@ class Network(BundledModel):
         """
         if inputs.name not in self.spec.inputs:
             raise InputError(f"This model knows the sources {sorted(self.spec.inputs)}; got rows of {inputs.name!r}.")
-        self.spec.inputs[inputs.name].check(inputs.inputs, "This model")
         device = next(self.model.parameters()).device
         if self.model.training:  # going through all modules takes longer than one row through the network
             self.model.eval()
         parts: dict[str, list[Tensor]] = {task: [] for task in tasks}
-        for start in range(0, max(len(inputs), 1), piece):
-            batch = inputs.batch(torch.arange(start, min(start + piece, len(inputs)))).to(device)
+        starts = range(0, max(len(inputs), 1), piece)
+        asked = ((inputs, torch.arange(start, min(start + piece, len(inputs)))) for start in starts)
+        for batch in (read.to(device) for read in read_ahead(asked, depth=1)):
+            self.spec.inputs[inputs.name].check(batch.inputs, "This model")
             for together in self.passes(tasks):
                 for task, out in self.model(batch.inputs, together, batch.source).items():
                     parts[task].append(out.cpu())

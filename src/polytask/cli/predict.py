@@ -15,7 +15,12 @@ __all__ = ["predict"]
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit.")],
-    data: Annotated[Path, typer.Argument(help="A table with the input columns: CSV, Parquet, Arrow.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="A table with the input columns: CSV, JSON lines, Parquet, Arrow; or a folder or zip archive of files."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Table to write: .csv, .tsv, .parquet or .arrow.")],
     tasks: Annotated[str, typer.Option(help="Only these tasks: a,b. All if left out.")] = "",
     source: Annotated[str, typer.Option(help="Which source the rows are of, if the model reads several.")] = "",

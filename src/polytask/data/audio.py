@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import wave
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from math import gcd
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from polytask.errors import DataError, InputError, RecipeError
+from polytask.data.files import Files, labels_of_names
+from polytask.errors import DataError, InputError
 
-__all__ = ["Recordings", "read_recordings", "write_wav"]
+__all__ = ["ENDINGS", "Recordings", "decoded_wav", "read_recordings", "resampled", "wav_length", "write_wav"]
 
-_MOST_BYTES = 1 << 28
-"""A file in an archive may say that it unpacks to this much; more is no recording but an attack on the memory."""
+ENDINGS = (".wav",)
 
 
 @dataclass(frozen=True)
@@ -76,24 +77,26 @@ def read_recordings(
         >>> read.waves.shape[0], read.rate, sorted(set(read.labels["syllable"])) == sorted(set(made.labels["syllable"]))
         (4, 8000, True)
     """
-    names = _compiled(pattern)
-    contents = sorted(_contents(Path(path)))
-    if not contents:
+    if not Path(path).is_dir() and not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is neither a folder nor a zip archive of WAV files.")
+    files = Files(Path(path))
+    names = files.names(ENDINGS)
+    if not names:
         raise DataError(f"{path} holds no WAV file (*.wav).")
+    labels = labels_of_names(names, pattern)
     found: list[np.ndarray] = []
     lengths: list[float] = []
-    for file, raw in contents:
-        samples, own = _decoded(file, raw)
+    for file in names:
+        with files.opened(file) as opened:
+            samples, own = decoded_wav(file, opened)
         rate = rate or own
-        if own != rate:
-            samples = _resampled(samples, own, rate, file)
+        samples = resampled(samples, own, rate, file)
         lengths.append(len(samples) / rate)
         found.append(samples if seconds is None else samples[: max(round(seconds * rate), 1)])
     waves = np.zeros((len(found), max(map(len, found))), dtype=np.float32)
     for row, samples in zip(waves, found, strict=True):
         row[: len(samples)] = samples
-    files = tuple(file for file, _ in contents)
-    return Recordings(waves, np.array(lengths), int(rate or 0), _labels(files, names), files)
+    return Recordings(waves, np.array(lengths), int(rate or 0), labels, tuple(names))
 
 
 def write_wav(path: str | os.PathLike[str], samples: np.ndarray, rate: int) -> None:
@@ -112,58 +115,58 @@ def write_wav(path: str | os.PathLike[str], samples: np.ndarray, rate: int) -> N
         out.writeframes(whole.tobytes())
 
 
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
+def _header(file: str, opened: IO[bytes]) -> tuple[wave.Wave_read, int]:
+    """A WAV file's reader behind its header, and the bytes of its samples; nothing of them is read.
+
+    Raises:
+        InputError: If it is no such file, or of a sort that is not read.
+    """
     try:
-        made = re.compile(pattern)
-    except re.error as error:
-        raise RecipeError(f"{pattern!r} is no regular expression: {error}.") from error
-    if not made.groupindex:
-        raise RecipeError(f"{pattern!r} names no group; write (?P<digit>[0-9]) for what shall be the label 'digit'.")
-    return made
-
-
-def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each WAV file; one at a time."""
-    if path.is_dir():
-        for file in path.rglob("*"):
-            if file.suffix.lower() == ".wav" and not file.name.startswith("."):
-                yield file.relative_to(path).as_posix(), file.read_bytes()
-    elif path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                name = PurePosixPath(entry.filename)
-                if name.suffix.lower() != ".wav" or name.name.startswith("."):
-                    continue
-                if entry.file_size > _MOST_BYTES:
-                    raise InputError(f"{path}: {name} would unpack to {entry.file_size >> 20} MiB; split it first.")
-                try:
-                    yield name.as_posix(), archive.read(entry)
-                except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-                    raise InputError(f"{path}: {name} cannot be unpacked: {error}.") from error
-    else:
-        raise DataError(f"{path} is neither a folder nor a zip archive of WAV files.")
-
-
-def _decoded(file: str, raw: bytes) -> tuple[np.ndarray, int]:
-    """Samples ``[L]`` in -1 to 1, and the rate."""
-    try:
-        with wave.open(io.BytesIO(raw)) as reader:
-            channels, width, rate = reader.getnchannels(), reader.getsampwidth(), reader.getframerate()
-            wanted, data = reader.getnframes(), reader.readframes(reader.getnframes())
+        reader = wave.Wave_read(opened)
     except (wave.Error, EOFError) as error:
         why = str(error) or "it ends too early"
         raise InputError(f"{file} is no WAV file that can be read (PCM of 8, 16, 24 or 32 bits): {why}.") from error
-    frame = channels * width
+    rate, width = reader.getframerate(), reader.getsampwidth()
+    frame = reader.getnchannels() * width
     if rate <= 0:
         raise InputError(f"{file} says that it has {rate} samples a second.")
     if width not in (1, 2, 3, 4) or frame == 0:
         raise InputError(f"{file} has samples of {width} bytes; 8, 16, 24 or 32 bits are read.")
-    if len(data) < wanted * frame:
-        raise InputError(f"{file} is cut short: its header says {wanted} samples, it has {len(data) // frame}.")
-    if not data:
+    return reader, reader.getnframes() * frame
+
+
+def wav_length(file: str, opened: IO[bytes]) -> tuple[int, int]:
+    """Samples and rate of a WAV file, by its header and its size alone.
+
+    Raises:
+        InputError: If it is no such file, is of a sort that is not read, is cut short or empty.
+    """
+    reader, wanted = _header(file, opened)
+    frame = reader.getnchannels() * reader.getsampwidth()
+    _check_bytes(file, min(wanted, opened.seek(0, io.SEEK_END)), wanted, frame)
+    return reader.getnframes(), reader.getframerate()
+
+
+def _check_bytes(file: str, found: int, wanted: int, frame: int) -> None:
+    if found < wanted:
+        raise InputError(f"{file} is cut short: its header says {wanted // frame} samples, it has {found // frame}.")
+    if not found:
         raise InputError(f"{file} holds no sample.")
+
+
+def decoded_wav(file: str, opened: IO[bytes]) -> tuple[np.ndarray, int]:
+    """Samples ``[L]`` of a WAV file in -1 to 1, its channels averaged, and its rate.
+
+    Raises:
+        InputError: If it is no such file, is of a sort that is not read, is cut short or empty.
+    """
+    reader, wanted = _header(file, opened)
+    channels, width, rate = reader.getnchannels(), reader.getsampwidth(), reader.getframerate()
+    try:
+        data = reader.readframes(reader.getnframes())
+    except (wave.Error, EOFError, OSError) as error:
+        raise InputError(f"{file} is no WAV file that can be read: {error}.") from error
+    _check_bytes(file, len(data), wanted, channels * width)
     if width == 3:
         bytes_ = np.frombuffer(data, np.uint8).reshape(-1, 3)
         whole = np.zeros((len(bytes_), 4), np.uint8)
@@ -176,9 +179,14 @@ def _decoded(file: str, raw: bytes) -> tuple[np.ndarray, int]:
     return samples.reshape(-1, channels).mean(1).astype(np.float32), rate
 
 
-def _resampled(samples: np.ndarray, own: int, rate: int, file: str) -> np.ndarray:
-    from math import gcd
+def resampled(samples: np.ndarray, own: int, rate: int, file: str) -> np.ndarray:
+    """Samples of another rate.
 
+    Raises:
+        InputError: If the rate is none.
+    """
+    if own == rate:
+        return samples
     from scipy.signal import resample_poly
 
     if rate <= 0:
@@ -186,15 +194,3 @@ def _resampled(samples: np.ndarray, own: int, rate: int, file: str) -> np.ndarra
     shared = gcd(own, rate)
     out: np.ndarray = resample_poly(samples, rate // shared, own // shared).astype(np.float32)
     return out
-
-
-def _labels(files: tuple[str, ...], names: re.Pattern[str] | None) -> dict[str, np.ndarray]:
-    if names is None:
-        return {"folder": np.array([PurePosixPath(file).parent.name for file in files], dtype=object)}
-    matches = []
-    for file in files:
-        match = names.fullmatch(PurePosixPath(file).stem)
-        if match is None:
-            raise RecipeError(f"The name {file!r} does not match the pattern {names.pattern!r}.")
-        matches.append(match)
-    return {label: np.array([match[label] for match in matches], dtype=object) for label in names.groupindex}

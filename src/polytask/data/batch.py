@@ -10,7 +10,7 @@ import torch
 
 from polytask.shapes import Float, Inputs, Int, Shaped, Tensor
 
-__all__ = ["ArraySource", "Batch", "Source"]
+__all__ = ["ArraySource", "Batch", "Source", "readable"]
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,16 @@ class ArraySource:
         """The given rows, one indexing operation for each tensor."""
         inputs = self.inputs
         return Batch(
-            inputs=_readable(inputs[rows])
+            inputs=readable(inputs[rows])
             if isinstance(inputs, Tensor)
-            else {k: _readable(v[rows]) for k, v in inputs.items()},
+            else {k: readable(v[rows]) for k, v in inputs.items()},
             source=self.name,
             **self._of(rows),
         )
+
+    def without_inputs(self, rows: Int[Tensor, " B"]) -> Batch:
+        """The given rows for who looks at their labels only; inputs that lie elsewhere are not read."""
+        return Batch(inputs={}, source=self.name, **self._of(rows))
 
     def _of(self, rows: Int[Tensor, " M"]) -> dict[str, Any]:
         """Labels, weights and groups of the given rows, by the names that batches and sources have for them."""
@@ -204,6 +208,6 @@ class ArraySource:
         )
 
 
-def _readable(rows: Tensor) -> Tensor:
+def readable(rows: Tensor) -> Tensor:
     """Images of 8 bits as an encoder reads them; a quarter of the memory until then."""
     return rows.float().div_(255) if rows.dtype == torch.uint8 else rows

@@ -16,7 +16,7 @@ from polytask.errors import InputError
 
 __all__ = ["KINDS", "CategoricalColumn", "Kind", "NumericColumn", "Scaler", "Scaling", "infer_kind"]
 
-Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed", "words", "image"]
+Kind: TypeAlias = Literal["numeric", "boolean", "categorical", "date", "molecule", "hashed", "words", "image", "sound"]
 Scaling: TypeAlias = Literal["standard", "robust", "quantile"]
 KINDS: tuple[Kind, ...] = ("numeric", "boolean", "categorical", "date", "molecule", "hashed", "words", "image")
 

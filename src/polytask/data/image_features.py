@@ -18,7 +18,7 @@ import pandas as pd
 from polytask.data.images import opened_image
 from polytask.errors import InputError
 
-__all__ = ["ImageColumn", "contents", "is_image_file", "located"]
+__all__ = ["ENDINGS", "ImageColumn", "contents", "is_image_file", "located"]
 
 _SIDE = 32
 """Images are brought to at most so many pixels a side before anything is learned of them."""
@@ -28,7 +28,7 @@ _SHARE = 0.95
 _LEARNED_FROM = 5000
 _REMEMBERED = 50_000
 _INLINE = "data:image/"
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 _Thumbnail: TypeAlias = tuple[tuple[int, int], bytes]
 """Size of the image, and the bytes ``[h, w]`` or ``[h, w, 3]`` of the small one."""
@@ -178,7 +178,7 @@ def located(name: str, values: pd.Series[Any], folder: Path | None) -> pd.Series
 
 def is_image_file(values: pd.Series[Any]) -> bool:
     """Whether most cells look like names of image files."""
-    return bool(values.dropna().astype(str).str.strip().str.lower().str.endswith(_ENDINGS).mean() > 0.5)
+    return bool(values.dropna().astype(str).str.strip().str.lower().str.endswith(ENDINGS).mean() > 0.5)
 
 
 def contents(values: pd.Series[Any]) -> list[str | None]:

@@ -16,11 +16,12 @@ import numpy as np
 
 from polytask.errors import DataError, InputError, MissingExtraError, RecipeError, TargetError
 
-__all__ = ["ImageFolder", "opened_image", "read_idx", "read_idx_images", "read_image_folder"]
+__all__ = ["GREY_MODES", "ImageFolder", "opened_image", "read_idx", "read_idx_images", "read_image_folder"]
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _EXTENSIONS = {".png", ".jpg", ".jpeg"}
-_GREY_MODES = {"1", "L"}
+GREY_MODES = {"1", "L"}
+"""Modes of images that have no colours, as Pillow names them."""
 _DEEP_MODES = {"I", "F"}
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
 """What is decoded; others run programs (PostScript) or have decoders that few have looked at."""
@@ -81,7 +82,7 @@ def _sizes(files: tuple[Path, ...]) -> tuple[tuple[int, int], bool]:
     is_grey = True
     for path in files:
         with opened_image(path) as image:
-            size, is_grey = image.size, is_grey and image.mode in _GREY_MODES
+            size, is_grey = image.size, is_grey and image.mode in GREY_MODES
         first = first or size
         if size != first:
             raise InputError(

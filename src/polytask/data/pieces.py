@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from polytask.data.json_lines import frames_of_lines
 from polytask.data.tables import FrameTable, Table, file_kind, open_table, text_errors, text_options
 from polytask.errors import DataError
 
@@ -20,7 +21,7 @@ def pieces(
     r"""The rows of a file in their order, in pieces of at most ``n_rows``, the same pieces whenever it is read.
 
     Args:
-        path: CSV, TSV (compressed too), Parquet, Feather or Arrow.
+        path: CSV, TSV (compressed too), JSON lines, Parquet, Feather or Arrow.
         n_rows: Rows of a piece.
         columns: Columns to read, if they are there; all if ``None``. Of text files, all are read in any case.
         texts: Columns of a text file that are texts, also in a piece in which all of them look like numbers.
@@ -43,6 +44,8 @@ def pieces(
         frames = _parquet(file, n_rows, columns, skip)
     elif kind == "arrow":
         frames = _arrow(file, n_rows, columns, skip)
+    elif kind == "lines":
+        frames = _lines(file, n_rows, skip)
     else:
         frames = _text(file, n_rows, texts, skip)
     for first_row, frame in frames:
@@ -53,7 +56,7 @@ def pieces(
 
 def count_rows(path: str | Path) -> int | None:
     """How many rows a file has, where it says so itself; ``None`` for text."""
-    return None if file_kind(Path(path)) == "text" else len(open_table(path))
+    return None if file_kind(Path(path)) in ("text", "lines") else len(open_table(path))
 
 
 Frames = Iterator[tuple[int, pd.DataFrame]]
@@ -71,6 +74,16 @@ def _text(path: Path, n_rows: int, texts: Collection[str], skip: int) -> Frames:
                 if number >= skip:
                     yield seen, frame
                 seen += len(frame)
+    if not seen:
+        raise DataError(f"{path} has no rows.")
+
+
+def _lines(path: Path, n_rows: int, skip: int) -> Frames:
+    seen = 0
+    for number, frame in enumerate(frames_of_lines(path, n_rows)):
+        if number >= skip:
+            yield seen, frame
+        seen += len(frame)
     if not seen:
         raise DataError(f"{path} has no rows.")
 

@@ -108,15 +108,28 @@ class BatchPlan:
 
     def epoch(self) -> Iterator[Draw]:
         """What is left of the present epoch; the whole of it, unless a state was loaded or an iteration broken off."""
-        names = list(self.n_rows)
-        order = self._order(self._epoch).tolist()
-        while self._step < self.n_steps:
-            name = names[order[self._step]]
-            draw = Draw(name, self._rows(name, self._drawn[name]))
+        for draw in self.coming():
             # Counted before the batch is given away, so that a state taken while it is used does not draw it again.
-            self._drawn[name] += 1
-            self._step += 1
+            self.passed(draw)
             yield draw
+        self.end_epoch()
+
+    def coming(self) -> Iterator[Draw]:
+        """The same draws for who reads ahead: :meth:`passed` and :meth:`end_epoch` alone move the place."""
+        names = list(self.n_rows)
+        drawn = dict(self._drawn)
+        for number in self._order(self._epoch).tolist()[self._step :]:
+            name = names[number]
+            yield Draw(name, self._rows(name, drawn[name]))
+            drawn[name] += 1
+
+    def passed(self, draw: Draw) -> None:
+        """A draw is used: the place is behind it now."""
+        self._drawn[draw.source] += 1
+        self._step += 1
+
+    def end_epoch(self) -> None:
+        """All draws of the epoch are used."""
         self._epoch += 1
         self._step = 0
 

@@ -23,10 +23,11 @@ _TEXT = {".csv": ",", ".tsv": "\t", ".data": ",", ".test": ",", ".txt": ","}
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 _PARQUET = {".parquet", ".pq"}
 _ARROW = {".feather", ".arrow", ".ipc"}
+_LINES = {".jsonl", ".ndjson"}
 
 
 def file_kind(path: Path) -> str:
-    """The format of a file: ``parquet``, ``arrow``, or ``text``.
+    """The format of a file: ``parquet``, ``arrow``, ``text``, or ``lines`` of JSON.
 
     Raises:
         DataError: If there is no such file, it is empty, or its extension is not known.
@@ -44,7 +45,9 @@ def file_kind(path: Path) -> str:
         return "arrow"
     if ending in _TEXT:
         return "text"
-    known = ", ".join(sorted([*_TEXT, *_PARQUET, *_ARROW]))
+    if ending in _LINES:
+        return "lines"
+    known = ", ".join(sorted([*_TEXT, *_LINES, *_PARQUET, *_ARROW]))
     raise DataError(
         f"{path} has the extension {ending!r}, which is no known table format. Known: {known} (text also .gz)."
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from polytask.data.arrow_tables import ParquetTable, open_feather, open_foreign
+from polytask.data.json_lines import frames_of_lines
 from polytask.data.table import FrameTable, Table, TableLike
 from polytask.data.table_files import file_kind, text_errors, text_options, write_table
 from polytask.errors import DataError
@@ -41,8 +42,8 @@ def open_table(
     Parquet files are read column by column when the columns are asked for; text files are read at once.
 
     Args:
-        data: Path of a CSV or TSV file (compressed too), Parquet, Feather or Arrow file; a pandas, polars or
-            pyarrow table; a dict of arrays; a 2-D array, whose columns are then called ``x0``, ``x1`` ...
+        data: Path of a CSV or TSV file (compressed too), JSON lines, Parquet, Feather or Arrow file; a pandas, polars
+            or pyarrow table; a dict of arrays; a 2-D array, whose columns are then called ``x0``, ``x1`` ...
         header: Whether the first line of a text file has the names; else they are ``x0``, ``x1`` ...
         separator: Of a text file; by its extension if ``None``.
         missing: Further texts that mean missing in a text file, besides the empty one, NA, NaN, null and the like.
@@ -94,6 +95,8 @@ def _open_file(path: Path, header: bool, separator: str | None, missing: Sequenc
         return ParquetTable(path)
     if kind == "arrow":
         return open_feather(path)
+    if kind == "lines":
+        return FrameTable(next(frames_of_lines(path), pd.DataFrame({"": []})), str(path))
     with text_errors(path):
         options = text_options(path, header, separator, missing, skip_rows)
         return FrameTable(pd.read_csv(path, **options), str(path))

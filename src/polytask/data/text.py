@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -22,14 +23,19 @@ PADDING, UNKNOWN = 0, 1
 _SUFFIX = "</w>"
 _REPEATS = 50
 """A word counts at most so often when pieces are learned: the frequent ones are whole words anyway."""
+_REMEMBERED = 200_000
+"""Words whose pieces are remembered."""
 
 
-def words_of(texts: Sequence[Any], who: str = "Texts") -> list[list[str]]:
+def words_of(
+    texts: Sequence[Any], who: str = "Texts", numbers: Sequence[int] | np.ndarray | None = None
+) -> list[list[str]]:
     """The words of each text: split at spaces and around punctuation; those that are given stay as they are.
 
     Args:
         texts: Texts, or a list of words for each.
         who: For messages.
+        numbers: For messages, the rows' numbers in the data; from 0 on if ``None``.
 
     Raises:
         InputError: If one has no word, or is neither a text nor a list of words; names the row.
@@ -48,9 +54,11 @@ def words_of(texts: Sequence[Any], who: str = "Texts") -> list[list[str]]:
         elif isinstance(text, list | tuple | np.ndarray):
             words = [str(word) for word in text]
         else:
-            raise InputError(f"{who} need a text or a list of words in row {row}, got {text!r}.")
+            number = row if numbers is None else numbers[row]
+            raise InputError(f"{who} need a text or a list of words in row {number}, got {text!r}.")
         if not words:
-            raise InputError(f"{who} have no word in row {row}: leave empty texts out.")
+            number = row if numbers is None else numbers[row]
+            raise InputError(f"{who} have no word in row {number}: leave empty texts out.")
         rows.append(words)
     return rows
 
@@ -185,6 +193,8 @@ class Vocabulary:
             most = self.options["pieces_a_word"]
             if len(codes) > most:  # endings say more than middles
                 codes = [*codes[: most - most // 2], *codes[len(codes) - most // 2 :]]
+            if len(self._pieces_of) >= _REMEMBERED:  # there is no end of rare words
+                self._pieces_of.clear()
             known = self._pieces_of[word] = codes
         return known
 
@@ -228,13 +238,14 @@ class TextTransform:
     Args:
         vocabulary: The codes; shared by the sources that one network reads.
         length: Words a row; learned by :meth:`fit`.
+        column: The column of a table that holds the texts, where they come in one.
     """
 
     kind = "text"
 
-    def __init__(self, vocabulary: WordCodes | None = None, length: int = 0):
+    def __init__(self, vocabulary: WordCodes | None = None, length: int = 0, column: str | None = None):
         self.vocabulary: WordCodes = vocabulary or Vocabulary()
-        self.length = length
+        self.length, self.column = length, column
 
     def fit(self, source: str, rows: Sequence[Sequence[str]], longest: int) -> TextTransform:
         """Learn the words, and the length of the longest row, at most ``longest``."""
@@ -260,7 +271,8 @@ class TextTransform:
 
     def state(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        return {"kind": self.kind, "vocabulary": self.vocabulary.state(), "length": self.length}
+        column = {} if self.column is None else {"column": self.column}
+        return {"kind": self.kind, "vocabulary": self.vocabulary.state(), "length": self.length, **column}
 
     def load_state(self, state: Mapping[str, Any]) -> TextTransform:
         """Take back what :meth:`state` gave."""
@@ -268,7 +280,7 @@ class TextTransform:
             self.vocabulary = PretrainedVocabulary.from_state(state["vocabulary"])
         else:
             self.vocabulary = Vocabulary().load_state(state["vocabulary"])
-        self.length = int(state["length"])
+        self.length, self.column = int(state["length"]), state.get("column")
         return self
 
 
@@ -284,10 +296,15 @@ def _listed(texts: Any) -> Sequence[Any]:
 def _learned_pieces(counts: Counter[str], n_pieces: int) -> Any:
     library = tokenizers_library()
     tokenizer = library.Tokenizer(library.models.BPE(unk_token="?", end_of_word_suffix=_SUFFIX))
+    # Letters at the end of a word get their codes in an order that no seed decides, unless they have theirs before; and
+    # on the codes depends which of two equally frequent pairs is joined first.
+    letters = sorted({word[-1] + _SUFFIX for word in counts if word})
     trainer = library.trainers.BpeTrainer(
-        vocab_size=n_pieces, special_tokens=["?"], end_of_word_suffix=_SUFFIX, show_progress=False
+        vocab_size=n_pieces, special_tokens=["?", *letters], end_of_word_suffix=_SUFFIX, show_progress=False
     )
     ordered = sorted(counts.items())
     texts = (word for word, count in ordered for _ in range(min(count, _REPEATS)))
     tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    learned = json.loads(tokenizer.to_str())
+    learned["added_tokens"] = learned["added_tokens"][:1]  # in a text, letters are nothing special
+    return library.Tokenizer.from_str(json.dumps(learned))

@@ -15,6 +15,7 @@ _MOST_CHOICES = 200
 _TEXTS = {
     "molecule": "A molecule, as SMILES.",
     "words": "Free text.",
+    "sound": "A WAV file: data:audio/wav;base64,...",
     "image": "An image of the size of those in training: data:image/png;base64,...",
 }
 

@@ -22,6 +22,7 @@ from polytask.bundle import Bundle, Network, Pooled
 from polytask.data.cells import category_keys
 from polytask.data.checked import CheckedRows
 from polytask.data.columns import CategoricalColumn, Kind, NumericColumn
+from polytask.data.files import Files
 from polytask.data.image_features import ImageColumn
 from polytask.data.molecules import MoleculeColumn
 from polytask.data.transform import BitsColumn
@@ -100,6 +101,8 @@ class RowReader:
                 columns = {**transform.read, **transform.read_as_bits, **columns}
         self.source = source
         self.columns = tuple(RowColumn.of(column) for column in columns.values())
+        if not self.columns and (cell := bundle.column(source)) is not None:
+            self.columns = (_one_column(bundle, source, cell),)
         self.shape = None if self.columns else _shape(bundle, source)
 
     def read(self, rows: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -163,6 +166,15 @@ class RowReader:
         return columns[SINGLE] if list(columns) == [SINGLE] else dict(columns)
 
 
+def _one_column(bundle: Bundle, source: str, name: str) -> RowColumn:
+    """The column of texts or files of a source that has no other."""
+    if source in bundle.texts:
+        return RowColumn(name, "words", "")
+    file = bundle.files[source]
+    kind: Kind = "image" if file.form == "pixels" else "sound"
+    return RowColumn(name, kind, None, check=lambda cell: file.check(Files(None), cell))
+
+
 def _shape(bundle: Bundle, source: str) -> InputShape | None:
     for model in bundle.models:
         network = model.network if isinstance(model, Pooled) else model
@@ -211,8 +223,16 @@ def _text(value: Any) -> str | None:
 
 
 def _inline_image(value: Any) -> str | None:
+    return _inline(value, "data:image/")
+
+
+def _inline_sound(value: Any) -> str | None:
+    return _inline(value, "data:audio/")
+
+
+def _inline(value: Any, begins: str) -> str | None:
     text = _text(value)
-    if text is not None and not text.startswith("data:image/"):
+    if text is not None and not text.startswith(begins):
         raise ValueError  # no path that somebody sends is opened
     return text
 
@@ -242,6 +262,7 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
     "molecule": _text,
     "words": _text,
     "image": _inline_image,
+    "sound": _inline_sound,
 }
 _EMPTY: dict[Kind, Any] = {
     "numeric": math.nan,
@@ -251,6 +272,7 @@ _EMPTY: dict[Kind, Any] = {
     "molecule": None,
     "words": None,
     "image": None,
+    "sound": None,
 }
 _TYPES: dict[Kind, Any] = {
     "numeric": np.float64,
@@ -260,6 +282,7 @@ _TYPES: dict[Kind, Any] = {
     "molecule": object,
     "words": object,
     "image": object,
+    "sound": object,
 }
 _WANTED: dict[Kind, str] = {
     "numeric": "a finite number",
@@ -269,4 +292,5 @@ _WANTED: dict[Kind, str] = {
     "molecule": "a molecule as SMILES",
     "words": "a text",
     "image": "an image of the size of training, as data:image/png;base64,...,",
+    "sound": "a WAV file, as data:audio/wav;base64,...,",
 }

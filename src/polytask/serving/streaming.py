@@ -16,6 +16,8 @@ import pandas as pd
 from polytask.bundle import Bundle
 from polytask.data.columns import CategoricalColumn
 from polytask.data.pieces import count_rows, pieces
+from polytask.data.reads import FILE, Reads, is_of_files, listed
+from polytask.data.table import FrameTable, Table
 from polytask.data.tables import write_table
 from polytask.errors import DataError, InputError, PolytaskError, StorageError
 from polytask.storage import is_half, remove_halves, whole_file, write_json
@@ -46,7 +48,8 @@ def predict_file(
 
     Args:
         bundle: The bundle.
-        data: CSV, TSV, Parquet, Feather or Arrow.
+        data: CSV, TSV, JSON lines, Parquet, Feather or Arrow; for models of files also a folder or zip archive of them,
+            whose names come before the answers then.
         out: The table to write: ``.csv``, ``.tsv``, ``.parquet``, ``.arrow`` or ``.feather``.
         tasks: Names of the tasks; all if ``None``.
         source: Which source the rows are of, if the bundle reads several.
@@ -67,18 +70,29 @@ def predict_file(
     if target.suffix not in ENDINGS:
         raise DataError(f"Cannot write {target.name}: the ending must be one of {', '.join(ENDINGS)}.")
     name = bundle.source(source)
-    if not any(key == name or key.startswith(f"{name} (") for key in bundle.transforms):
+    is_table = any(key == name or key.startswith(f"{name} (") for key in bundle.transforms)
+    if not is_table and bundle.column(name) is None:
         raise InputError(f"Rows of {name!r} are arrays, not tables: call Bundle.predict on them.")
-    total = count_rows(data)
+    whole = listed(Path(data), Reads(form=bundle.files[name].form))[0] if _is_folder(bundle, name, data) else None
+    total = count_rows(data) if whole is None else len(whole)
     columns, texts = _read_by(bundle, name)
+
+    def tables(skip: int = 0) -> Iterator[Table]:
+        return pieces(data, piece, columns, texts, skip) if whole is None else _parts_of(whole, piece, skip)
+
+    def answered(table: Table) -> pd.DataFrame:
+        answers = bundle.predict_frame(table, tasks, name)
+        if whole is not None:  # nobody else knows in which order files come
+            answers.insert(0, FILE, table.column(FILE).to_numpy())
+        return answers
+
     parts = _Parts(target, _plan(bundle, Path(data), tasks, name, piece))
     if resume and not overwrite and target.exists() and not parts.begun:
-        head = bundle.predict_frame(next(pieces(data, piece, columns, texts)), tasks, name)
-        return _found(target, head, piece, sum(map(len, pieces(data, piece, columns, texts))))
+        return _found(target, answered(next(tables())), piece, sum(map(len, tables())))
     done = parts.open(resume=resume, overwrite=overwrite)
     try:
-        for number, table in enumerate(pieces(data, piece, columns, texts, skip=done), start=done):
-            answers = bundle.predict_frame(table, tasks, name)
+        for number, table in enumerate(tables(done), start=done):
+            answers = answered(table)
             write_table(answers, parts.path(number))
             if progress is not None:
                 first = int(table.column(table.names[0]).index[0])
@@ -89,6 +103,19 @@ def predict_file(
         parts.remove()  # what was asked, or the file, has to be changed, and the parts are of no use then
         raise
     return parts.join()
+
+
+def _is_folder(bundle: Bundle, source: str, data: str | Path) -> bool:
+    """Whether the rows are the files of a folder or an archive."""
+    return source in bundle.files and is_of_files(data)
+
+
+def _parts_of(whole: Table, n_rows: int, skip: int) -> Iterator[Table]:
+    """The files of a folder in pieces, from one of them on."""
+    for start in range(skip * n_rows, len(whole), n_rows):
+        part = FrameTable(whole.frame().iloc[start : start + n_rows], whole.origin, first_row=start)
+        part.folder = whole.folder
+        yield part
 
 
 def _plan(bundle: Bundle, data: Path, tasks: Sequence[str] | None, source: str, piece: int) -> dict[str, Any]:
@@ -108,8 +135,9 @@ def _plan(bundle: Bundle, data: Path, tasks: Sequence[str] | None, source: str, 
 
 def _read_by(bundle: Bundle, source: str) -> tuple[set[str], set[str]]:
     """The columns that are read, and those of them whose categories are not all numbers."""
-    columns: set[str] = set()
-    texts: set[str] = set()
+    alone = bundle.column(source)
+    columns: set[str] = set() if alone is None else {alone}
+    texts: set[str] = set(columns)
     for key, transform in bundle.transforms.items():
         if key == source or key.startswith(f"{source} ("):
             columns.update(transform.needed)

@@ -57,7 +57,7 @@ def training_of(
         multipliers = multiplier_methods.create(plan.multipliers, **plan.multipliers_options)
         balancer = Constrained(balancer, multipliers, constraints.names)
     variation = Variation(plan.augment, prepared.shapes, settings.seed, prepared.tasks)
-    feed = Feed(prepared.train, batches, draws_per_step, variation, settings.load_seconds)
+    feed = Feed(prepared.train, batches, draws_per_step, variation, settings.load_seconds, settings.read_ahead)
     additions = Additions(remedies, factors or {}, constraints, plan.controls)
     return Training(model, prepared.tasks, feed, prepared.validation, balancer, settings, additions, listeners)
 

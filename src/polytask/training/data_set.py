@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from polytask.data.batch import ArraySource
+from polytask.data.decoding import FileTransform
 from polytask.data.sources import encode_labels
 from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
@@ -30,6 +31,8 @@ class DataSet(ABC):
     """How its columns become tensors, if it is a table."""
     text: TextTransform | None = None
     """How its words become codes, if it is texts."""
+    file: FileTransform | None = None
+    """How its files become tensors, if a row is a file."""
     conditions: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     """Per task that is only defined on some rows, the values that other columns have there."""
 

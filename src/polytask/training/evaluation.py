@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from polytask.data.batch import ArraySource, Source
+from polytask.data.reading import read_ahead
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks._ranking import ranking_metrics
@@ -38,8 +39,9 @@ def outputs_of(
     ranks = here()
     starts = range(0, len(source), piece)
     shared_out = ranks.size > 1 and len(starts) >= ranks.size  # each piece is one process's, as it would be without
-    for start in starts[ranks.rank :: ranks.size] if shared_out else starts:
-        batch = source.batch(torch.arange(start, min(start + piece, len(source)))).to(device)
+    mine = starts[ranks.rank :: ranks.size] if shared_out else starts
+    asked = ((source, torch.arange(start, min(start + piece, len(source)))) for start in mine)
+    for batch in (read.to(device) for read in read_ahead(asked, depth=1)):
         for task, out in model(batch.inputs, tasks, batch.source).items():
             outputs[task].append(out.cpu())
         for task in targets:
@@ -93,7 +95,8 @@ def constant_losses(
     for source in sources.values():
         present = [task for task in tasks if task.name in source.tasks]
         for start in range(0, len(source), piece):
-            batch = source.batch(torch.arange(start, min(start + piece, len(source))))
+            rows = torch.arange(start, min(start + piece, len(source)))
+            batch = source.without_inputs(rows) if isinstance(source, ArraySource) else source.batch(rows)
             for task in present:
                 targets = batch.targets[task.name]
                 observed, weights = batch.observed[task.name], batch.weights_of(task.name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from polytask.data.batch import Batch, Source
 from polytask.data.plan import BatchPlan, Draw
+from polytask.data.reading import read_ahead
+from polytask.shapes import Int, Tensor
 from polytask.training.ranks import Ranks, here
-from polytask.training.reading import in_time
 from polytask.training.variation import Variation
 
 __all__ = ["Feed"]
@@ -25,6 +27,8 @@ class Feed:
             gives in turn, so that the balancer sees the tasks of all sources at once.
         variation: How the batches are varied; they are not if ``None``.
         seconds: How long reading a batch may take; as long as it takes if ``None``.
+        ahead: Batches of sources that are not in memory that are read while the network computes; the very batches
+            that would come without it, and the plan's place stays that of the batches that were used.
         ranks: In data parallel, who else reads a part of each batch.
     """
 
@@ -35,10 +39,11 @@ class Feed:
         draws_per_step: int = 1,
         variation: Variation | None = None,
         seconds: float | None = None,
+        ahead: int = 0,
         ranks: Ranks | None = None,
     ):
         self.sources, self.plan, self.draws_per_step, self.variation = sources, plan, draws_per_step, variation
-        self.seconds, self.ranks = seconds, ranks or here()
+        self.seconds, self.ahead, self.ranks = seconds, ahead, ranks or here()
 
     @property
     def n_steps(self) -> int:
@@ -51,14 +56,25 @@ class Feed:
         Args:
             step: Number of the first of them, counted over the whole training: what varies a batch depends on it.
         """
-        draws = self.plan.epoch()
-        while together := list(itertools.islice(draws, self.draws_per_step)):
-            batches = [self._read(draw) for draw in together]
+        coming = self._coming()
+        while together := list(itertools.islice(coming, self.draws_per_step)):
+            for draw, _ in together:
+                self.plan.passed(draw)
+            batches = [batch for _, batch in together]
             yield batches if self.variation is None else self.variation(batches, step)
             step += 1
+        self.plan.end_epoch()
 
-    def _read(self, draw: Draw) -> Batch:
-        source = self.sources[draw.source]
-        rows, part = self.ranks.share(draw.rows)
-        batch = source.batch(rows) if self.seconds is None else in_time(source, rows, self.seconds)
-        return batch if part == 1.0 else replace(batch, part=part)
+    def _coming(self) -> Iterator[tuple[Draw, Batch]]:
+        """What is left of the epoch, some of it read before it is asked for."""
+        drawn: deque[tuple[Draw, float]] = deque()
+
+        def asked() -> Iterator[tuple[Source, Int[Tensor, " B"]]]:
+            for draw in self.plan.coming():
+                rows, part = self.ranks.share(draw.rows)
+                drawn.append((draw, part))
+                yield self.sources[draw.source], rows
+
+        for batch in read_ahead(asked(), self.ahead, self.seconds):
+            draw, part = drawn.popleft()
+            yield draw, batch if part == 1.0 else replace(batch, part=part)

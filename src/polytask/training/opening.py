@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from polytask.data.reads import Reads, is_of_files
+from polytask.data.text import Vocabulary
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.registry import check_options
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
 from polytask.tasks.task import Task
+from polytask.training.column_data import ColumnData, column_data
 from polytask.training.constraint_spec import ConstraintSpec, read_constraint
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.dividing import splitter_of
@@ -60,10 +63,17 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
     targets = [target for name, options in recipe.tasks.items() for target in targets_of(name, options)]
     beside = [str(options["row_weights"]) for options in recipe.tasks.values() if options.get("row_weights")]
     grouped = recipe.split.column if recipe.split.method == "grouped" else None
-    return [
-        d if isinstance(d, DataSet) else _table(name, d, recipe.source(name), targets, grouped, beside)
-        for name, d in given.items()
-    ]
+    vocabulary = Vocabulary()  # one for all sources, because one network reads them
+
+    def opened(name: str, d: Any) -> DataSet:
+        spec = recipe.source(name)
+        if isinstance(d, DataSet):
+            return d
+        if spec.reads is not None or is_of_files(d):
+            return _column(name, d, spec, vocabulary)
+        return _table(name, d, spec, targets, grouped, beside)
+
+    return [opened(name, d) for name, d in given.items()]
 
 
 def is_table(data: Mapping[str, Any]) -> bool:
@@ -89,6 +99,22 @@ def _table(
     if spec.streamed is not True:
         settings["window"] = spec.streamed
     return StreamedTable(name, data, **settings)
+
+
+def _column(name: str, data: Any, spec: SourceSpec, vocabulary: Vocabulary) -> ColumnData:
+    """A data set of which one column is read, by an encoder of its own.
+
+    Raises:
+        RecipeError: If something is said about further input columns.
+    """
+    said = [key for key in ("inputs", "drop", "kinds", "allow", "importance") if getattr(spec, key)]
+    if said:
+        raise RecipeError(
+            f"Source {name!r} reads one column whole, by an encoder of its own, and no others beside it: take "
+            f"{', '.join(said)} out, or `reads`."
+        )
+    reads = Reads(**spec.reads.model_dump() if spec.reads is not None else {})
+    return column_data(name, data, reads, vocabulary=vocabulary, row_weights=spec.row_weights, streamed=spec.streamed)
 
 
 def targets_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:

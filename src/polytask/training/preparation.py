@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from polytask.data.batch import ArraySource
+from polytask.data.decoding import FileTransform
 from polytask.data.splits import Split
 from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
@@ -42,6 +43,7 @@ class Prepared:
         notes: What the reader should know.
         groups: The levels of each column of groups; a group's code is its place among them.
         texts: Fitted transforms of the sources that are texts.
+        files: Fitted transforms of the sources whose rows are files.
     """
 
     tasks: list[Task]
@@ -56,6 +58,7 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
     groups: dict[str, list[Any]] = field(default_factory=dict)
     texts: dict[str, TextTransform] = field(default_factory=dict)
+    files: dict[str, FileTransform] = field(default_factory=dict)
 
     def only(self, names: Sequence[str]) -> Prepared:
         """The same data for some of the tasks; rows and sources without their labels are left out."""
@@ -87,6 +90,7 @@ class Prepared:
             shapes={name: self.shapes[name] for name in train},
             transforms={name: t for name, t in self.transforms.items() if name in train},
             texts={name: t for name, t in self.texts.items() if name in train},
+            files={name: t for name, t in self.files.items() if name in train},
             views={task: view for task, view in self.views.items() if task in names},
             splits=self.splits,
             data=self.data,
@@ -152,6 +156,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         shapes={d.name: d.shape() for d in data},
         transforms={d.name: d.transform for d in data if d.transform is not None},
         texts={d.name: d.text for d in data if d.text is not None},
+        files={d.name: d.file for d in data if d.file is not None},
         views=views,
         splits=splits,
         data={d.name: d.describe() for d in data},
@@ -202,6 +207,8 @@ def _with_inputs_as_targets(
         TargetError: If no data set is read, or their inputs differ.
     """
     names = [d.name for d in data]
+    if apart := [name for name in names if not parts["train"][name].is_in_memory]:
+        raise TargetError(f"{task.who} holds all inputs in memory: take `streamed` out of {apart[0]!r}, or the task.")
     if not names:
         raise TargetError(f"{task.who}: no data set is named {task.source!r}.")
     if len({str(d.shape().to_json()) for d in data}) > 1:

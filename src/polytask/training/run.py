@@ -127,7 +127,16 @@ def fit(
             metrics |= evaluate(network.model, [t for t in prepared.tasks if t.name in names], held_out)
     counts = model.sharing.count_parameters()
     last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
-    bundle = Bundle(prepared.tasks, networks, prepared.transforms, metrics, provenance or {}, answers, prepared.texts)
+    bundle = Bundle(
+        prepared.tasks,
+        networks,
+        prepared.transforms,
+        metrics,
+        provenance or {},
+        answers,
+        prepared.texts,
+        prepared.files,
+    )
     notes = _notes(stages, plan, prepared, constraints, history)
     own = {task: stages.last.own.best[task] + 1 for task in answers}
     notes += [f"Task {task!r} is answered by the network of its own best epoch, {n}." for task, n in own.items()]

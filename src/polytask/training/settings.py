@@ -88,6 +88,8 @@ class Settings:
             go on, before the training stops; 0 stops at the first.
         explosion: A loss of more than this many times what the task's losses usually are has exploded; 0 for none.
         load_seconds: How long reading a batch may take before the training stops and names the source, or ``None``.
+        read_ahead: Of sources that are not in memory, how many batches are read, each in a thread of its own, while the
+            network computes; 0 reads each when its step comes. What is learned does not depend on it.
         deterministic: Whether PyTorch may use deterministic algorithms only. On the CPU the same seed gives the same
             bits in any case; on an accelerator this makes it so, at a cost that depends on the network (scatters and
             convolutions' gradients are slower), and an operation that has no such algorithm ends the training.
@@ -120,6 +122,7 @@ class Settings:
     skips: int = 10
     explosion: float = 1e4
     load_seconds: float | None = None
+    read_ahead: int = 2
     deterministic: bool = False
 
     def __post_init__(self) -> None:
@@ -136,7 +139,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise RecipeError(f"{name} must be a number above 0, got {value!r}.")
-        for name in ("weight_decay", "checkpoint_seconds", "skips", "patience_share", "explosion"):
+        for name in ("weight_decay", "checkpoint_seconds", "skips", "patience_share", "explosion", "read_ahead"):
             if not getattr(self, name) >= 0:
                 raise RecipeError(f"{name} must be at least 0, got {getattr(self, name)!r}.")
         if not 0 <= self.warmup < 1:

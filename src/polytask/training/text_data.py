@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.data_sets import ArrayData
 
-__all__ = ["TextData"]
+__all__ = ["TextData", "tags_beside_words", "word_fields"]
 
 
 class TextData(ArrayData):
@@ -75,24 +75,11 @@ class TextData(ArrayData):
             TargetError: If a row has another number of tags than of words.
         """
         made = super().source(tasks, rows, unknown)
-        targets, observed = dict(made.targets), dict(made.observed)
-        for task in tasks:
-            if task.of_elements and task.name in targets and observed[task.name].ndim > 1:
-                self._check_lengths(task, rows)
-                targets[task.name] = _as_wide(targets[task.name], self.elements(task))
-                observed[task.name] = _as_wide(observed[task.name], self.elements(task))
-        return replace(made, targets=targets, observed=observed)
+        return tags_beside_words(made, tasks, self.elements, lambda task: self._check_lengths(task, rows))
 
     def shape(self) -> InputShape:
         """Fields ``words`` and ``pieces``."""
-        words = self.text.vocabulary
-        n_pieces = words.options["pieces_a_word"]
-        return InputShape(
-            {
-                "words": Field((self.text.length,), (words.n_words,)),
-                "pieces": Field((self.text.length, n_pieces), (words.n_pieces,)),
-            }
-        )
+        return word_fields(self.text)
 
     def view(self, task: Task) -> View | None:
         """All words are read."""
@@ -117,6 +104,31 @@ class TextData(ArrayData):
                     f"{len(self.texts[row])} words: {' '.join(self.texts[row][:8])!r}... Give the text as its list of "
                     "words where tags were made for them."
                 )
+
+
+def word_fields(text: TextTransform) -> InputShape:
+    """Fields ``words`` and ``pieces`` of texts that are encoded so."""
+    words = text.vocabulary
+    n_pieces = words.options["pieces_a_word"]
+    return InputShape(
+        {
+            "words": Field((text.length,), (words.n_words,)),
+            "pieces": Field((text.length, n_pieces), (words.n_pieces,)),
+        }
+    )
+
+
+def tags_beside_words(
+    made: ArraySource, tasks: Sequence[Task], elements: Callable[[Task], int], check: Callable[[Task], None]
+) -> ArraySource:
+    """A source whose tasks of elements have a label for each of so many elements, checked before."""
+    targets, observed = dict(made.targets), dict(made.observed)
+    for task in tasks:
+        if task.of_elements and task.name in targets and observed[task.name].ndim > 1:
+            check(task)
+            targets[task.name] = _as_wide(targets[task.name], elements(task))
+            observed[task.name] = _as_wide(observed[task.name], elements(task))
+    return replace(made, targets=targets, observed=observed)
 
 
 def _one_a_row(values: Any) -> np.ndarray:

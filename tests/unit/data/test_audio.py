@@ -114,7 +114,7 @@ def test_a_damaged_archive_and_one_that_unpacks_to_too_much_are_refused(tmp_path
     (tmp_path / "damaged.zip").write_bytes(bytes(content))
     with pytest.raises(InputError, match=r"a\.wav cannot be unpacked"):
         read_recordings(tmp_path / "damaged.zip")
-    monkeypatch.setattr("polytask.data.audio._MOST_BYTES", 100)
+    monkeypatch.setattr("polytask.data.files._MOST_BYTES", 100)
     with pytest.raises(InputError, match="split it first"):
         read_recordings(tmp_path / "all.zip")
 
