@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint types contract unit docs dist clean
+.PHONY: demo test lint types contract unit docs dist wheel-check clean
 
 # What is installed depends on these two files only; a stamp a set says that it is.
 $(VENV)/bin/python:
@@ -43,7 +43,12 @@ docs: $(VENV)/.dev
 
 # Wheel and source distribution in dist/.
 dist: $(VENV)/.dev
+	rm -rf dist
 	$(BIN)/python -m build
+
+# The wheel in an environment that has nothing else: imported, asked, trained, its types seen. Some minutes.
+wheel-check: dist
+	$(BIN)/python tests/architecture/wheel.py dist
 
 clean:
 	rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .import_linter_cache

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from polytask.deprecation import current_name, is_old_name
 from polytask.errors import RecipeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -80,12 +81,17 @@ class Registry:
         """Every name, sorted; imports nothing."""
         return sorted({*self._files, *self._plugins})
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a method of that name, or was and has another one now; imports nothing."""
+        return is_old_name(self.role, name) or name in self.names()
+
     def load(self, name: str) -> type[Any]:
-        """Import the method and return its class.
+        """Import the method and return its class; a name that it once had works with a warning.
 
         Raises:
             UnknownNameError: If there is no such method.
         """
+        name = current_name(self.role, name)
         if name in self._files:
             module_name, _ = self._files[name]
             return self._class_in(importlib.import_module(module_name))

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -152,11 +153,41 @@ def test_versions_page_has_every_extra_with_its_size() -> None:
     assert sizes == dict(re.findall(r"^\| `(\w+)` \| (\d+ MB) \|", page, re.MULTILINE))
 
 
-def test_citation_is_of_this_version() -> None:
+def test_sizes_of_extras_are_what_is_measured() -> None:
+    """As far as their packages are here, and to a quarter: wheels differ between systems."""
+    command = [sys.executable, "-W", "error", str(DOCS / "reference" / "extras.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    measured = {name: float(size) for name, size in re.findall(r"^(\w+) +(\d+) MB$", done.stdout, re.MULTILINE)}
+    said = dict(re.findall(r"^\| `(\w+)` \| (\d+) MB \|", text_of(DOCS / "reference" / "versions.md"), re.MULTILINE))
+    assert {"parquet", "page", "all"} <= set(measured)
+    wrong = {name: (size, measured[name]) for name, size in said.items() if name in measured
+             and abs(float(size) - measured[name]) > 5 + measured[name] / 4}  # fmt: skip
+    assert wrong == {}
+
+
+# Keys of the Citation File Format 1.2.0.
+CITED = {
+    *("abstract", "authors", "cff-version", "commit", "contact", "date-released", "doi", "identifiers", "keywords"),
+    *("license", "license-url", "message", "preferred-citation", "references", "repository", "repository-artifact"),
+    *("repository-code", "title", "type", "url", "version"),
+}
+
+
+def test_citation_is_valid_and_of_this_version() -> None:
     import yaml
 
     import polytask
 
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == polytask.__version__
-    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) <= CITED
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["type"] in ("software", "dataset")
+    assert citation["authors"]
+    for author in citation["authors"]:  # an organisation has a name, a person a family name
+        assert ("name" in author) != ("family-names" in author)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["license"] == project["license"]
+    assert citation["version"] == project["version"] == polytask.__version__
+    assert all(isinstance(word, str) and word for word in citation["keywords"])
+    assert len(set(citation["keywords"])) == len(citation["keywords"])

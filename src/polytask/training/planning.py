@@ -48,7 +48,7 @@ def check_names(recipe: Recipe) -> None:
         *((augmentations, choice.name) for spec in recipe.data.values() for choice in spec.augment),
         *((kinds, str(options["kind"])) for options in recipe.tasks.values() if options.get("kind") is not None),
     ):
-        if name not in registry.names() and not (registry is encoders and name == "auto"):
+        if not registry.knows(name) and not (registry is encoders and name == "auto"):
             raise UnknownNameError(registry.noun or registry.role, name, registry.names())
     schedule, _ = make_schedule(recipe.schedule.name, recipe.schedule.options)
     if left := schedule.never_trains(tuple(recipe.tasks)):
