@@ -99,6 +99,22 @@ def test_labels_that_do_not_fit_the_words_are_named():
         Recipe(tasks={"pos": "tagging"}, encoder="mlp").run({"x": np.zeros((8, 3), np.float32)} and sources(60)[:1])
 
 
+def test_a_tag_that_no_training_row_has_is_named_and_the_rest_of_its_sentence_counts():
+    tags = [["N", "V"], ["V", "N"], ["N", "V"], ["N", "N"], ["X", "V"], ["N", "X"]]
+    part = ["train", "train", "train", "validation", "test", "test"]
+    data = TextData("notes", [["a", "b"]] * 6, {"pos": tags}, columns={"part": part})
+    recipe = Recipe(
+        tasks={"pos": "tagging"},
+        encoder=SMALL,
+        split={"method": "given", "column": "part"},
+        training={"epochs": 1},
+    )
+    run = recipe.run(data)
+    assert any("2 labels of task 'pos' are of classes that no training row has" in note for note in run.record.notes)
+    assert any("missing: X (2)" in note for note in run.record.notes)
+    assert run.record.tasks["pos"].n_test == 2
+
+
 def test_texts_cut_off_are_noted_and_still_tagged():
     rows = made_up_sentences(80)
     data = TextData("notes", [r["words"] for r in rows], {"pos": [r["pos"] for r in rows]}, longest=4)

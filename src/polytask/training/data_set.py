@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -173,20 +174,32 @@ def _is_one_of(values: np.ndarray, wanted: Any) -> np.ndarray:
 
 
 def _without_unknown(task: Task, labels: np.ndarray, notes: list[str]) -> np.ndarray:
-    """The labels with ``None`` for classes that training did not see."""
-    unknown = ~task.is_known(labels)
-    if not unknown.any():
+    """The labels with ``None`` for classes that training did not see; of a list of tags, for each such tag."""
+    unknown = np.flatnonzero(~task.is_known(labels))
+    if not len(unknown):
         return labels
-    if task.of_pixels:
-        listed, more = f"those of rows {', '.join(map(str, np.flatnonzero(unknown)[:5]))}", unknown.sum() > 5
-    else:
-        values, counts = np.unique(labels[unknown].astype(str), return_counts=True)
-        named = list(zip(values, counts, strict=True))
-        listed, more = ", ".join(f"{value} ({count})" for value, count in named[:5]), len(values) > 5
-    notes.append(
-        f"{unknown.sum()} labels of task {task.name!r} are of classes that no training row has, and count as "
-        f"missing: {listed}{', ...' if more else ''}. A stratified split keeps rare classes in training."
-    )
     kept = labels.astype(object)
-    kept[unknown] = None
+    found: list[Any] = []
+    for row in unknown:
+        kept[row], classes = _known_part(task, kept[row])
+        found += [row] * task.of_pixels or classes
+    counts = sorted(Counter(map(str, found)).items())
+    listed = ", ".join(f"{value} ({count})" for value, count in counts[:5])
+    if task.of_pixels:
+        listed = f"those of rows {', '.join(map(str, found[:5]))}"
+    notes.append(
+        f"{len(found)} labels of task {task.name!r} are of classes that no training row has, and count as "
+        f"missing: {listed}{', ...' if len(counts) > 5 else ''}. A stratified split keeps rare classes in training."
+    )
     return kept
+
+
+def _known_part(task: Task, label: Any) -> tuple[Any, list[Any]]:
+    """A label without what training did not see, and what that is."""
+    if task.of_pixels or not isinstance(label, list | tuple):
+        return None, [label]
+    each = np.empty(len(label), dtype=object)
+    each[:] = [[element] for element in label]
+    known = task.is_known(each)
+    kept = [element if there else None for element, there in zip(label, known, strict=True)]
+    return kept, [element for element, there in zip(label, known, strict=True) if not there]
