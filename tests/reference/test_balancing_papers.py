@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from torch.nn.functional import softmax
 
 from polytask.balancing import (
@@ -20,6 +21,7 @@ from polytask.balancing import (
     MGDA,
     RLW,
     STCH,
+    UWSO,
     AutoLambda,
     CosineGate,
     ExcessRisk,
@@ -110,6 +112,13 @@ class TestLossObjectives:
         objective = (losses / (2 * sigma2) + rest).sum()
         same(balancer(Signals.of(losses)), (1 / (2 * sigma2)).detach())
         same(torch.stack([p.grad for p in balancer.log_variance]), torch.autograd.grad(objective, s)[0])
+
+    def test_uw_so(self, n):
+        losses = positive_losses(n).numpy()
+        best = [minimize_scalar(lambda s, loss=loss: loss / np.exp(s) + s).x for loss in losses]  # s = log sigma
+        shares = np.exp(np.exp(-np.array(best)) / 3.0)
+        found = UWSO(temperature=3.0)(Signals.of(losses)).numpy()
+        np.testing.assert_allclose(found, shares / shares.sum(), rtol=1e-5)
 
     def test_imtl_l(self, n):
         losses = positive_losses(n)
