@@ -117,7 +117,9 @@ class _Step:
             # An unfinished solution is a linear model too; whether it is any good, the test rows say.
             warnings.simplefilter("ignore", ConvergenceWarning)
             if self.what == "number":
-                ridge = Ridge(alpha=strength).fit(*rows)
+                # In single precision the Gramian of more inputs than rows, such as pixels, may be singular to rounding.
+                inputs = rows[0].astype(np.float64) if n > len(labels) else rows[0]
+                ridge = Ridge(alpha=strength).fit(inputs, labels)
                 return ridge.coef_.reshape(1, n), np.atleast_1d(ridge.intercept_)
             if self.what == "rate":
                 poisson = PoissonRegressor(alpha=strength, max_iter=300).fit(*rows)
