@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from polytask.bundle import BundledModel, Estimators, Member
-from polytask.bundle.columns import Column, columns_of
+from polytask.bundle.columns import Column, columns_of, labels_of_column
 from polytask.study.arm import FoldData
 from polytask.tasks.task import Task
 
@@ -33,7 +33,9 @@ def why_not_serve(fold: FoldData, what: Sequence[str]) -> str:
 
 
 def _varies(fold: FoldData, column: Column) -> bool:
-    labels = fold.labels(column, "train")
+    """Whether a column has two different labels, in whatever source's training rows they are."""
+    holders = [source for source in fold.plain["train"].values() if column.task in source.tasks]
+    labels = np.concatenate([labels_of_column(column, source) for source in holders])
     return len(np.unique(labels[~np.isnan(labels)])) > 1
 
 
