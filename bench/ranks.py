@@ -165,7 +165,11 @@ def passes(asked: argparse.Namespace) -> None:
     net = Net(asked.tasks, asked.width)
     x, y = data(asked.rows, asked.width, asked.tasks)
     trunk = net.trunk
-    compiled = torch.compile(trunk) if asked.compile else None
+    compiled = None
+    if asked.compile:
+        # Balancers that see gradients go through the trunk several times, which compiled code forbids by default.
+        torch._functorch.config.donated_buffer = False
+        compiled = torch.compile(trunk)
     ways: dict[str, tuple[Callable[[Tensor], Tensor], torch.dtype | None]] = {
         "as it is": (trunk, None),
         "recompute": (lambda v: recomputed(trunk, v, 1, trunk), None),  # type: ignore[dict-item,return-value,arg-type]
