@@ -167,8 +167,9 @@ def passes(asked: argparse.Namespace) -> None:
     trunk = net.trunk
     compiled = None
     if asked.compile:
-        # Balancers that see gradients go through the trunk several times, which compiled code forbids by default.
-        torch._functorch.config.donated_buffer = False
+        from torch._functorch import config
+
+        config.donated_buffer = False  # or balancers could not go through the trunk several times
         compiled = torch.compile(trunk)
     ways: dict[str, tuple[Callable[[Tensor], Tensor], torch.dtype | None]] = {
         "as it is": (trunk, None),

@@ -159,16 +159,11 @@ def _found(target: Path, head: pd.DataFrame, piece: int, n_rows: int) -> tuple[i
     with tempfile.TemporaryDirectory(prefix="polytask-") as folder:
         expected = Path(folder) / f"head{target.suffix}"
         write_table(head, expected)
-        try:
-            same = sum(map(len, pieces(target, piece))) == n_rows
-            one, other = (next(pieces(path, len(head))) for path in (target, expected))
-            if same and list(one.names) == list(other.names):
-                columns = [tuple(table.column(name) for table in (one, other)) for name in one.names]
-                for mine, theirs in columns:
-                    pd.testing.assert_series_equal(mine, theirs, check_dtype=False, rtol=1e-4)
-                return n_rows, tuple(one.names)
-        except (AssertionError, PolytaskError):
-            pass  # told below: it is no table, or one of other answers
+        with contextlib.suppress(AssertionError, PolytaskError):  # told below: no table, or one of other answers
+            one, other = (next(pieces(path, len(head))).frame() for path in (target, expected))
+            pd.testing.assert_frame_equal(one, other, check_dtype=False, rtol=1e-4)
+            if sum(map(len, pieces(target, piece))) == n_rows:
+                return n_rows, tuple(one.columns)
     raise StorageError(
         f"{target} exists already, is not the answers of this model to all these rows, and nothing is overwritten. "
         "Choose another --out, or give --overwrite."
