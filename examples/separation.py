@@ -55,7 +55,11 @@ said = recordings.labels[word][mixtures.rows]
 columns = {part: recordings.labels[part][mixtures.rows[:, 0]]} if part else {}
 data = ArrayData("mixtures", mixtures.waves, {"voices": mixtures.parts, "same": said[:, 0] == said[:, 1]}, columns)
 recipe = Recipe(
-    tasks={"voices": {"kind": "separation", "hop": HOP}, "same": "binary"},
+    # Each task is answered by the network of its own best epoch.
+    tasks={
+        "voices": {"kind": "separation", "hop": HOP, "patience": arguments.epochs},
+        "same": {"kind": "binary", "patience": arguments.epochs},
+    },
     encoder={
         "name": "speech_frames",
         "rate": mixtures.rate,

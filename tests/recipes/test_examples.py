@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from polytask.data import spoken_syllables, write_wav
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Options that make an example short; every example but own_loop reads --epochs.
 SHORT = {
@@ -19,7 +21,7 @@ SHORT = {
     "pretrained": ["--rows", "60", "--steps", "10"],
     "relations": ["--rows", "90"],
     "sequence": ["--rows", "260", "--only", "joint,plain,ewc,replay,adapters"],
-    "vision": ["--rows", "160"],
+    "vision": ["--rows", "160", "--longer", "1"],
 }
 # Examples about something else than joint beside single say so by another word of their output.
 SHOWS = {
@@ -47,3 +49,24 @@ def test_digits_and_letters_take_any_balancer(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_feed_of_choices_only_and_voices_from_a_folder_of_speakers_never_heard(tmp_path: Path) -> None:
+    made = spoken_syllables(6, n_speakers=4, n_syllables=3)
+    (tmp_path / "voices").mkdir()
+    for i, (wave, speaker, word) in enumerate(
+        zip(made.waves, *map(made.labels.get, ("speaker", "syllable")), strict=True)
+    ):
+        write_wav(tmp_path / "voices" / f"{speaker}-{word}-{i}.wav", wave[: len(wave) - 60 * (i % 9)], made.rate)
+    two = ",".join(sorted(set(made.labels["speaker"].astype(str)))[:2])
+    names = ["--data", "voices", "--pattern", "(?P<speaker>[^-]+)-(?P<word>[^-]+)-[0-9]+"]
+    for name, options in (
+        ("feed", ["--rows", "4000", "--negatives", "2"]),
+        ("separation", [*names, "--unheard", two, "--rows", "60"]),
+        ("synthesis", names),
+    ):
+        command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), "--epochs", "1", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "joint" in done.stdout
