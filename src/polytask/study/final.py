@@ -109,4 +109,5 @@ def final_bundle(
     kept = [task for task in whole.tasks if answers.get(task.name)]
     transforms: dict[str, TableTransform] = dict(whole.prepared.transforms)
     transforms |= {f"{source} ({PLAIN})": transform for source, transform in whole.plain_transforms.items()}
-    return Bundle(kept, models, transforms, {}, provenance, answers, whole.prepared.texts)
+    prepared = whole.prepared
+    return Bundle(kept, models, transforms, {}, provenance, answers, prepared.texts, prepared.files)

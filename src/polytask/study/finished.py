@@ -85,7 +85,8 @@ class FinishedNetworks:
             spec, model = network_of(prepared, asked.plan)
         model.load_state_dict(tree.pop("network"))
         networks = [Network(spec, model.eval())]
-        bundle = Bundle(prepared.tasks, networks, prepared.transforms, tree["metrics"], {}, {}, prepared.texts)
+        encodings: dict[str, Any] = {"texts": prepared.texts, "files": prepared.files}
+        bundle = Bundle(prepared.tasks, networks, prepared.transforms, tree["metrics"], **encodings)
         return Fitted(bundle=bundle, model=model, **tree)
 
 

@@ -169,23 +169,28 @@ class FileData(ColumnData):
                 reads.column,
             )
         self.names: list[str] = [str(cell).strip() for cell in cells.cells]
-        self.file: FileTransform = (
-            WaveTransform(reads.column, reads.seconds, reads.rate)
-            if reads.form == "waves"
-            else PixelTransform(reads.column, reads.side)
-        )
+        self.file: FileTransform = self._unfitted()
+
+    def _unfitted(self) -> FileTransform:
+        reads = self.reads
+        if reads.form == "waves":
+            return WaveTransform(reads.column, reads.seconds, reads.rate)
+        return PixelTransform(reads.column, reads.side)
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Look at all headers; learn sizes and rates from the training rows."""
+        self.file = self._unfitted()  # sources of another division keep what was learned for them
         notes.extend(f"{self.name!r}: {note}" for note in self.file.fit(self.files, self.names, rows))
 
     @property
     def reader(self) -> CellReader:
         """What decodes files."""
-        return CellReader(HeldCells(np.array(self.names, dtype=object)), self._decoded)
+        file, files = self.file, self.files
 
-    def _decoded(self, names: Sequence[Any], rows: np.ndarray) -> Tensor:
-        return self.file.decode(self.files, names)
+        def decoded(names: Sequence[Any], rows: np.ndarray) -> Tensor:
+            return file.decode(files, names)
+
+        return CellReader(HeldCells(np.array(self.names, dtype=object)), decoded)
 
     def shape(self) -> InputShape:
         """One field."""
@@ -213,10 +218,12 @@ class TextColumnData(ColumnData):
     ):
         super().__init__(name, table, cells, reads, **settings)
         self.text: TextTransform = TextTransform(vocabulary, column=reads.column)
+        self._kept: TextTransform | None = None
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Learn words, pieces, and how long a row is, in one pass over the training rows."""
         lengths: list[int] = []
+        self._kept = None
 
         def words() -> Iterator[list[str]]:
             for text in self._words(np.sort(rows)):
@@ -243,16 +250,20 @@ class TextColumnData(ColumnData):
     @property
     def reader(self) -> CellReader:
         """What splits texts and gives words codes."""
-        return CellReader(self.cells, self._encoded, self._counted)
+        if self._kept is None:  # the vocabulary may learn another division's words while this one's sources are read
+            self._kept = TextTransform().load_state(self.text.state())
+        text = self._kept
 
-    def _encoded(self, texts: Sequence[Any], rows: np.ndarray) -> Inputs:
-        return self.text.encode(words_of(texts, self._who, rows))
+        def encoded(texts: Sequence[Any], rows: np.ndarray) -> Inputs:
+            return text.encode(words_of(texts, self._who, rows))
 
-    def _counted(self, rows: np.ndarray) -> Int[np.ndarray, " N"]:
-        order = np.argsort(rows, kind="stable")
-        counts = np.empty(len(rows), dtype=np.int64)
-        counts[order] = [len(text) for text in self._words(rows[order])]
-        return np.minimum(counts, self.text.length)
+        def counted(rows: np.ndarray) -> Int[np.ndarray, " N"]:
+            order = np.argsort(rows, kind="stable")
+            counts = np.empty(len(rows), dtype=np.int64)
+            counts[order] = [len(words) for words in self._words(rows[order])]
+            return np.minimum(counts, text.length)
+
+        return CellReader(self.cells, encoded, counted)
 
     def source(self, tasks: Sequence[Task], rows: np.ndarray, unknown: list[str] | None = None) -> ArraySource:
         """The given rows, tags beside their words.

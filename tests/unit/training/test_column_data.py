@@ -19,6 +19,7 @@ from polytask.serving.rows import CellError, RowReader
 from polytask.serving.streaming import predict_file
 from polytask.training.column_data import column_data
 from polytask.training.interruption import Interrupted
+from polytask.training.opening import open_data
 
 CNN = {"name": "cnn", "channels": [4], "width": 4}
 SMALL = {"epochs": 2, "batch_size": 8, "checkpoint_seconds": 0.0}
@@ -247,3 +248,36 @@ def test_a_model_of_files_answers_for_folders_tables_and_requests(photos, tmp_pa
     table = reader.data({"file": np.array(["/etc/passwd"], dtype=object)})
     with pytest.raises(InputError, match="No path that somebody sends is opened"):
         bundle.predict(table, source="photos")
+
+
+def test_sources_of_one_division_are_as_they_were_once_another_is_learned(tmp_path):
+    rows = made_up_sentences(30)
+    frame = pd.DataFrame({"text": [" ".join(r["words"]) for r in rows]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match="no column beside 'text'"):
+        column_data("it", tmp_path / "t.csv", Reads("text"))
+    frame.assign(y=1.0).to_csv(tmp_path / "t.csv", index=False)
+    for row in range(4):
+        write_wav(tmp_path / f"{row}.wav", np.full(100 + 50 * row, 0.5), 8000)
+    for path, reads in ((tmp_path / "t.csv", Reads("text", longest=3)), (tmp_path, Reads())):
+        data = column_data("it", path, reads, streamed=True)
+        data.fit([], np.arange(2), [])
+        source = data.inputs_of(np.arange(4))
+        before = source.batch(torch.arange(4)).inputs
+        data.fit([], np.arange(len(data)), [])
+        after = source.batch(torch.arange(4)).inputs
+        if isinstance(before, torch.Tensor):
+            before, after = {"x": before}, {"x": after}
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_study_of_streamed_photos_leaves_a_model_that_answers(photos, tmp_path):
+    from polytask import Study
+    from polytask.study import Protocol
+
+    data = {"photos": {"path": str(photos), "reads": PHOTOS, "streamed": True}}
+    recipe = Recipe(tasks={"who": "binary", "kind": "multiclass"}, data=data)
+    sets = open_data(recipe, None)
+    protocol, settings = Protocol(folds=2, repeats=1), {"encoder": CNN, "training": SMALL}
+    Study(sets[0], recipe.tasks, arms=["joint"], protocol=protocol, out=tmp_path / "study", **settings).run()
+    assert len(load(tmp_path / "study" / "bundle").predict(photos)["who"].values) == 48

@@ -52,7 +52,12 @@ def finish(begun: Begun, history: list[dict[str, Any]], notes: Sequence[str] = (
     fell_back = [f"The balancer's solver fell back in {fallbacks} steps."] if fallbacks else []
     return Fitted(
         bundle=Bundle(
-            prepared.tasks, [Network(begun.spec, model.eval())], prepared.transforms, metrics, {}, {}, prepared.texts
+            prepared.tasks,
+            [Network(begun.spec, model.eval())],
+            prepared.transforms,
+            metrics,
+            texts=prepared.texts,
+            files=prepared.files,
         ),
         model=model,
         history=history,
