@@ -14,7 +14,7 @@ import torch
 
 import polytask
 from polytask import Recipe
-from polytask.bundle.bundle import SCHEMA, _digest
+from polytask.bundle.bundle import SCHEMA, checksum_of
 from polytask.errors import BundleError, InputError, PolytaskError, RecipeError
 from polytask.training.data_sets import ArrayData
 
@@ -53,7 +53,7 @@ def change(folder: Path, edit, *, sign: bool = True) -> None:
     data = json.loads((folder / "bundle.json").read_text())
     edit(data["content"])
     if sign:
-        data["sha256"] = _digest(data["content"])
+        data["sha256"] = checksum_of(data["content"])
     (folder / "bundle.json").write_text(json.dumps(data))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import polytask
 from polytask.bundle import SCHEMA
-from polytask.bundle.bundle import _digest
+from polytask.bundle.bundle import checksum_of
 from polytask.errors import BundleError, PolytaskError
 from polytask.storage import sha256
 
@@ -106,7 +106,7 @@ def forge(folder: Path, rng: np.random.Generator) -> None:
         del node[last]
     else:
         node[last] = STRANGE[rng.integers(len(STRANGE))]
-    data["sha256"] = _digest(data["content"])
+    data["sha256"] = checksum_of(data["content"])
     (folder / "bundle.json").write_text(json.dumps(data))
 
 
@@ -142,7 +142,7 @@ def test_signed_files_of_noise_are_refused_or_load(folder, name):
         for model in content["content"]["models"]:
             if model["file"] == name:
                 model["sha256"] = sha256(path)
-        content["sha256"] = _digest(content["content"])
+        content["sha256"] = checksum_of(content["content"])
         (folder / "bundle.json").write_text(json.dumps(content))
         try:
             polytask.load(folder)

@@ -6,11 +6,12 @@ methods, estimators may be of a fixed list of types only, and everything else is
 
 from __future__ import annotations
 
-from polytask.bundle.bundle import SCHEMA, Bundle, load, shape_of
+from polytask.bundle.bundle import SCHEMA, Bundle, shape_of
 from polytask.bundle.estimators import Estimators, Member
 from polytask.bundle.lines import Lines
 from polytask.bundle.model import BundledModel
 from polytask.bundle.network import Network
 from polytask.bundle.pooled import Pooled
+from polytask.bundle.reading import load
 
 __all__ = ["SCHEMA", "Bundle", "BundledModel", "Estimators", "Lines", "Member", "Network", "Pooled", "load", "shape_of"]

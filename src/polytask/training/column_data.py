@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.decoding import FileTransform, PixelTransform, WaveTransform
-from polytask.data.digests import digest_of
 from polytask.data.files import Files
 from polytask.data.reads import FILE, Reads, form_of, is_of_files, listed
-from polytask.data.sources import labels_of, row_weights_of
-from polytask.data.streamed import StreamedSource
 from polytask.data.table import Table
 from polytask.data.table_files import file_kind
 from polytask.data.tables import open_table
@@ -26,115 +21,15 @@ from polytask.data.text import TextTransform, WordCodes, words_of
 from polytask.data.text_rows import LINES, CellReader, Cells, HeldCells, ParquetCells, TextLines
 from polytask.errors import DataError, InputError, TargetError, UnknownNameError
 from polytask.models.inputs import SINGLE, Field, InputShape
-from polytask.models.views import View
 from polytask.shapes import Inputs, Int, Tensor
 from polytask.tasks.task import Task
-from polytask.training.data_set import DataSet
 from polytask.training.text_data import tags_beside_words, word_fields
+from polytask.training.whole_column import PIECE, ColumnData, window_of
 
 __all__ = ["ColumnData", "FileData", "TextColumnData", "column_data"]
 
-_PIECE = 4096
-"""Rows whose cells are looked at together."""
 _SOME = 100
 """Cells by which a column's form is told."""
-_WINDOW = 20_000
-
-
-class ColumnData(DataSet):
-    """A table of which one column is all that is read; the others hold labels, groups, times and weights.
-
-    Args:
-        name: The source's name.
-        table: The table, of whose other columns each is read when it is asked for.
-        cells: The column's cells.
-        reads: Which column it is, and how it is read.
-        row_weights: Column of factors on the losses of each row.
-        streamed: Whether rows stay where they are until a batch needs them; or how many of them are shuffled together,
-            where they are read in blocks.
-
-    Raises:
-        InputError: If the column of weights is not there.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        table: Table,
-        cells: Cells,
-        reads: Reads,
-        *,
-        row_weights: str | None = None,
-        streamed: bool | int = False,
-    ):
-        self.name, self.table, self.cells, self.reads = name, table, cells, reads
-        self.row_weights, self.is_streamed = row_weights, streamed is not False
-        self.window = window_of(streamed)
-        if row_weights is not None and row_weights not in table:
-            raise InputError(str(UnknownNameError(f"column of {table.origin}", row_weights, table.names)))
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def has(self, task: Task) -> bool:
-        """Whether all of the task's target columns are here."""
-        return task.source in (None, self.name) and all(target in self.table for target in task.targets)
-
-    @property
-    def label_names(self) -> Sequence[str]:
-        """All columns but the one that is read."""
-        return [name for name in self.table.names if name != self.reads.column]
-
-    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
-        """The target columns of the task."""
-        return self.defined(task, labels_of(self.table, task, rows), rows)
-
-    def column(self, name: str) -> np.ndarray:
-        """A column's values."""
-        if name not in self.table:
-            raise DataError(str(UnknownNameError("column to split by", name, self.label_names)))
-        return self.table.column(name).to_numpy()
-
-    def check(self, tasks: Sequence[Task]) -> None:
-        """Raise if the column that is read is a target.
-
-        Raises:
-            TargetError: Naming the task.
-        """
-        for task in tasks:
-            if self.reads.column in task.targets:
-                raise TargetError(f"{task.who} cannot have {self.reads.column!r} as its target, which is what is read.")
-
-    @property
-    @abstractmethod
-    def reader(self) -> CellReader:
-        """What reads cells and makes tensors of them; known after :meth:`fit`."""
-
-    def inputs_of(self, rows: np.ndarray) -> ArraySource:
-        """The rows: where they are, if they are streamed, or else as tensors."""
-        weights = None if self.row_weights is None else row_weights_of(self.table, self.row_weights, rows)
-        if not self.is_streamed:
-            return ArraySource(self.name, _whole(self.reader, rows), {}, {}, weights)
-        window = self.window
-        return StreamedSource(self.name, {}, {}, {}, weights, reader=self.reader, rows=rows, window=window)
-
-    def view(self, task: Task) -> View | None:
-        """All is read."""
-        if task.inputs is not None:
-            raise InputError(f"{task.who} reads all of {self.reads.column!r} of {self.name!r}: take its `inputs` out.")
-        return None
-
-    def describe(self) -> dict[str, Any]:
-        """Path, size, and a hash of the cells (of streamed texts, the size of their file) and the other columns."""
-        held = self.cells.cells if isinstance(self.cells, HeldCells) else Path(self.table.origin).stat().st_size
-        columns = {name: self.table.column(name).to_numpy() for name in self.label_names}
-        return {
-            "path": self.table.origin,
-            "rows": len(self),
-            "columns": list(self.table.names),
-            "inputs": [self.reads.column],
-            "sha256": digest_of(held, columns, vars(self.reads)),
-        }
 
 
 class FileData(ColumnData):
@@ -239,8 +134,8 @@ class TextColumnData(ColumnData):
             notes.append(f"{cut} training texts of {self.name!r} are read up to word {self.text.length} only.")
 
     def _words(self, rows: np.ndarray) -> Iterator[list[str]]:
-        for start in range(0, len(rows), _PIECE):
-            piece = rows[start : start + _PIECE]
+        for start in range(0, len(rows), PIECE):
+            piece = rows[start : start + PIECE]
             yield from words_of(self.cells.read(piece), self._who, piece)
 
     @property
@@ -361,16 +256,3 @@ def _held(table: Table, column: str) -> HeldCells:
     if column not in table:
         raise InputError(str(UnknownNameError(f"column of {table.origin}", column, table.names)))
     return HeldCells(table.column(column).to_numpy(dtype=object))
-
-
-def window_of(streamed: bool | int) -> int:
-    """How many rows are shuffled together."""
-    return _WINDOW if isinstance(streamed, bool) else int(streamed)
-
-
-def _whole(reader: CellReader, rows: np.ndarray) -> Inputs:
-    """All rows in memory, read piece by piece."""
-    parts = [reader.read(rows[start : start + _PIECE]) for start in range(0, len(rows), _PIECE)]
-    if isinstance(parts[0], Tensor):
-        return torch.cat([part for part in parts if isinstance(part, Tensor)])
-    return {key: torch.cat([part[key] for part in parts if not isinstance(part, Tensor)]) for key in parts[0]}
