@@ -21,7 +21,7 @@ from polytask.data.batch import ArraySource
 from polytask.data.decoding import FileTransform
 from polytask.data.sources import array_source
 from polytask.data.tables import open_table
-from polytask.data.text import TextTransform, as_table
+from polytask.data.text import TEXT, TextTransform, as_table
 from polytask.data.transform import TableTransform
 from polytask.errors import InputError, UnknownNameError
 from polytask.models.inputs import InputShape
@@ -100,10 +100,10 @@ class Bundle:
         return tuple(dict.fromkeys(source for model in self.models for source in model.sources))
 
     def column(self, source: str) -> str | None:
-        """The column of files or texts that is all that is read of a source, if it is one."""
+        """The column of files or texts that is all that is read of a source, if it is one; ``text`` if nameless."""
         if source in self.files:
             return self.files[source].column
-        return self.texts[source].column if source in self.texts else None
+        return self.texts[source].column or TEXT if source in self.texts else None
 
     def encode(self, data: Any, source: str | None = None, encoding: str = "") -> ArraySource:
         """Rows of a source as tensors.
@@ -121,10 +121,10 @@ class Bundle:
         name = self.source(source)
         key = f"{name} ({encoding})" if encoding else name
         if key in self.transforms:
-            table = as_table(cells_of(data, self.texts[name].column)) if name in self.texts else data
+            table = as_table(self._texts(data, name)) if name in self.texts else data
             return ArraySource(name, self.transforms[key].transform(open_table(table)))
         if name in self.texts:
-            return ArraySource(name, self.texts[name].transform(cells_of(data, self.texts[name].column)))
+            return ArraySource(name, self.texts[name].transform(self._texts(data, name)))
         if name in self.files and (found := files_of(data, self.files[name])) is not None:
             return found.source(name)
         return array_source(name, data, {}, [])
@@ -148,7 +148,7 @@ class Bundle:
         outputs = self.outputs(data, name, asked)
         answers = {task.name: task.decode(outputs[task.name]) for task in asked if task.name in outputs}
         if name in self.texts and any(task.of_elements for task in asked):
-            there = self.texts[name].lengths(cells_of(data, self.texts[name].column))
+            there = self.texts[name].lengths(self._texts(data, name))
             answers |= {task.name: answers[task.name].within(there) for task in asked if task.of_elements}
         missing = [task.name for task in asked if task.name not in answers]
         if missing and (tasks is not None or not answers):
@@ -220,6 +220,11 @@ class Bundle:
             for name, out in model.outputs(encoded[model.encoding], names).items():
                 found.setdefault(name, []).append(out)
         return {task.name: blended(task, found[task.name]) for task in asked if task.name in found}
+
+    def _texts(self, data: Any, source: str) -> Any:
+        """The texts that are meant: those of a table, or what is given; a path is one where training read a table."""
+        is_text = self.texts[source].column is None and isinstance(data, str)
+        return data if is_text else cells_of(data, self.column(source))
 
     def source(self, name: str | None = None) -> str:
         """A source by name, or the only one there is.

@@ -27,9 +27,12 @@ def cells_of(data: Any, column: str | None) -> Any:
     """The cells of a column, if a table is given; what is given, otherwise.
 
     Raises:
-        InputError: If the table has no such column.
+        InputError: If the table has no such column, or a row has no text there.
     """
-    return data if column is None or not _is_table(data, column) else list(_column(open_table(data), column))
+    if column is None or not _is_table(data, column):
+        return data
+    table = open_table(data)
+    return list(_filled(table, column, f"has no text in {column!r}"))
 
 
 def _is_table(data: Any, column: str) -> bool:
@@ -45,6 +48,18 @@ def _column(table: Table, column: str) -> np.ndarray:
     if column not in table:
         raise InputError(str(UnknownNameError(f"column of {table.origin}", column, table.names)), column)
     return np.asarray(table.cells(column), dtype=object)
+
+
+def _filled(table: Table, column: str, lack: str) -> np.ndarray:
+    """The cells of a column, none of which is missing; a piece of a longer table names its row in that."""
+    cells = _column(table, column)
+    missing = np.flatnonzero(
+        pd.isna(cells) | np.array([isinstance(c, str) and not c.strip() for c in cells], dtype=bool)
+    )
+    if len(missing):
+        row = table.column(column).index[missing[0]]
+        raise InputError(f"Row {row} of {table.origin} {lack}: leave it out.", column)
+    return cells
 
 
 @dataclass(frozen=True)
@@ -81,17 +96,12 @@ def files_of(data: Any, transform: FileTransform) -> FileRows | None:
     if is_of_files(data):
         data, _ = listed(Path(data), Reads(form=transform.form))
     if isinstance(data, Table) and transform.column not in data and FILE in data:
-        return FileRows(
-            Files(data.folder), _column(data, FILE), transform
-        )  # whatever the column was called in training
-    if isinstance(data, Mapping) or _is_table(data, transform.column):
+        return FileRows(Files(data.folder), _column(data, FILE), transform)  # whatever it was called in training
+    if _is_table(data, transform.column):
         table = open_table(data)
-        names, files = _column(table, transform.column), Files(table.folder)
+        names, files = _filled(table, transform.column, "names no file"), Files(table.folder)
     elif isinstance(data, list | tuple | np.ndarray) and len(data) and isinstance(data[0], str | Path):
         names, files = np.array([str(name) for name in data], dtype=object), Files(Path())
     else:
         return None
-    missing = np.flatnonzero(pd.isna(names))
-    if len(missing):
-        raise InputError(f"Row {int(missing[0])} names no file: leave it out.", transform.column)
     return FileRows(files, names, transform)

@@ -17,9 +17,11 @@ from polytask.data.pretrained import PretrainedVocabulary
 from polytask.errors import InputError
 from polytask.shapes import Int, Tensor
 
-__all__ = ["TextTransform", "Vocabulary", "WordCodes", "as_table", "words_of"]
+__all__ = ["TEXT", "TextTransform", "Vocabulary", "WordCodes", "as_table", "words_of"]
 
 PADDING, UNKNOWN = 0, 1
+TEXT = "text"
+"""Name of the column of texts that came in no table."""
 _SUFFIX = "</w>"
 _REPEATS = 50
 """A word counts at most so often when pieces are learned: the frequent ones are whole words anyway."""
@@ -76,7 +78,7 @@ def as_table(texts: Any) -> dict[str, list[str]]:
         >>> as_table(["It's late."])
         {'text': ["It ' s late ."]}
     """
-    return {"text": [" ".join(words) for words in words_of(_listed(texts))]}
+    return {TEXT: [" ".join(words) for words in words_of(_listed(texts))]}
 
 
 class Vocabulary:

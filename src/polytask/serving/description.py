@@ -125,7 +125,7 @@ def _cell_schema(column: RowColumn) -> dict[str, Any]:
     elif column.kind == "date":
         schema = {"type": ["string", "null"], "format": "date"}
     elif column.kind in _TEXTS:
-        schema = {"type": ["string", "null"], "description": _TEXTS[column.kind]}
+        schema = {"type": "string" if column.is_needed else ["string", "null"], "description": _TEXTS[column.kind]}
     else:
         schema = {"type": ["string", "null"]}
         known = list(column.choices[:_MOST_CHOICES])

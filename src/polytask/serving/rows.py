@@ -25,6 +25,7 @@ from polytask.data.columns import CategoricalColumn, Kind, NumericColumn
 from polytask.data.files import Files
 from polytask.data.image_features import ImageColumn
 from polytask.data.molecules import MoleculeColumn
+from polytask.data.text import words_of
 from polytask.data.transform import BitsColumn
 from polytask.data.word_bits import WordsColumn
 from polytask.errors import InputError
@@ -60,13 +61,15 @@ class RowColumn:
         typical: A usual value: the median, or the first category.
         choices: The categories known from training.
         check: Raises a ``ValueError`` for texts that the model cannot read: no molecules, no images.
+        is_needed: Whether it is all that is read, so that no cell of it may be missing.
     """
 
     name: str
     kind: Kind
     typical: Any = None
     choices: tuple[str, ...] = ()
-    check: Callable[[str], None] | None = dataclasses.field(default=None, repr=False, compare=False)
+    check: Callable[[str], object] | None = dataclasses.field(default=None, repr=False, compare=False)
+    is_needed: bool = False
 
     @classmethod
     def of(cls, column: NumericColumn | CategoricalColumn | BitsColumn) -> RowColumn:
@@ -125,14 +128,18 @@ class RowReader:
             if name not in row:
                 near = difflib.get_close_matches(name, [str(key) for key in row], n=1)
                 hint = f" Did you mean it by {near[0]!r}?" if near else ""
-                raise CellError(f"the column is not there; give null where the value is missing.{hint}", name, i)
+                null = "" if column.is_needed else "; give null where the value is missing"
+                raise CellError(f"the column is not there{null}.{hint}", name, i)
             value = row[name]
             try:
                 cells.append(empty if value is None or value != value else read(value))
+                if column.is_needed and cells[-1] is None:
+                    raise ValueError
                 if column.check is not None and cells[-1] is not None:
                     column.check(cells[-1])
             except (ValueError, TypeError, OverflowError, KeyError):
-                raise CellError(f"{_WANTED[column.kind]} or null is needed, got {_shown(value)}.", name, i) from None
+                wanted = _WANTED[column.kind] + ("" if column.is_needed else " or null")
+                raise CellError(f"{wanted} is needed, got {_shown(value)}.", name, i) from None
         made = np.empty(len(cells), dtype=_TYPES[column.kind])
         made[:] = cells
         return made
@@ -169,10 +176,11 @@ class RowReader:
 def _one_column(bundle: Bundle, source: str, name: str) -> RowColumn:
     """The column of texts or files of a source that has no other."""
     if source in bundle.texts:
-        return RowColumn(name, "words", "")
+        return RowColumn(name, "words", "A text.", check=lambda cell: words_of([cell]), is_needed=True)
     file = bundle.files[source]
     kind: Kind = "image" if file.form == "pixels" else "sound"
-    return RowColumn(name, kind, None, check=lambda cell: file.check(Files(None), cell))
+    typical = f"data:{'image/png' if kind == 'image' else 'audio/wav'};base64,..."
+    return RowColumn(name, kind, typical, check=lambda cell: file.check(Files(None), cell), is_needed=True)
 
 
 def _shape(bundle: Bundle, source: str) -> InputShape | None:

@@ -32,7 +32,7 @@
   });
 
   function cell(field) {
-    if (field.dataset.kind === "image") {
+    if (field.type === "file") {
       if (field.files.length && !field.dataset.inline) throw new Error(field.dataset.column + " cannot be read");
       return field.dataset.inline || null;
     }
