@@ -20,6 +20,8 @@ from polytask.errors import DataError, InputError
 __all__ = ["ENDINGS", "Recordings", "decoded_wav", "read_recordings", "resampled", "wav_length", "write_wav"]
 
 ENDINGS = (".wav",)
+_FASTEST = 1_000_000
+"""Samples a second; the filter of a resampling is as long as the faster of two rates."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def _header(file: str, opened: IO[bytes]) -> tuple[wave.Wave_read, int]:
         raise InputError(f"{file} is no WAV file that can be read (PCM of 8, 16, 24 or 32 bits): {why}.") from error
     rate, width = reader.getframerate(), reader.getsampwidth()
     frame = reader.getnchannels() * width
-    if rate <= 0:
-        raise InputError(f"{file} says that it has {rate} samples a second.")
+    if not 0 < rate <= _FASTEST:
+        raise InputError(f"{file} says that it has {rate:,} samples a second; 1 to {_FASTEST:,} are read.")
     if width not in (1, 2, 3, 4) or frame == 0:
         raise InputError(f"{file} has samples of {width} bytes; 8, 16, 24 or 32 bits are read.")
     return reader, reader.getnframes() * frame
@@ -179,18 +181,21 @@ def decoded_wav(file: str, opened: IO[bytes]) -> tuple[np.ndarray, int]:
     return samples.reshape(-1, channels).mean(1).astype(np.float32), rate
 
 
-def resampled(samples: np.ndarray, own: int, rate: int, file: str) -> np.ndarray:
-    """Samples of another rate.
+def resampled(samples: np.ndarray, own: int, rate: int, file: str, most: int | None = None) -> np.ndarray:
+    """Samples of another rate; the first ``most`` of them, if it is given, of no more than what these depend on.
 
     Raises:
         InputError: If the rate is none.
     """
     if own == rate:
-        return samples
+        return samples[:most]
     from scipy.signal import resample_poly
 
     if rate <= 0:
         raise InputError(f"{file}: cannot bring {own} samples a second to {rate}.")
     shared = gcd(own, rate)
-    out: np.ndarray = resample_poly(samples, rate // shared, own // shared).astype(np.float32)
-    return out
+    up, down = rate // shared, own // shared
+    if most is not None:  # half a filter beyond the last one; a few bytes of a slow recording are hours of a fast one
+        samples = samples[: -(-(most * down + 10 * max(up, down)) // up) + 1]
+    out: np.ndarray = resample_poly(samples, up, down).astype(np.float32)
+    return out[:most]

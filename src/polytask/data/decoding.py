@@ -182,7 +182,7 @@ class WaveTransform(FileTransform):
             shown = files.shown(name)
             with files.opened(name) as file:
                 samples, own = decoded_wav(shown, file)
-            samples = resampled(samples, own, int(self.rate or own), shown)[: self.n_samples]
+            samples = resampled(samples, own, int(self.rate or own), shown, self.n_samples)
             waves[row, : len(samples)] = samples
         return torch.from_numpy(waves)
 

@@ -8,9 +8,11 @@ import contextlib
 import io
 import os
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -24,6 +26,7 @@ INLINE = "data:"
 """How a name begins that is the file itself: ``data:image/png;base64,...``."""
 _MOST_BYTES = 1 << 28
 """A file in an archive may say that it unpacks to this much; more is an attack on the memory."""
+_PART = 1 << 12
 
 
 class Files:
@@ -52,18 +55,25 @@ class Files:
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
-        return None if self.root is None or self.root.is_dir() else zipfile.ZipFile(self.root)
+        if self.root is None or self.root.is_dir():
+            return None
+        try:
+            return zipfile.ZipFile(self.root)
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
+            raise DataError(f"{self.root} is no zip archive that can be read: {error}.") from error
 
     def names(self, endings: Sequence[str]) -> list[str]:
-        """Names of all files with one of the endings, in order, however deep; none that starts with a point."""
+        """Names of all files with one of the endings, in order, however deep; nothing whose name starts with a point.
+
+        Raises:
+            DataError: If a folder, or the archive, cannot be read.
+        """
         if self._archive is not None:
             found: Iterator[str] = (e.filename for e in self._archive.infolist() if not e.is_dir())
         else:
-            root = Path() if self.root is None else self.root
-            walked = (Path(folder, file) for folder, _, files in os.walk(root) for file in files)
-            found = (path.relative_to(root).as_posix() for path in walked)
+            found = _below(self.root or Path(), "", ())
         split = ((name, PurePosixPath(name)) for name in found)
-        return sorted(n for n, path in split if path.suffix.lower() in endings and not path.name.startswith("."))
+        return sorted({n for n, path in split if path.suffix.lower() in endings and not _is_hidden(path)})
 
     def shown(self, name: str) -> str:
         """What messages call a file."""
@@ -121,10 +131,35 @@ class Files:
             raise FileNotFoundError(name) from None
         if entry.file_size > _MOST_BYTES:
             raise InputError(f"{self.shown(name)} would unpack to {entry.file_size >> 20} MiB; split it first.")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            kind = zipfile.compressor_names.get(entry.compress_type, entry.compress_type)
+            raise InputError(f"{self.shown(name)} is packed by {kind}; only deflate is read. Pack the archive anew.")
         try:
-            return io.BytesIO(self._archive.read(entry))
-        except (RuntimeError, OSError, EOFError) as error:
+            with self._archive.open(entry) as packed:  # by small parts: what it says of its size may be a lie
+                return io.BytesIO(b"".join(iter(partial(packed.read, _PART), b"")))
+        except (RuntimeError, OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.shown(name)} cannot be unpacked: {error}.") from error
+
+
+def _below(folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+    """Names of all files below a folder; links to folders are followed, but not in circles."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = [(entry.name, entry.is_dir()) for entry in found]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error}.") from error
+    for name, is_folder in entries:
+        if is_folder:
+            yield from _below(folder / name, f"{prefix}{name}/", (*above, real))
+        else:
+            yield prefix + name
+
+
+def _is_hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
 def _inline(name: str) -> bytes:
