@@ -132,8 +132,8 @@ class Files:
         if entry.file_size > _MOST_BYTES:
             raise InputError(f"{self.shown(name)} would unpack to {entry.file_size >> 20} MiB; split it first.")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            kind = zipfile.compressor_names.get(entry.compress_type, entry.compress_type)
-            raise InputError(f"{self.shown(name)} is packed by {kind}; only deflate is read. Pack the archive anew.")
+            method = entry.compress_type
+            raise InputError(f"{self.shown(name)} is packed by method {method}; only 8 (deflate) is read. Pack it anew.")
         try:
             with self._archive.open(entry) as packed:  # by small parts: what it says of its size may be a lie
                 return io.BytesIO(b"".join(iter(partial(packed.read, _PART), b"")))

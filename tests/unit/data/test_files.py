@@ -102,7 +102,7 @@ def test_archives_that_are_damaged_or_packed_in_other_ways_are_refused_by_name(t
     with pytest.raises(DataError, match=r"in\.zip is no zip archive that can be read"):
         Files(path).names([".png"])
     packed = archive(tmp_path / "other.zip", {"a.png": noise}, compression=zipfile.ZIP_BZIP2)
-    with pytest.raises(InputError, match=r"a\.png is packed by bzip2; only deflate is read"):
+    with pytest.raises(InputError, match=r"a\.png is packed by method 12; only 8"):
         read(Files(packed), "a.png")
 
 
