@@ -12,7 +12,7 @@ import pandas as pd
 
 from polytask.errors import DataError
 
-__all__ = ["frames_of_lines", "object_of"]
+__all__ = ["frames_of_lines", "keys_of_lines", "object_of"]
 
 
 def frames_of_lines(path: Path, n_rows: int | None = None) -> Iterator[pd.DataFrame]:
@@ -25,11 +25,24 @@ def frames_of_lines(path: Path, n_rows: int | None = None) -> Iterator[pd.DataFr
     Raises:
         DataError: If a line holds no object; names the row.
     """
+    objects = _objects(path)
+    while piece := list(itertools.islice(objects, n_rows)):
+        yield pd.DataFrame(piece)
+
+
+def keys_of_lines(path: Path) -> list[str]:
+    """All keys of a file's objects in the order in which they come: a piece of it may lack some.
+
+    Raises:
+        DataError: If a line holds no object; names the row.
+    """
+    return list(dict.fromkeys(itertools.chain.from_iterable(_objects(path))))
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig") as file:
-            objects = (object_of(line, path, row) for row, line in enumerate(line for line in file if line.strip()))
-            while piece := list(itertools.islice(objects, n_rows)):
-                yield pd.DataFrame.from_records(piece)
+            yield from (object_of(line, path, row) for row, line in enumerate(line for line in file if line.strip()))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from polytask.data.json_lines import frames_of_lines
+from polytask.data.json_lines import frames_of_lines, keys_of_lines
 from polytask.data.tables import FrameTable, Table, file_kind, open_table, text_errors, text_options
 from polytask.errors import DataError
 
@@ -79,10 +79,10 @@ def _text(path: Path, n_rows: int, texts: Collection[str], skip: int) -> Frames:
 
 
 def _lines(path: Path, n_rows: int, skip: int) -> Frames:
-    seen = 0
+    seen, names = 0, keys_of_lines(path)
     for number, frame in enumerate(frames_of_lines(path, n_rows)):
         if number >= skip:
-            yield seen, frame
+            yield seen, frame.reindex(columns=names)
         seen += len(frame)
     if not seen:
         raise DataError(f"{path} has no rows.")

@@ -133,13 +133,15 @@ class TextLines:
         """
         if self.is_json:
             objects = (self._object(row) for row in range(len(self)))
-            frame = pd.DataFrame.from_records([{k: v for k, v in o.items() if k != self.column} for o in objects])
+            frame = pd.DataFrame([{k: v for k, v in o.items() if k != self.column} for o in objects])
         else:
             if self.names == [self.column]:
                 raise DataError(f"{self.path} has no column beside {self.column!r}, and so no labels.")
             with text_errors(self.path):
                 options = text_options(self.path)
                 frame = pd.read_csv(self.path, usecols=lambda name: name != self.column, **options)
+        if not frame.columns.size:
+            raise DataError(f"{self.path} has no column beside {self.column!r}, and so no labels.")
         if len(frame) != len(self):
             raise DataError(
                 f"{self.path} has {len(self)} rows by its line ends, and {len(frame)} as a table: there is a quotation "
@@ -168,6 +170,8 @@ class TextLines:
 
     def _cells(self, start: int, stop: int) -> list[str]:
         text = self._text(start, stop)
+        if len(text) > csv.field_size_limit():  # 131,072 unless raised; a cell may be a book
+            csv.field_size_limit(len(text))
         try:
             return next(csv.reader(io.StringIO(text, newline=""), delimiter=self.separator, skipinitialspace=True))
         except (csv.Error, StopIteration) as error:

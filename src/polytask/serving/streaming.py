@@ -15,6 +15,7 @@ import pandas as pd
 
 from polytask.bundle import Bundle
 from polytask.data.columns import CategoricalColumn
+from polytask.data.digests import digest_of
 from polytask.data.pieces import count_rows, pieces
 from polytask.data.reads import FILE, Reads, is_of_files, listed
 from polytask.data.table import FrameTable, Table
@@ -86,7 +87,7 @@ def predict_file(
             answers.insert(0, FILE, table.column(FILE).to_numpy())
         return answers
 
-    parts = _Parts(target, _plan(bundle, Path(data), tasks, name, piece))
+    parts = _Parts(target, _plan(bundle, Path(data), whole, tasks, name, piece))
     if resume and not overwrite and target.exists() and not parts.begun:
         return _found(target, answered(next(tables())), piece, sum(map(len, tables())))
     done = parts.open(resume=resume, overwrite=overwrite)
@@ -118,14 +119,24 @@ def _parts_of(whole: Table, n_rows: int, skip: int) -> Iterator[Table]:
         yield part
 
 
-def _plan(bundle: Bundle, data: Path, tasks: Sequence[str] | None, source: str, piece: int) -> dict[str, Any]:
+def _told(data: Path, whole: Table | None) -> dict[str, Any]:
+    """What a file system says of the rows: a folder itself does not change with the files in folders below it."""
+    if whole is None or not data.is_dir():
+        told = data.stat()
+        return {"bytes": told.st_size, "changed": told.st_mtime_ns}
+    names: list[str] = whole.column(FILE).tolist()
+    found = [(data / name).stat() for name in names if (data / name).exists()]  # one that is not there is named later
+    return {"files": digest_of(names, [(told.st_size, told.st_mtime_ns) for told in found])}
+
+
+def _plan(
+    bundle: Bundle, data: Path, whole: Table | None, tasks: Sequence[str] | None, source: str, piece: int
+) -> dict[str, Any]:
     """What parts must have in common to be of one table."""
-    told = data.stat()
     learned = json.dumps([model.n_parameters for model in bundle.models] + [task.state() for task in bundle.tasks])
     return {
         "data": str(data.resolve()),
-        "bytes": told.st_size,
-        "changed": told.st_mtime_ns,
+        **_told(data, whole),
         "tasks": None if tasks is None else list(tasks),
         "source": source,
         "piece": piece,

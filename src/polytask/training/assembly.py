@@ -48,6 +48,11 @@ def training_of(
     """The training of one stage, or the only one."""
     rows = {name: len(source) for name, source in prepared.train.items()}
     blocks = {name: source.blocks for name, source in prepared.train.items() if source.blocks is not None}
+    if settings.alike_lengths and (both := [name for name in blocks if name in prepared.texts]):
+        raise RecipeError(
+            f"Texts of {both[0]!r} are read from their file block by block, and batches are not of alike lengths: "
+            "take training.alike_lengths out, or write them as CSV or JSON lines, or take `streamed` out."
+        )
     lengths = {name: source.lengths for name, source in prepared.train.items() if settings.alike_lengths}
     order = {"blocks": blocks, "lengths": {name: found for name, found in lengths.items() if found is not None}}
     batches, draws_per_step = _batches(replace(plan, settings=settings), rows, order)
