@@ -133,9 +133,7 @@ class Files:
             raise InputError(f"{self.shown(name)} would unpack to {entry.file_size >> 20} MiB; split it first.")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             method = entry.compress_type
-            raise InputError(
-                f"{self.shown(name)} is packed by method {method}; only 8 (deflate) is read."
-            )
+            raise InputError(f"{self.shown(name)} is packed by method {method}; only 8 (deflate) is read.")
         try:
             with self._archive.open(entry) as packed:  # by small parts: what it says of its size may be a lie
                 return io.BytesIO(b"".join(iter(partial(packed.read, _PART), b"")))

@@ -135,8 +135,6 @@ class TextLines:
             objects = (self._object(row) for row in range(len(self)))
             frame = pd.DataFrame([{k: v for k, v in o.items() if k != self.column} for o in objects])
         else:
-            if self.names == [self.column]:
-                raise DataError(f"{self.path} has no column beside {self.column!r}, and so no labels.")
             with text_errors(self.path):
                 options = text_options(self.path)
                 frame = pd.read_csv(self.path, usecols=lambda name: name != self.column, **options)
