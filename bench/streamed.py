@@ -71,7 +71,7 @@ def measure(path: str, streamed: bool) -> None:
     optimiser = torch.optim.AdamW(model.parameters())
     reading = stepping = 0.0
     steps = 0
-    for draw in training.plan.epoch():
+    for draw in training.feed.plan.epoch():
         start = time.process_time()
         batch = train.batch(draw.rows)
         middle = time.process_time()
