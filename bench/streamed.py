@@ -46,11 +46,11 @@ def write_log(path: Path, n_rows: int) -> None:
 
 def measure(path: str, streamed: bool) -> None:
     from polytask import Recipe
+    from polytask.training.assembly import training_of
     from polytask.training.building import network_of
     from polytask.training.objective import Objective
     from polytask.training.opening import prepare_recipe
     from polytask.training.planning import plan_of
-    from polytask.training.run import training_of
 
     torch.set_num_threads(1)
     source = {"path": path, "kinds": {"user": "hashed"}, "scaling": "standard"}
