@@ -9,7 +9,7 @@ sentences of Pang and Lee; training on one file, test on another:
 
 Every task is answered by the network of its own best epoch, in joint as in single models, and a batch is of sentences
 of alike lengths. The loss of a tag is a mean over all words of a batch and changes little from one to the next, that of
-a class is a mean over its few sentences: with equal weights tags are learned badly beside those. What --tags,
+a class is a mean over its few sentences: with equal weights tags are learned badly beside those. What --tags, --names,
 --ratio, --sampler and --balancer change is in docs/results.md.
 """
 
@@ -35,8 +35,9 @@ parser.add_argument("--encoder", default="bigru", help="bigru, text_cnn or trans
 parser.add_argument("--sharing", default="hard", help="see: polytask list sharing")
 parser.add_argument("--ratio", type=float, default=0.5, help="how much hard sharing shares: 1 is all but the heads")
 parser.add_argument(
-    "--tags", type=float, default=5.0, help="weight of the tasks that tag words, beside 1 of the others"
+    "--tags", type=float, default=5.0, help="weight of the parts of speech, beside 1 of classes of sentences"
 )
+parser.add_argument("--names", type=float, default=20.0, help="weight of the names, of which few words are one")
 parser.add_argument("--sampler", default="proportional", help="how corpora are mixed; see: polytask list samplers")
 parser.add_argument("--balancer", default="equal", help="see: polytask list balancers")
 parser.add_argument("--epochs", type=int, default=8)
@@ -94,9 +95,10 @@ if arguments.polarity or not arguments.treebank:
     sources.append(TextData("reviews", texts, {"sentiment": feelings}, vocabulary, {"part": part}))
     tasks["sentiment"] = "binary"
 say(", ".join(f"{len(source)} {source.name}" for source in sources))
+weights = {"pos": arguments.tags, "ner": arguments.names}
 recipe = Recipe(
     tasks={
-        name: {"kind": kind, "weight": arguments.tags if kind == "tagging" else 1.0, "patience": arguments.epochs}
+        name: {"kind": kind, "weight": weights.get(name, 1.0), "patience": arguments.epochs}
         for name, kind in tasks.items()
     },
     encoder=arguments.encoder,
