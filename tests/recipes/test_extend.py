@@ -160,6 +160,8 @@ def test_a_start_that_training_only_makes_worse_is_kept_as_it_is(old, tmp_path):
     closest = extension.starts["closest"]
     assert closest["at the start"]["cost"] < closest["at the end"]["cost"]
     assert extension.start["cost"] == "from price, untrained"
+    assert made.record.epochs == 2
+    assert made.record.best_epoch is None
     assert any("kept as they started, untrained" in note for note in made.record.notes)
     rows = few.drop(columns="cost")
     gentle = polytask.extend(

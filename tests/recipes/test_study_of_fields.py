@@ -143,3 +143,22 @@ def test_voices_and_spectrograms_are_judged_and_an_arm_that_serves_none_says_so(
     ).run()
     assert "none of the tasks is of a kind that it can learn" in str(alone.left_out)
     assert alone.recommendation.arms == {"voices": "single"}
+
+
+def test_plain_arms_pass_over_a_source_that_has_masks_alone():
+    scenes = composed_scenes(36, 16, most=2)
+    record = Study(
+        [
+            ArrayData("drawn", scenes.images, {"mask": scenes.mask}),
+            ArrayData("counted", scenes.images[:30], {"number": scenes.counts.sum(1)[:30]}),
+        ],
+        {"mask": {"kind": "segmentation"}, "number": {"kind": "regression"}},
+        arms=["single", "linear", "boosting", "constant"],
+        protocol=Protocol(folds=2),
+        encoder=IMAGES,
+        training=training(1),
+    ).run()
+    for arm in ("linear", "boosting", "constant"):
+        assert record.arms[arm].error["mask"].mean is None
+        assert record.arms[arm].error["number"].mean is not None
+    assert record.recommendation.arms["mask"] == "single"

@@ -22,9 +22,15 @@ def joined_values(columns: Sequence[np.ndarray]) -> np.ndarray:
         array([1., 2., 1., 3.])
         >>> joined_values([np.array([1.0]), np.array(["1", None], dtype=object)])
         array(['1', '1', None], dtype=object)
+        >>> joined_values([np.array([1], dtype=object), np.array(["1"], dtype=object)])
+        array(['1', '1'], dtype=object)
     """
     kinds = {column.dtype.kind for column in columns}
-    if len({column.dtype for column in columns}) == 1 or kinds <= set("iuf") or kinds == {"U"}:
+    if kinds == {"O"}:
+        is_alike = len({isinstance(value, str) for column in columns for value in column if not pd.isna(value)}) < 2
+    else:
+        is_alike = len({column.dtype for column in columns}) == 1 or kinds <= set("iuf") or kinds == {"U"}
+    if is_alike:
         return np.concatenate(list(columns))
     return np.array([_text(value) for column in columns for value in column], dtype=object)
 

@@ -194,7 +194,9 @@ def learn(arm: Arm, fold: FoldData, settled: Mapping[str, float] | None = None) 
     """Let an arm learn the tasks of a fold; one that learns each task on its own reads one source after the other."""
     if len(fold.prepared.train) == 1 or not arm.is_per_task:
         return arm.fit(fold, settled)
-    found = [arm.fit(fold.only(source.tasks), settled) for source in fold.prepared.train.values()]
+    parts = [fold.only(source.tasks) for source in fold.prepared.train.values()]
+    # A source may have tags or masks alone, which a plain arm leaves out.
+    found = [arm.fit(part, settled) for part in parts if not arm.why_not(part)]
     merged: dict[str, dict[str, Any]] = {name: {} for name in ("settled", "curves")}
     for fitted in found:
         for name, known in merged.items():

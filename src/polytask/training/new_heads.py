@@ -169,7 +169,7 @@ class NewHeads:
                 name: {line.task: round(line.resemblance, 6) for line in by} for name, by in self.lines.items()
             },
             start={
-                name: f"from {by[0].task}{', untrained' * kept.is_start}" if best == "closest" and by else "fresh"
+                name: (f"from {by[0].task}" if best == "closest" and by else "fresh") + ", untrained" * kept.is_start
                 for name, by in self.lines.items()
             },
             starts={
@@ -197,6 +197,7 @@ class NewHeads:
         if kind == "closest" and not self.how.unfreeze and sum(before.values()) < arm.loss:
             model.load_state_dict(start)
             arm.is_start = True
+            stages.done[-1] = replace(stages.done[-1], best=None)  # no epoch's parameters are kept
         return arm
 
     def _stages(self, model: MultiTaskModel, listeners: Listeners) -> Stages:
