@@ -15,7 +15,7 @@ training. CPU seconds are those of all processes, from after the data were made;
 beyond what it took before its first training.
 
 ``--most`` is the number of networks in a stack at most; with 0 it is what ``fit_stacked`` takes by itself: 16, or of
-small networks as many as take 16 MiB. ``--memory`` is the MiB that a stack may take.
+small networks as many as take 64 MiB. ``--memory`` is the MiB that a stack may take.
 
     python bench/stacked.py [--rows 5000] [--inputs 10] [--tasks 8] [--folds 5] [--seeds 2] [--epochs 100]
                             [--encoder '{name: mlp, widths: [64, 64]}'] [--workers 2] [--most 0] [--memory 512]

@@ -6,6 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, ClassVar
 
 import torch
@@ -77,7 +78,7 @@ class Signals:
         """Whether there is no NaN and no infinity in anything that a method could take into its state."""
         rows = None if self.rows is None else self.rows.sum(dim=1)
         values = (self.losses, self.gramian, rows, self.cross_gramian, self.validation)
-        return all(bool(torch.isfinite(value).all()) for value in values if value is not None)
+        return all(_is_finite(value) for value in values if value is not None)
 
     def to(self, device: torch.device) -> Signals:
         """The same on another device, except ``rows``, which stay where they are."""
@@ -144,10 +145,13 @@ class Balancer(nn.Module, ABC):
         if not signals.is_finite:
             self.note_fallback("a loss or a gradient is not finite: plain summation, state unchanged")
             return torch.ones_like(signals.losses)
-        held = next(itertools.chain(self.buffers(), self.parameters()), signals.losses)
+        own = itertools.chain(self._buffers.values(), self._parameters.values())
+        held = next((tensor for tensor in own if tensor is not None), None)
+        if held is None:  # parts may have state; to walk through them takes longer than many a method
+            held = next(itertools.chain(self.buffers(), self.parameters()), signals.losses)
         with torch.no_grad():
             weights = self.weigh(signals.to(held.device)).to(signals.losses)
-        if not bool(torch.isfinite(weights).all()):
+        if not _is_finite(weights):
             self.note_fallback("the weights came out not finite: plain summation")
             return torch.ones_like(signals.losses)
         return weights
@@ -244,3 +248,8 @@ class Balancer(nn.Module, ABC):
             kept.load_state_dict({key: state_dict[f"{prefix}kept.{key}"] for key in ("weights", "known", "age")})
             self.add_module("kept", kept)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _is_finite(values: Tensor) -> bool:
+    # A few numbers are looked at faster as numbers.
+    return all(map(isfinite, values.tolist())) if values.ndim == 1 else bool(torch.isfinite(values).all())

@@ -59,9 +59,14 @@ class StopRule:
     def is_best(self, at: Position) -> bool:
         """Whether the newest epoch is to be kept for now."""
         rule = self.settings.stop_rule
-        losses = [{name: loss for name, loss in epoch.items() if name in self.wanted} for epoch in at.validation]
+        epochs, best = at.validation, at.best
+        # Ranks among all epochs are all that looks at more than two of them; those of one task are its losses' order.
+        compares_two = rule != "mean_rank" or len(self.wanted) == 1
+        if not self.is_bound and compares_two and best is not None:
+            epochs, best = [epochs[best], epochs[-1]], 0
+        losses = [{name: loss for name, loss in epoch.items() if name in self.wanted} for epoch in epochs]
         if not self.is_bound:
-            return self.tracks_best and is_better(rule, losses, at.best, self.constant)
+            return self.tracks_best and is_better(rule, losses, best, self.constant)
         return is_better_within(rule if self.tracks_best else None, losses, at.violations, at.best, self.constant)
 
     def is_patience_over(self, at: Position, strength: float = 1.0) -> bool:

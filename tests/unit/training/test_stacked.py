@@ -18,7 +18,7 @@ from polytask.training.preparation import Prepared
 from polytask.training.progress import Silent
 from polytask.training.run import Plan, fit
 from polytask.training.settings import Regulariser, Settings
-from polytask.training.stacked import Asked, fit_stacked
+from polytask.training.stacked import Asked, fit_stacked, rows
 
 TABM = {"k": 2, "width": 8, "n_blocks": 2, "dropout": 0.3, "embedding_width": 2}
 PLAIN = {"width": 8, "n_blocks": 1, "dropout": 0.3, "embedding_width": 2}
@@ -156,6 +156,18 @@ def test_the_size_of_the_stacks_changes_nothing(most):
     asked = [Asked(prepared(seed=s), plan(seed=s, epochs=3)) for s in range(5)]
     found = check_equal(asked, most=most)
     assert found.sizes == {1: [1] * 5, 2: [2, 2, 1]}[most]
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_rows_too_many_for_one_table_are_read_where_they_are(missing, monkeypatch):
+    """Members leave at different times here, and their last batches have different lengths."""
+    asked = [Asked(prepared(n=60 + s, missing=missing, seed=s), plan(s, patience=1)) for s in range(3)]
+    together = fit_stacked(asked).fitted
+    monkeypatch.setattr(rows, "POOL", 0)
+    apart = fit_stacked(asked).fitted
+    for one, other in zip(together, apart, strict=True):
+        assert [line["validation"] for line in one.history] == [line["validation"] for line in other.history]
+    check_equal(asked)
 
 
 def test_a_small_budget_of_memory_makes_small_stacks():

@@ -69,15 +69,16 @@ class DWA(Balancer):
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights by the last two averages; then this step's losses join the running ones."""
-        steps, period = int(self.clock[0]), int(self.clock[1])
+        steps, period = self.clock.tolist()
         now = signals.epoch if self.period is None else steps // self.period
         if now != period:
             self._turn()
-        self.clock[0], self.clock[1] = steps + 1, now
+            self.clock[1] = now
+        self.clock[0] = steps + 1
         ratio = (self.last / self.before)[signals.index]
-        ratio = torch.where(ratio.isfinite(), ratio, torch.ones_like(ratio))
-        self.total[signals.index] += signals.losses
-        self.count[signals.index] += 1.0
+        ratio = torch.where(ratio.isfinite(), ratio, 1.0)
+        self.total.index_add_(0, signals.index, signals.losses)
+        self.count.index_add_(0, signals.index, torch.ones_like(signals.losses))
         return len(ratio) * torch.softmax(ratio / self.temperature, dim=0)
 
     def _turn(self) -> None:

@@ -74,8 +74,9 @@ class Uncertainty(Balancer):
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Half the reciprocal variances; adds to the gradients of their logarithms."""
-        present = [self.log_variance[i] for i in signals.index.tolist()]
-        s = torch.stack([parameter.detach() for parameter in present]).to(torch.float64)
+        known = list(self.log_variance)
+        present = [known[i] for i in signals.index.tolist()]
+        s = torch.stack(present).to(torch.float64)
         weights = 0.5 * torch.exp(-s)
         slope = torch.full_like(s, 0.5) if self.variant == "log" else torch.sigmoid(s)
         for parameter, gradient in zip(present, slope - weights * signals.losses, strict=True):

@@ -27,7 +27,7 @@ MEMORY = 512 * 2**20
 
 MOST = 16
 """Members of a stack at most: more of them fall out of the caches, and nothing is won any more ..."""
-SMALL = 16 * 2**20
+SMALL = 64 * 2**20
 """... but for small networks, which are mostly calls: as many as take so many bytes together."""
 
 _NO_OTHER = "there is no other of its shape"

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import torch
 
 from polytask.data.batch import ArraySource
-from polytask.shapes import Bool, Float, Int, Tensor
+from polytask.shapes import Bool, Float, Tensor
 from polytask.tasks.task import Task
 from polytask.training.loss_groups import Group
 
-__all__ = ["Labels", "LabelsOfBatch", "gather", "losses_of"]
+__all__ = ["Labels", "LabelsOfBatch", "losses_of"]
 
 
 @dataclass
 class LabelsOfBatch:
-    """By group: targets and factors ``[M, B, G, ...]``; the factors of missing labels are zero."""
+    """By group: targets and factors ``[M, B, G, ...]``; the factors of missing labels are zero.
+
+    Where no label is missing, the factors are ``[M, 1, G, ...]``: the same for all rows.
+    """
 
     targets: list[Tensor]
     factors: list[Tensor]
@@ -56,35 +59,19 @@ class Labels:
         seen = [source.observed[name].flatten(1).any(1) if source.observed[name].ndim > 1 else source.observed[name]
                 for name in names]  # fmt: skip
         self.seen = torch.stack(seen, dim=1)
-        self._constant = source.row_weights is None and all(bool(seen.all()) for seen in self.observed)
-        self._known: dict[tuple[int, int], Tensor] = {}
+        self.is_constant = source.row_weights is None and all(bool(seen.all()) for seen in self.observed)
+        self._scales: dict[tuple[int, int], Tensor] = {}
 
-    def factors(self, group: int, rows: Int[Tensor, " B"], n_members: int) -> Float[Tensor, "B G *K"]:
-        """The factors of the rows' losses; where no label is missing, the same in every batch of as many rows."""
-        if not self._constant:
-            return self._factors(group, rows, n_members)
-        key = group, len(rows)
-        if key not in self._known:
-            self._known[key] = self._factors(group, rows, n_members)
-        return self._known[key]
-
-    def _factors(self, group: int, rows: Int[Tensor, " B"], n_members: int) -> Float[Tensor, "B G *K"]:
-        observed = self.observed[group][rows]
-        extra = observed[0, 0].numel()
-        # A share of 1 is the mean over the batch; otherwise the number of labels that is expected.
-        scale = self.weights[group] / (self.shares[group] * (len(rows) * extra * n_members)).clamp(min=1.0)
-        return observed * scale.to(observed.dtype).view(1, -1, *[1] * (observed.ndim - 2))
-
-
-def gather(labels: Sequence[Labels], rows: Sequence[Tensor], n_members: int, *, complete: bool) -> LabelsOfBatch:
-    """The labels of each member's rows."""
-    n_groups = len(labels[0].targets)
-    pairs = list(zip(labels, rows, strict=True))
-    return LabelsOfBatch(
-        [torch.stack([mine.targets[g][at] for mine, at in pairs]) for g in range(n_groups)],
-        [torch.stack([mine.factors(g, at, n_members) for mine, at in pairs]) for g in range(n_groups)],
-        None if complete else torch.stack([mine.seen[at].any(0) for mine, at in pairs]),
-    )
+    def scale(self, group: int, n_rows: int, n_members: int) -> Float[Tensor, "1 G *K"]:
+        """The factors where no label is missing: one for all rows of a batch of so many."""
+        key = group, n_rows
+        if key not in self._scales:
+            extra = self.observed[group][0, 0].numel()
+            # A share of 1 is the mean over the batch; otherwise the number of labels that is expected.
+            scale = self.weights[group] / (self.shares[group] * (n_rows * extra * n_members)).clamp(min=1.0)
+            observed = self.observed[group]
+            self._scales[key] = scale.to(observed.dtype).view(1, -1, *[1] * (observed.ndim - 2))
+        return self._scales[key]
 
 
 def losses_of(

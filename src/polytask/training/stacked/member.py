@@ -68,8 +68,12 @@ class Member:
         training, balancer = self.training, self.training.balancer
         if isinstance(balancer, Equal):
             return None if present is None else (present.double(), 0)
-        index = self._places if present is None else present.nonzero().squeeze(1)
         balancer.calls = training.at.step + 1
+        if present is None:
+            balancer.fallbacks.clear()
+            at = training.at
+            return balancer(Signals(self._places, losses, step=at.step, epoch=at.epoch)), len(balancer.fallbacks)
+        index = present.nonzero().squeeze(1)
         weights = torch.zeros(len(losses), dtype=torch.float64)
         if not len(index):
             return weights, 0

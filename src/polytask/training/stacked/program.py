@@ -58,23 +58,21 @@ class Program:
         if self.members:
             self.leaves = self._stack()
 
-    def outputs(self, at: Sequence[int], rows: Sequence[Tensor]) -> list[Tensor]:
+    def outputs(self, at: Sequence[int], fields: Mapping[str, Tensor]) -> list[Tensor]:
         """Each task's outputs ``[M, B, ...]`` of the members at these positions, for as many rows of each.
 
         Every member's dropout masks come from its own generator, in the order in which its network alone draws them.
+
+        Args:
+            at: The positions.
+            fields: Inputs, ``[M, B, ...]``.
         """
         members = [self.members[i] for i in at]
-        first = members[0].inputs
-        fields = {
-            name: torch.stack([m.inputs[name][mine] for m, mine in zip(members, rows, strict=True)]) for name in first
-        }
-        inputs: Inputs = fields.get("", fields)
-        masks = [
-            torch.empty(len(members), *shape, dtype=torch.get_default_dtype())
-            for shape, _ in self._masks_of(len(rows[0]), inputs)
-        ]
-        for i, member in enumerate(members):
-            for mask, (_, p) in zip(masks, self._masks[len(rows[0])], strict=True):
+        inputs: Inputs = fields.get("", dict(fields))
+        known = self._masks_of(next(iter(fields.values())).shape[1], inputs)
+        masks = [torch.empty(len(members), *shape, dtype=torch.get_default_dtype()) for shape, _ in known]
+        for i, member in enumerate(members if known else ()):
+            for mask, (_, p) in zip(masks, known, strict=True):
                 draw_masks([mask[i]], p * member.training.fading.strength, [member.generator])
         leaves = self._of(at, self.leaves)
         return self._run(self.template, leaves, inputs, masks)

@@ -9,10 +9,11 @@ import torch
 
 from polytask.shapes import Bool, Float, Tensor
 from polytask.training.allocation import keep_freed_memory
-from polytask.training.stacked.losses import gather, losses_of
+from polytask.training.stacked.losses import losses_of
 from polytask.training.stacked.member import Member
 from polytask.training.stacked.optimisers import Optimisers
 from polytask.training.stacked.program import Program
+from polytask.training.stacked.rows import Rows
 from polytask.training.stacked.validation import mean_losses_of
 
 __all__ = ["Stack"]
@@ -32,6 +33,7 @@ class Stack:
     def __init__(self, members: Sequence[Member], tell: Callable[[int], None] = lambda _: None):
         self.program = Program(members)
         self.optimisers = Optimisers(self.program)
+        self.rows = Rows(members)
         self.tell = tell
         n_tasks = len(members[0].names)
         self.sums = torch.zeros(3, len(members), n_tasks, dtype=torch.float64)  # losses, steps, weights
@@ -71,8 +73,8 @@ class Stack:
         members = [self.program.members[i] for i in at]
         n = members[0].training.model.n_members
         complete = all(member.is_complete for member in members)
-        labels = gather([member.labels for member in members], rows, n, complete=complete)
-        outputs = self.program.outputs(at, rows)
+        inputs, labels = self.rows.batch(at, rows, n, complete=complete)
+        outputs = self.program.outputs(at, inputs)
         tasks = [member.training.tasks for member in members]
         losses = losses_of(outputs, labels, members[0].groups, tasks, n)
         values = losses.detach().double()
@@ -136,6 +138,7 @@ class Stack:
         members, before = self.program.members, self.program.leaves
         stay = [i for i, member in enumerate(members) if not member.is_done]
         self.program.keep(stay)
+        self.rows.keep(stay)
         for member in members:
             if member.is_done and member.error is None:
                 member.training.keep_best()
