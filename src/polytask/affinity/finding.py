@@ -69,7 +69,7 @@ def find_affinity(
         seconds: Time that a measure may take in one reading, for those that can do with less.
         out: Folder for the record; nothing is written if ``None``.
         resume: Go on in a folder that exists. Each reading of a measure and each group's training is kept when it is
-            done, and is not done again.
+            done, and is not done again. ``verify`` may be another than before.
         progress: Told about the trainings.
         by: Column of a long table: each value of it is a task with rows of its own.
         group: Column of groups, such as patients: none is on two sides, neither among the rows that measures read and
@@ -113,10 +113,14 @@ def find_affinity(
         }
         kept = Kept()
         if folder is not None:
-            asked = {**settings, "budget": None if spend is None else asdict(spend), "seconds": seconds, "tasks": names}
+            # Whether groups are verified may be decided anew: the measures before it are the same.
+            asked = {key: value for key, value in settings.items() if key != "verify"}
+            asked |= {"budget": None if spend is None else asdict(spend), "seconds": seconds, "tasks": names}
             folder.open(without_nan({**asked, "data": prepared.data}), resume=resume)
             if (folder.path / _RECORD).exists():
-                return AffinityRecord.load(folder.path)
+                known = AffinityRecord.load(folder.path)
+                if known.settings.get("verify") or not verify:
+                    return known
             kept = Kept(folder.path / "done")
         found: dict[str, Found] = {}
         for halves in (True, False):

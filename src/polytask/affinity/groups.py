@@ -8,7 +8,7 @@ import numpy as np
 
 from polytask.affinity.grouping import EXACT_UP_TO, GroupBudget, arrangement, group_tasks, random_groups
 from polytask.affinity.grouping.score import Group
-from polytask.affinity.record import Arrangement, Found, Grouping, as_good_as
+from polytask.affinity.record import Arrangement, Found, Grouping, how_verified
 from polytask.training.progress import Progress
 
 __all__ = ["gains_of", "make_grouping"]
@@ -95,15 +95,7 @@ def _words(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> str:
     """What was chosen, and how it did beside the controls."""
     shown = "; ".join(_group_words(*pair) for pair in zip(chosen.groups, chosen.serves, strict=True))
     text = f"{len(chosen.groups)} {'group' if len(chosen.groups) == 1 else 'groups'}: {shown}."
-    if chosen.verified is None:
-        return text
-    drawn = [c.verified for name, c in controls.items() if name.startswith("random") and c.verified is not None]
-    beside = [f"{name} {c.verified:.3f}" for name, c in controls.items() if not name.startswith("random")]
-    if drawn:
-        beside.append(f"random groups {np.mean(drawn):.3f}")
-    text += f" Verified on test rows: skill {chosen.verified:.3f}, beside {', '.join(beside)}."
-    better = as_good_as(chosen, controls)
-    return f"{text} The groups are no better than {better}." if better else text
+    return f"{text} {how_verified(chosen, controls)}".rstrip()
 
 
 def _group_words(tasks: Sequence[str], serves: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from polytask.records import SCHEMA, load_form, read_form, without_nan
 
-__all__ = ["AffinityRecord", "Arrangement", "Found", "Grouping", "Matrix", "Structure", "as_good_as"]
+__all__ = ["AffinityRecord", "Arrangement", "Found", "Grouping", "Matrix", "Structure", "as_good_as", "how_verified"]
 
 Matrix = tuple[tuple[float | None, ...], ...]
 """``[T, T]``; ``None`` where not known."""
@@ -124,6 +124,19 @@ def as_good_as(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> str:
         return ""
     best = max(verified, key=lambda name: verified[name])
     return best if verified[best] >= chosen.verified else ""
+
+
+def how_verified(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> str:
+    """How the chosen groups did beside the controls, in a sentence or two; empty if they were not verified."""
+    if chosen.verified is None:
+        return ""
+    drawn = [c.verified for name, c in controls.items() if name.startswith("random") and c.verified is not None]
+    beside = [f"{name} {c.verified:.3f}" for name, c in controls.items() if not name.startswith("random")]
+    if drawn:
+        beside.append(f"random groups {sum(drawn) / len(drawn):.3f}")
+    text = f"Verified on test rows: skill {chosen.verified:.3f}, beside {', '.join(beside)}."
+    better = as_good_as(chosen, controls)
+    return f"{text} The groups are no better than {better}." if better else text
 
 
 @dataclass(frozen=True)

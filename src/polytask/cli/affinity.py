@@ -114,6 +114,8 @@ def affinity(
 _MOST_TASKS = 12
 _MOST_PAIRS = 6
 _MOST_NOTES = 8
+_IN_A_SENTENCE = 4
+"""More groups than this have a line each."""
 
 
 def print_affinity(record: AffinityRecord) -> None:
@@ -172,6 +174,7 @@ def _print_ends(measure: str, found: Any, names: list[str]) -> None:
 
 
 def _print_grouping(grouping: Grouping) -> None:
+    from polytask.affinity.record import how_verified
     from polytask.cli.terminal import print_table, say
 
     every = {"chosen": grouping.chosen, **grouping.controls}
@@ -182,7 +185,15 @@ def _print_grouping(grouping: Grouping) -> None:
         rows,
         title=f"Groups by {grouping.measure} ({how})",
     )
-    say(grouping.words)
+    chosen = grouping.chosen
+    if len(chosen.groups) <= _IN_A_SENTENCE:
+        say(grouping.words)
+    else:
+        for number, (tasks, serves) in enumerate(zip(chosen.groups, chosen.serves, strict=True), 1):
+            helpers = [task for task in tasks if task not in serves]
+            helped = f"  (helped by {', '.join(helpers)})" if helpers else ""
+            say(f"Group {number}, {len(serves)} tasks: {', '.join(serves)}{helped}")
+        say(how_verified(chosen, grouping.controls) or "The groups were not verified.")
     for text in grouping.notes:
         say(f"Note: {text}")
 

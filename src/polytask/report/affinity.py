@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.affinity.record import AffinityRecord, Grouping, as_good_as
+from polytask.affinity.record import AffinityRecord, Grouping, as_good_as, how_verified
 from polytask.report.figures import Figure, axis, heat_height, label, ticks
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
@@ -17,6 +17,8 @@ __all__ = ["affinity_view", "clustered_order", "heat_map"]
 
 _CELLS = 12
 _PAIRS = 6
+_IN_A_SENTENCE = 4
+"""Groups at most that the sentence under the headline names."""
 _OUTLIERS = 0.98
 """Colours reach their ends at this quantile of the absolute values, so that one large value does not pale the rest."""
 
@@ -34,6 +36,7 @@ def affinity_view(record: AffinityRecord) -> dict[str, Any]:
     return {
         "record": record,
         "headline": _headline(record),
+        "lead": _lead(record.grouping) if record.grouping else "",
         "names": names,
         "ends": {
             measure: _ends(names, found.values, found.spread, found.directed)
@@ -141,6 +144,13 @@ def _headline(record: AffinityRecord) -> str:
     return f"{groups} by {grouping.measure}{unsure}; {harm}."
 
 
+def _lead(grouping: Grouping) -> str:
+    """The finding; many groups stand in the table alone."""
+    if len(grouping.chosen.groups) <= _IN_A_SENTENCE:
+        return grouping.words
+    return how_verified(grouping.chosen, grouping.controls) or "The groups were not verified by training."
+
+
 def _ends(
     names: Sequence[str],
     values: Sequence[Sequence[float | None]],
@@ -164,8 +174,8 @@ def _groups(grouping: Grouping) -> list[dict[str, Any]]:
     chosen = grouping.chosen
     return [
         {
-            "serves": ", ".join(serves),
-            "helpers": ", ".join(task for task in tasks if task not in serves),
+            "serves": serves,
+            "helpers": [task for task in tasks if task not in serves],
         }
         for tasks, serves in zip(chosen.groups, chosen.serves, strict=True)
     ]

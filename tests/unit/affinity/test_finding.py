@@ -1,5 +1,7 @@
 """The whole way: several sources, long tables, one task, missing labels, what is unknown, negative transfer."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,10 @@ from polytask.affinity import AffinityRecord, find_affinity
 from polytask.affinity.finding import harm_of
 from polytask.affinity.grouping import GroupBudget
 from polytask.affinity.readings import as_matrix
-from polytask.affinity.record import Found, Structure
+from polytask.affinity.record import Found, Structure, how_verified
 from polytask.data.generators import clustered_tasks
 from polytask.errors import RecipeError, RunFolderError, TargetError
+from polytask.report import write_page
 from polytask.training.progress import Silent
 
 NETWORK = {"encoder": {"name": "mlp", "widths": [8]}, "training": {"epochs": 2, "batch_size": 32}}
@@ -136,3 +139,33 @@ def test_a_damaged_result_is_named_and_not_taken(tmp_path):
     damaged.write_text("{")
     with pytest.raises(RunFolderError, match=f"{damaged.name} cannot be read.*Remove it"):
         find_affinity(made.frame, list(made.targets), out=tmp_path, resume=True, **asked)
+
+
+def test_verifying_may_be_left_out_or_made_up_for_when_it_is_resumed(tmp_path):
+    made = clustered_tasks((2, 1), 90, n_inputs=5)
+    asked = {"measures": ["gradient_cosine"], "budget": GroupBudget(models=2), "out": tmp_path, **NETWORK}
+    tasks = list(made.targets)
+    with pytest.raises(KeyboardInterrupt):  # in the first training that verifies
+        find_affinity(made.frame, tasks, progress=Stops(3), **asked)
+    counted = Stops(100)
+    quick = find_affinity(made.frame, tasks, resume=True, verify=False, progress=counted, **asked)
+    assert quick.grouping.chosen.verified is None and counted.left == 100  # both readings were done
+    whole = find_affinity(made.frame, tasks, resume=True, **asked)
+    assert whole.grouping.chosen.verified is not None and whole.measures.keys() == quick.measures.keys()
+    # What is there is not thrown away for having been more than is asked for now.
+    assert find_affinity(made.frame, tasks, resume=True, verify=False, **asked) == whole
+
+
+def test_a_hundred_tasks_from_readings_to_verified_groups_and_their_page(tmp_path):
+    made = clustered_tasks((20,) * 5, 60, n_inputs=5, missing=0.5)
+    network = {"encoder": {"name": "mlp", "widths": [4]}, "training": {"epochs": 1}}
+    asked = {"measures": ["gradient_cosine", "label_correlation"], "budget": GroupBudget(models=5), "seeds": 2}
+    record = find_affinity(made.frame, list(made.targets), out=tmp_path, **asked, **network)
+    found = record.grouping
+    assert not found.is_exact and sorted(t for serves in found.chosen.serves for t in serves) == sorted(made.targets)
+    assert found.chosen.models <= 5 and found.chosen.verified is not None
+    assert {"all together", "all alone", "random 1"} <= found.controls.keys()
+    page = write_page(AffinityRecord.load(tmp_path), tmp_path / "page.html").read_text(encoding="utf-8")
+    (lead,) = re.findall(r'<p class="lead">(.*?)</p>', page)
+    assert lead == how_verified(found.chosen, found.controls) and len(lead) < 300
+    assert all(f'<th scope="row">{i}</th>' in page for i in range(1, len(found.chosen.groups) + 1))
