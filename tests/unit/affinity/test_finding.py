@@ -149,9 +149,11 @@ def test_verifying_may_be_left_out_or_made_up_for_when_it_is_resumed(tmp_path):
         find_affinity(made.frame, tasks, progress=Stops(3), **asked)
     counted = Stops(100)
     quick = find_affinity(made.frame, tasks, resume=True, verify=False, progress=counted, **asked)
-    assert quick.grouping.chosen.verified is None and counted.left == 100  # both readings were done
+    assert quick.grouping.chosen.verified is None
+    assert counted.left == 100
     whole = find_affinity(made.frame, tasks, resume=True, **asked)
-    assert whole.grouping.chosen.verified is not None and whole.measures.keys() == quick.measures.keys()
+    assert whole.grouping.chosen.verified is not None
+    assert whole.measures.keys() == quick.measures.keys()
     # What is there is not thrown away for having been more than is asked for now.
     assert find_affinity(made.frame, tasks, resume=True, verify=False, **asked) == whole
 
@@ -162,10 +164,13 @@ def test_a_hundred_tasks_from_readings_to_verified_groups_and_their_page(tmp_pat
     asked = {"measures": ["gradient_cosine", "label_correlation"], "budget": GroupBudget(models=5), "seeds": 2}
     record = find_affinity(made.frame, list(made.targets), out=tmp_path, **asked, **network)
     found = record.grouping
-    assert not found.is_exact and sorted(t for serves in found.chosen.serves for t in serves) == sorted(made.targets)
-    assert found.chosen.models <= 5 and found.chosen.verified is not None
+    assert not found.is_exact
+    assert sorted(t for serves in found.chosen.serves for t in serves) == sorted(made.targets)
+    assert found.chosen.models <= 5
+    assert found.chosen.verified is not None
     assert {"all together", "all alone", "random 1"} <= found.controls.keys()
     page = write_page(AffinityRecord.load(tmp_path), tmp_path / "page.html").read_text(encoding="utf-8")
     (lead,) = re.findall(r'<p class="lead">(.*?)</p>', page)
-    assert lead == how_verified(found.chosen, found.controls) and len(lead) < 300
+    assert lead == how_verified(found.chosen, found.controls)
+    assert len(lead) < 300
     assert all(f'<th scope="row">{i}</th>' in page for i in range(1, len(found.chosen.groups) + 1))
