@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polytask.data.checks import check_targets
 from polytask.data.columns import infer_kind
 from polytask.data.image_features import contents, located
 from polytask.data.molecules import canonical
@@ -72,7 +71,7 @@ def leak_warnings(
         return _of_sources(data, tasks, (group, time), split)
     if not isinstance(data, TableData):
         return []
-    check_targets(data.table, tasks, data.inputs, data.allow)
+    data.check(tasks)
     found = [*_giveaways(data, tasks), *_copies(data.table, tasks), *_repeated(data, tasks, group, split)]
     if group is None and time is None:
         found += _entities(data, split)

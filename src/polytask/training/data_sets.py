@@ -77,6 +77,8 @@ class TableData(DataSet):
         if not self.inputs:
             raise InputError(f"{self.table.origin} has no input column left beside targets and dropped columns.")
         self.transform: TableTransform = TableTransform(self.inputs, **(options or {}))
+        self._checked: set[frozenset[str]] = set()
+        self._sha256 = ""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -110,8 +112,11 @@ class TableData(DataSet):
         return table_source(self.name, self.table, [], self.transform, rows, row_weights=self.row_weights)
 
     def check(self, tasks: Sequence[Task]) -> None:
-        """Raise if an input column is a copy of a target."""
-        check_targets(self.table, tasks, self.inputs, self.allow)
+        """Raise if an input column is a copy of a target; looked for once, as folds are of the same table."""
+        targets = frozenset(target for task in tasks for target in task.targets)
+        if targets not in self._checked:
+            check_targets(self.table, tasks, self.inputs, self.allow)
+            self._checked.add(targets)
 
     def shape(self) -> InputShape:
         """Fields ``numeric``, ``molecule`` and ``categorical``, those that there are."""
@@ -133,13 +138,15 @@ class TableData(DataSet):
         return self.transform.positions(task.inputs)
 
     def describe(self) -> dict[str, Any]:
-        """Path, size and hash."""
+        """Path, size and hash, which is computed once."""
+        if not self._sha256:
+            self._sha256 = _hash_of_columns(self.table.column(name) for name in self.table.names)
         return {
             "path": self.origin,
             "rows": len(self.table),
             "columns": list(self.table.names),
             "inputs": list(self.transform.used if self.transform.is_fitted else self.inputs),
-            "sha256": _hash_of_columns(self.table.column(name) for name in self.table.names),
+            "sha256": self._sha256,
         }
 
 

@@ -159,7 +159,7 @@ def test_verifying_may_be_left_out_or_made_up_for_when_it_is_resumed(tmp_path):
 
 
 def test_a_hundred_tasks_from_readings_to_verified_groups_and_their_page(tmp_path):
-    made = clustered_tasks((20,) * 5, 60, n_inputs=5, missing=0.5)
+    made = clustered_tasks((20,) * 5, 60, n_inputs=105, missing=0.5)
     network = {"encoder": {"name": "mlp", "widths": [4]}, "training": {"epochs": 1}}
     asked = {"measures": ["gradient_cosine", "label_correlation"], "budget": GroupBudget(models=5), "seeds": 2}
     record = find_affinity(made.frame, list(made.targets), out=tmp_path, **asked, **network)
