@@ -88,3 +88,15 @@ def test_no_input_left():
         input_columns(FRAME, TASKS, drop=["idd"])
     with pytest.raises(InputError, match="Did you mean 'x'"):
         check_targets(FRAME, TASKS, inputs=["xx"])
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.6])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_copies_of_numbers_are_found_among_columns_that_only_resemble_them(scale, missing):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=500)
+    label = np.where(rng.random(500) < missing, np.nan, y)
+    table = {"line": 3 * scale * y - scale, "near": y + 1e-3 * rng.normal(size=500), "cube": y**3, "y": label}
+    with pytest.raises(InputError, match="'line' is a copy of target 'y'"):
+        check_targets(table, [Regression(name="y")])
+    check_targets(table, [Regression(name="y")], inputs=["near", "cube"])
