@@ -63,7 +63,7 @@ class Rows:
         def gathered(i: int) -> Tensor:
             if self.is_pooled:
                 (pool,) = self.fields[i]
-                return pool.index_select(0, index).unflatten(0, (len(at), -1))
+                return pool.index_select(0, index).view(len(at), -1, *pool.shape[1:])
             return torch.stack([self.fields[i][m].index_select(0, mine) for m, mine in zip(at, index, strict=True)])
 
         inputs = {name: gathered(i) for i, name in enumerate(self.names)}
