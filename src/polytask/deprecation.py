@@ -43,6 +43,7 @@ def warn_deprecated(old: str, *, instead: str, ends: str, stacklevel: int = 2) -
 
     Example:
         >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
         ...     warn_deprecated("training.patience_factor", instead="training.patience_share", ends="0.3.0")
         >>> print(caught[0].message)
         training.patience_factor is deprecated and ends in polytask 0.3.0. Use training.patience_share instead.

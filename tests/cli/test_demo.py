@@ -19,7 +19,6 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(verb, "EPOCHS", {"epochs": 1})
     monkeypatch.setattr(verb, "ARMS", ("joint", "single", "linear"))
     monkeypatch.setattr(verb, "BUDGET", "0.1s")
-    monkeypatch.setattr(verb, "ENGINE", {"name": "local", "workers": 1})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -74,7 +74,11 @@ def listed(path: Path, reads: Reads) -> tuple[Table, Form]:
     found: dict[Form, list[str]] = {"pixels": files.names(IMAGES), "waves": files.names(SOUNDS)}
     form: Form = reads.form or ("pixels" if found["pixels"] else "waves")
     if not found.get(form):
-        raise DataError(f"{path} holds no file that can be read as {reads.form or 'pixels or waves'}: {known}.")
+        what = "a folder" if path.is_dir() else "an archive"
+        raise DataError(
+            f"{path} is {what} without a file that can be read as {reads.form or 'pixels or waves'} ({known}). For a "
+            "table give the table's file."
+        )
     if reads.form is None and all(found.values()):
         raise DataError(
             f"{path} holds {len(found['pixels'])} images and {len(found['waves'])} recordings: say which are meant by "
