@@ -1,7 +1,9 @@
 """Studies of what is no column of a table: tags of words, pixels, boxes, spectrograms, voices."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from polytask import Study, load
 from polytask.data import composed_scenes, made_up_reviews, made_up_sentences, mixed, spoken_syllables
@@ -162,3 +164,35 @@ def test_plain_arms_pass_over_a_source_that_has_masks_alone():
         assert record.arms[arm].error["mask"].mean is None
         assert record.arms[arm].error["number"].mean is not None
     assert record.recommendation.arms["mask"] == "single"
+
+
+def test_files_are_judged_by_networks_and_texts_of_a_column_by_plain_models_too(tmp_path):
+    for row in range(48):
+        pixels = np.full((8, 8), 40 + 100 * (row % 2), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{row}.png")
+    words = ["good film", "dull plot"]
+    frame = pd.DataFrame({"photo": [f"{row}.png" for row in range(48)], "text": [words[row % 2] for row in range(48)]})
+    frame["light"], frame["size"] = np.where(np.arange(48) % 2, "yes", "no"), np.arange(48) % 7 + 0.5
+    frame.loc[::9, "size"] = np.nan
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+
+    def study(column, encoder, **settings):
+        return Study(
+            tmp_path / "rows.csv",
+            ["light", "size"],
+            arms=["joint", "single", "linear", "constant"],
+            protocol=Protocol(folds=2),
+            reads=column,
+            encoder=encoder,
+            training={"epochs": 1, "batch_size": 16},
+            out=tmp_path / f"{column}-study",
+            **settings,
+        ).run()
+
+    seen = study("photo", {"name": "cnn", "channels": [2], "width": 4}, streamed=True)
+    assert seen.left_out == dict.fromkeys(["linear", "constant"], "it reads no files of pixels or waves")
+    assert set(load(tmp_path / "photo-study").predict(tmp_path / "rows.csv")) == {"light", "size"}
+    read = study("text", {"name": "text_cnn", "width": 4})
+    assert not read.left_out
+    assert max(read.arms["linear"].errors["light"]) < 0.2, "the words tell it; their codes as numbers would not"
+    assert set(load(tmp_path / "text-study").predict(tmp_path / "rows.csv")) == {"light", "size"}

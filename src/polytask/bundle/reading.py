@@ -109,6 +109,8 @@ def _rehearse(bundle: Bundle) -> None:
             answered = {task for model in bundle.models if source in model.sources for task in model.tasks}
             asked = [task for task in bundle.tasks if task.name in answered]
             rows = {name: np.full(2, None, dtype=object) for name in names}
+            if source in bundle.texts and (column := bundle.column(source)) is not None:
+                rows[column] = np.full(2, "word", dtype=object)  # a text is never missing
             for name, out in bundle.outputs(rows, source, asked).items():
                 task = bundle.task(name)
                 if out.shape[-1] != task.n_outputs:

@@ -107,7 +107,7 @@ class opened_image:
 
     def __init__(self, source: Any, shown: str | None = None):
         try:
-            from PIL import Image
+            from PIL import Image, UnidentifiedImageError
         except ImportError as error:
             raise MissingExtraError("reading image files", "pillow", "images") from error
         self._shown = str(source) if shown is None else shown
@@ -124,6 +124,11 @@ class opened_image:
         )
         try:
             self._image: Any = Image.open(source, formats=_FORMATS)
+        except UnidentifiedImageError as error:  # its text shows an object of Python's
+            known = ", ".join(_FORMATS)
+            raise InputError(
+                f"{self._shown} is not an image that can be read: its content is none of {known}."
+            ) from error
         except self._wrong as error:
             raise InputError(f"{self._shown} is not an image that can be read: {error}") from error
         width, height = self._image.size

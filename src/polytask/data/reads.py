@@ -76,7 +76,7 @@ def listed(path: Path, reads: Reads) -> tuple[Table, Form]:
     if not found.get(form):
         what = "a folder" if path.is_dir() else "an archive"
         raise DataError(
-            f"{path} is {what} without a file that can be read as {reads.form or 'pixels or waves'} ({known}). For a "
+            f"{path} is {what} with no file that can be read as {reads.form or 'pixels or waves'} ({known}). For a "
             "table give the table's file."
         )
     if reads.form is None and all(found.values()):

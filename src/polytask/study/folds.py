@@ -18,6 +18,7 @@ from polytask.records import StudyFold
 from polytask.study.arm import PLAIN, FoldData
 from polytask.study.several import SeveralData, rows_of, sets_of, split_of
 from polytask.tasks.task import Task, task_from_options
+from polytask.training.column_data import TextColumnData
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.dividing import to_stratify
 from polytask.training.preparation import Prepared, prepare
@@ -272,8 +273,8 @@ def _why_absent(data: DataSet, task: Task, split: Split, *, needs_test: bool = T
 
 def _plain_transform(data: DataSet, rows: np.ndarray) -> TableTransform | None:
     """How plain models read the rows; texts as the words that they hold."""
-    if isinstance(data, TextData):
-        table = as_table(data.texts)
+    if isinstance(data, TextData | TextColumnData):
+        table = as_table(_words(data, np.arange(len(data))))
         return TableTransform(list(table), kinds=dict.fromkeys(table, "words")).fit(table, rows)
     if not isinstance(data, TableData):
         return None
@@ -284,8 +285,13 @@ def _encoded(
     data: DataSet, tasks: Sequence[Task], transform: TableTransform, rows: np.ndarray, networks: ArraySource
 ) -> ArraySource:
     """The rows as plain models read them; of texts with the labels of what the networks read."""
-    if isinstance(data, TextData):
-        return replace(networks, inputs=transform.transform(as_table([data.texts[row] for row in rows])))
+    if isinstance(data, TextData | TextColumnData):
+        return replace(networks, inputs=transform.transform(as_table(_words(data, rows))))
     assert isinstance(data, TableData)
     mine = [task for task in tasks if data.has(task)]
     return table_source(data.name, data.table, mine, transform, rows, row_weights=data.row_weights)
+
+
+def _words(data: TextData | TextColumnData, rows: np.ndarray) -> list[list[str]]:
+    """The words of each row."""
+    return [data.texts[row] for row in rows] if isinstance(data, TextData) else data.words(rows)

@@ -18,18 +18,35 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 def served(fold: FoldData, what: Sequence[str]) -> list[Task]:
-    """Tasks all of whose columns are of these sorts, and have two different labels among the training rows."""
+    """Tasks all of whose columns are of these sorts, and have two different labels among the training rows.
+
+    Tasks of files are none of them: pixels and waves are read as networks need them, a batch at a time.
+    """
     found = []
     for task in fold.tasks:
         columns = columns_of(task)
-        if columns and all(column.what in what and _varies(fold, column) for column in columns):
+        if (
+            columns
+            and not _of_files(fold, task)
+            and all(column.what in what and _varies(fold, column) for column in columns)
+        ):
             found.append(task)
     return found
 
 
 def why_not_serve(fold: FoldData, what: Sequence[str]) -> str:
     """Why plain models make no sense on this data; empty if they can serve a task."""
-    return "" if served(fold, what) else "none of the tasks is of a kind that it can learn"
+    if served(fold, what):
+        return ""
+    if all(_of_files(fold, task) for task in fold.tasks):
+        return "it reads no files of pixels or waves"
+    return "none of the tasks is of a kind that it can learn"
+
+
+def _of_files(fold: FoldData, task: Task) -> bool:
+    """Whether a source that has labels of the task is one of files."""
+    sources = fold.plain["train"].items()
+    return any(task.name in source.tasks and name in fold.prepared.files for name, source in sources)
 
 
 def _varies(fold: FoldData, column: Column) -> bool:

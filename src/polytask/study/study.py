@@ -280,7 +280,7 @@ class Study:
         return None
 
 
-_OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights", "allow")
+_OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights", "allow", "reads", "streamed")
 
 
 def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str]) -> Recipe:

@@ -133,6 +133,10 @@ class TextColumnData(ColumnData):
         if cut := sum(length > self.text.length for length in lengths):
             notes.append(f"{cut} training texts of {self.name!r} are read up to word {self.text.length} only.")
 
+    def words(self, rows: np.ndarray) -> list[list[str]]:
+        """The words of each row, all in memory."""
+        return list(self._words(rows))
+
     def _words(self, rows: np.ndarray) -> Iterator[list[str]]:
         for start in range(0, len(rows), PIECE):
             piece = rows[start : start + PIECE]

@@ -33,9 +33,11 @@ class Constant(Arm):
         return "The best constant answer a task, without a look at any input."
 
     def why_not(self, fold: FoldData) -> str:
-        """There must be a task whose answer is not one of elements."""
+        """There must be a task whose answer is not one of elements, in a source that plain models read."""
         if all(task.of_elements for task in fold.tasks):
             return "of tags, masks and the like there is no constant that a model without inputs could give"
+        if all(source in fold.prepared.files for source in fold.prepared.train):
+            return "it reads no files of pixels or waves"
         return ""
 
     def fit(self, fold: FoldData, settled: Mapping[str, Any] | None = None) -> FittedArm:
