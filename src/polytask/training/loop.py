@@ -7,6 +7,7 @@ It only puts its parts in order; what each of them does stands in a file of its 
 ``optimisation``  learning rates, clipping, the update
 ``memory``        what is done when it runs out
 ``guards``        what is checked while it goes on
+``epoch_end``     validation, the best epoch so far, its line of the history
 ``stopping``      the best epoch, and when to wait for a better one no longer
 ``fading``        dropout that gets weaker as the tasks are learned
 ``additions``     remedies, constraints, settings of single tasks
@@ -28,11 +29,11 @@ from polytask.errors import RecipeError
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
-from polytask.training import checkpoint
+from polytask.training import checkpoint, epoch_end
 from polytask.training.additions import Additions
 from polytask.training.allocation import keep_freed_memory
 from polytask.training.epoch_sums import EpochSums, by_name
-from polytask.training.evaluation import constant_losses, mean_losses
+from polytask.training.evaluation import constant_losses
 from polytask.training.extra_batches import ExtraBatches
 from polytask.training.fading import Fading, constant_in_training
 from polytask.training.feed import Feed
@@ -116,16 +117,8 @@ class Training:
         self.guards: list[Guard] = [FiniteParameters()]
         self.at = Position()
         self.best_state: dict[str, Tensor] | None = None
-        self.sums = self._no_sums()
+        self.sums = EpochSums(balancer.tasks, len(self.constraints.bounds))
         self.interruption = Interruption()
-
-    def _no_sums(self) -> EpochSums:
-        return EpochSums(self.balancer.tasks, len(self.constraints.bounds))
-
-    def _losses_of_epoch(self, train: Mapping[str, float]) -> Mapping[str, float]:
-        """The losses that fading goes by, of the kind that its constant ones are: without the factors of a warm-up."""
-        steps = range(self.at.epoch * self.feed.n_steps, self.at.step)
-        return self.at.validation[-1] if self.validation else self.own.unweighed(train, steps)
 
     @property
     def skips(self) -> Skips:
@@ -251,73 +244,9 @@ class Training:
         """Validate, keep the epoch if it is the best, see whether to stop; returns the epoch's line of the history.
 
         Args:
-            validation: The validation losses, if somebody knows them already.
+            validation: The validation losses, if the caller has them already.
         """
-        at = self.at
-        for guard in self.guards:
-            guard.end_epoch(self)
-        if validation is None:
-            validation = mean_losses(self.model, self.tasks, self.validation) if self.validation else {}
-        at.validation.append(dict(validation))
-        found = self._measure_constraints()
-        is_best = self.stop_rule.is_best(at)
-        if is_best:
-            self._keep()
-        self.own.end_epoch(at.epoch, at.validation[-1])
-        if self.own.stopped:
-            found["stopped"] = dict(self.own.stopped)
-        line = {
-            "epoch": at.epoch,
-            "step": at.step,
-            "seconds": round(at.seconds, 3),
-            "learning_rate": self.optimisation.learning_rate,
-            "validation": at.validation[-1],
-            **self.sums.line(),
-            **({"pieces": self.model.pieces} if self.memory.halved else {}),
-            **found,
-            "is_best": is_best,
-        }
-        for name, multiplier in line.pop("multipliers", {}).items():
-            line["constraints"][name]["multiplier"] = multiplier
-        at.unexplained = self.fading.follow(at.unexplained, self._losses_of_epoch(line["train"]))
-        self.sums = self._no_sums()
-        at.epoch += 1
-        self._slow_or_stop()
-        if self.listeners.folder is not None:
-            self.listeners.folder.append_history(line)
-            at.history_lines += 1
-        return line
-
-    def _measure_constraints(self) -> dict[str, Any]:
-        """What the epoch's line says about the constraints; nothing if there are none."""
-        if not self.constraints.bounds:
-            return {}
-        measured, violated = self.constraints.end_epoch(self.model, self.feed.sources, self.validation)
-        self.at.violations.append(violated)
-        # Whether a constraint is kept that no row can measure, nobody knows.
-        is_known = violated > 0.0 or all(one["violation"] is not None for one in measured.values())
-        return {"constraints": measured, "is_feasible": violated == 0.0 if is_known else None}
-
-    def _keep(self) -> None:
-        """The newest epoch is the best so far."""
-        self.at.best = self.at.epoch
-        self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        for remedy in self.remedies:
-            remedy.new_best()
-
-    def _slow_or_stop(self) -> None:
-        """Lower learning rates where nothing gets better, and end the training if there is no hope, or no epoch."""
-        at, settings = self.at, self.settings
-        for name, (epochs, patience) in self.own.since_best(at.epoch - 1).items():
-            self.optimisation.no_better_for(epochs, patience, name)
-        if self.stop_rule.tracks_best and settings.patience is not None:
-            self.optimisation.no_better_for(at.since_best, settings.patience)
-        if self.stop_rule.is_patience_over(at, self.fading.strength):
-            at.end(f"nothing better for {at.since_best} epochs")
-        if self.own.all_stopped([task.name for task in self.tasks]):
-            at.end("every task stopped")
-        if at.epoch >= settings.epochs:
-            at.end("all epochs done")
+        return epoch_end.end_epoch(self, validation)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
