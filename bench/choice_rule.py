@@ -27,8 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-from polytask.study.choice import Candidate, FoldScores, choose_all
-from polytask.study.trials import Store, load_answers, load_fold, load_trial, trial_key
+from polytask.study.choice import choose_all
+from polytask.study.scores import Candidate, FoldScores
+from polytask.study.store import Store, load_answers, load_fold, load_trial, trial_key
 
 Rule = Callable[[FoldScores, Sequence[str]], "dict[str, Candidate]"]
 

@@ -20,8 +20,9 @@ from polytask.study.folds import JudgedFold, Protocol, make_fold, whole_fold
 from polytask.study.naming import make_arm
 from polytask.study.networks import NetworkArm, whole
 from polytask.study.several import rows_of
+from polytask.study.store import Answers, KeptFold, Store, Trial, keep_fold, trial_key
 from polytask.study.terms import Terms
-from polytask.study.trials import Answers, KeptFold, Store, Trial, keep_fold, train_trials, trial_key
+from polytask.study.trials import train_trials
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 from polytask.training.planning import plan_of

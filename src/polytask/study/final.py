@@ -12,9 +12,9 @@ from polytask.bundle import Bundle, BundledModel
 from polytask.data.transform import TableTransform
 from polytask.study.arm import PLAIN, FittedArm, FoldData
 from polytask.study.bench import LastTraining
-from polytask.study.choice import Candidate
 from polytask.study.engine import Engine
-from polytask.study.trials import Trial
+from polytask.study.scores import Candidate
+from polytask.study.store import Trial
 from polytask.training.task_control import TaskControl
 
 __all__ = ["final_bundle", "lost_stops", "settle"]

@@ -1,9 +1,10 @@
-"""What a study is about: its data and tasks, before any row is divided."""
+"""What a study is about: its data, tasks and networks, before any row is divided."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from polytask.recipe import Recipe
 from polytask.study.several import SeveralData
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
-from polytask.training.opening import make_tasks, open_data
+from polytask.training.opening import is_table, make_tasks, open_data
 
-__all__ = ["LongData", "Question", "open_question"]
+__all__ = ["LongData", "Question", "open_question", "study_recipe"]
 
 
 @dataclass
@@ -74,6 +75,37 @@ class LongData(TableData):
     def describe(self) -> dict[str, Any]:
         """The plain table."""
         return {**self.plain.describe(), "inputs": list(self.inputs), "by": self.long.by}
+
+
+_OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights", "allow", "reads", "streamed")
+
+
+def study_recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str]) -> Recipe:
+    """The networks' side of the study as a recipe; columns that say how rows are divided are inputs only if named."""
+    if isinstance(data, Recipe):
+        known = {**data.plain(), **settings, "tasks": data.tasks}
+        known["data"] = {
+            name: _hiding(spec.model_dump(exclude_defaults=True), columns) for name, spec in data.data.items()
+        }
+        return Recipe(**known)
+    known = dict(settings)
+    source: dict[str, Any] = {key: known.pop(key) for key in _OF_SOURCES if key in known}
+    names = {"data": None}
+    if isinstance(data, str | Path):
+        names, source["path"] = {Path(data).stem: None}, str(data)
+    elif isinstance(data, DataSet):
+        names = {data.name: None}
+    elif isinstance(data, list) and data and all(isinstance(d, DataSet) for d in data):
+        names = dict.fromkeys(d.name for d in data)
+    elif isinstance(data, Mapping) and not is_table(data):
+        names = dict.fromkeys(data)
+    return Recipe(tasks=targets, data=dict.fromkeys(names, _hiding(source, columns)), **known)
+
+
+def _hiding(source: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Settings of a source that drop these columns unless they are named as inputs."""
+    drop, inputs = source.get("drop") or (), source.get("inputs") or ()
+    return {**source, "drop": [*drop, *(c for c in columns if c not in inputs and c not in drop)]}
 
 
 def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int = 10) -> Question:

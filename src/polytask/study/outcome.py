@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from polytask.records import Interval, StudyFold
-from polytask.study.choice import Candidate, FoldScores
+from polytask.study.scores import Candidate, FoldScores
 from polytask.study.statistics import fixed_split, interval_of
-from polytask.study.trials import Trial
+from polytask.study.store import Trial
 from polytask.study.verdicts import Compared, Pairs, RowPairs
 from polytask.tasks.task import Task
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.study.choice import Candidate, FoldScores
+from polytask.study.scores import Candidate, FoldScores
 from polytask.tasks._survival import beyond_by_kaplan_meier
 from polytask.tasks.survival import Survival
 from polytask.tasks.task import Task

@@ -24,9 +24,10 @@ from polytask.study.finished import FinishedNetworks
 from polytask.study.folds import Protocol
 from polytask.study.leakage import leak_warnings
 from polytask.study.naming import make_arm
-from polytask.study.opening import LongData, Question, open_question
+from polytask.study.opening import LongData, Question, open_question, study_recipe
 from polytask.study.outcome import Outcome
 from polytask.study.pictures import coverage
+from polytask.study.store import Store
 from polytask.study.summary import (
     FIXED_FORMULAS,
     FORMULAS,
@@ -41,9 +42,7 @@ from polytask.study.summary import (
 from polytask.study.terms import SEARCHED, Terms
 from polytask.study.threads import limited_threads
 from polytask.study.trainings import Listener, Trainings
-from polytask.study.trials import Store
-from polytask.training.data_sets import DataSet
-from polytask.training.opening import controls_of, is_table
+from polytask.training.opening import controls_of
 from polytask.training.run_folder import RunFolder, environment
 
 __all__ = ["Study"]
@@ -126,7 +125,7 @@ class Study:
             raise RecipeError("A study needs at least one arm.")
         self.by = by
         hidden = (*self.protocol.columns, *((by,) if by else ()))
-        self.recipe = _recipe(data, targets, {**settings, "seed": self.protocol.seed}, hidden)
+        self.recipe = study_recipe(data, targets, {**settings, "seed": self.protocol.seed}, hidden)
         self.engine = _engine(engine)
         self.folder = RunFolder(out) if out is not None else None
         self.resume = resume
@@ -278,37 +277,6 @@ class Study:
             return kept
         file.unlink()
         return None
-
-
-_OF_SOURCES = ("inputs", "drop", "kinds", "scaling", "row_weights", "allow", "reads", "streamed")
-
-
-def _recipe(data: Any, targets: Any, settings: Mapping[str, Any], columns: Sequence[str]) -> Recipe:
-    """The networks' side of the study as a recipe; columns that say how rows are divided are inputs only if named."""
-    if isinstance(data, Recipe):
-        known = {**data.plain(), **settings, "tasks": data.tasks}
-        known["data"] = {
-            name: _hiding(spec.model_dump(exclude_defaults=True), columns) for name, spec in data.data.items()
-        }
-        return Recipe(**known)
-    known = dict(settings)
-    source: dict[str, Any] = {key: known.pop(key) for key in _OF_SOURCES if key in known}
-    names = {"data": None}
-    if isinstance(data, str | Path):
-        names, source["path"] = {Path(data).stem: None}, str(data)
-    elif isinstance(data, DataSet):
-        names = {data.name: None}
-    elif isinstance(data, list) and data and all(isinstance(d, DataSet) for d in data):
-        names = dict.fromkeys(d.name for d in data)
-    elif isinstance(data, Mapping) and not is_table(data):
-        names = dict.fromkeys(data)
-    return Recipe(tasks=targets, data=dict.fromkeys(names, _hiding(source, columns)), **known)
-
-
-def _hiding(source: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    """Settings of a source that drop these columns unless they are named as inputs."""
-    drop, inputs = source.get("drop") or (), source.get("inputs") or ()
-    return {**source, "drop": [*drop, *(c for c in columns if c not in inputs and c not in drop)]}
 
 
 def _engine(asked: str | Mapping[str, Any] | None) -> Engine:

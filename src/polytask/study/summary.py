@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from polytask.records import ArmResult, Interval, Recommendation, StudyTask, Verdict, without_nan
-from polytask.study.choice import Chosen, name_of
+from polytask.study.choice import Chosen
 from polytask.study.naming import make_arm
 from polytask.study.outcome import Outcome
 from polytask.study.pictures import calibration, residuals, risk_calibration
+from polytask.study.scores import name_of
 from polytask.study.statistics import gain_of, interval_of, mean_ranks, place_among
 from polytask.study.verdicts import judge
 from polytask.tasks.survival import Survival

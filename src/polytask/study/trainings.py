@@ -11,13 +11,13 @@ import numpy as np
 from polytask.errors import RecipeError
 from polytask.study.bench import MOST_ROWS, Bench, Place, PlannedTrial, Unit, Work
 from polytask.study.budget import Budget
-from polytask.study.choice import FoldScores
 from polytask.study.engine import Engine
 from polytask.study.folds import label_groups
 from polytask.study.naming import make_arm
 from polytask.study.networks import NetworkArm
 from polytask.study.outcome import Outcome
-from polytask.study.trials import KeptFold, Store, Trial, keep_fold, keep_trial, load_answers, load_fold, load_trial
+from polytask.study.scores import FoldScores
+from polytask.study.store import KeptFold, Store, Trial, keep_fold, keep_trial, load_answers, load_fold, load_trial
 
 __all__ = ["Listener", "Trainings"]
 

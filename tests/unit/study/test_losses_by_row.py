@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from polytask.records import StudyFold
-from polytask.study.choice import FoldScores
 from polytask.study.folds import label_groups
-from polytask.study.trials import KeptFold, losses_of
+from polytask.study.scores import FoldScores
+from polytask.study.store import KeptFold
+from polytask.study.trials import losses_of
 from polytask.tasks import Multilabel, Tagging
 from polytask.training.text_data import TextData
 

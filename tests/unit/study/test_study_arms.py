@@ -1,5 +1,7 @@
 """Every registered arm on the same data; no wiring per arm."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +15,9 @@ from polytask.study.arm import PLAIN, outputs_of
 from polytask.study.arms import registry
 from polytask.study.folds import Protocol, make_fold, whole_fold
 from polytask.study.naming import make_arm
+from polytask.study.store import Store, keep_fold
 from polytask.study.terms import Terms
-from polytask.study.trials import Store, keep_fold, train_trial
+from polytask.study.trials import train_trials
 from polytask.training.opening import make_tasks, open_data
 from polytask.training.planning import plan_of
 
@@ -109,7 +112,7 @@ def test_an_arm_sees_no_test_row(name, mixed):
 def test_the_same_seed_gives_the_same_trial(name, mixed):
     _, _, _, folds = mixed
     kept = keep_fold(Store(None), folds[2])
-    first, second = (train_trial(make_arm(name), kept, folds[2])[0] for _ in range(2))
+    first, second = (train_trials([(make_arm(name), kept, folds[2])])[0][0] for _ in range(2))
     assert first.metrics == second.metrics
     assert first.validation == second.validation
     assert first.curves == second.curves
@@ -126,10 +129,13 @@ def test_one_task_and_an_absent_task(name):
     assert any("ill" in tested.record.absent for tested in folds)
     tested = next(tested for tested in folds if "ill" in tested.record.absent)
     assert [task.name for task in tested.data.tasks] == ["price"]
-    trial, _ = train_trial(make_arm(name), keep_fold(Store(None), tested), tested)
-    assert trial.why_not or set(trial.metrics) == {"price"}
+    ((trial, _),) = train_trials([(make_arm(name), keep_fold(Store(None), tested), tested)])
     if make_arm(name).is_per_task:
-        assert not trial.why_not
+        assert trial.why_not == ""
+        assert set(trial.metrics) == {"price"}
+    else:
+        assert re.search("one task only|two tasks|two numeric tasks|three tasks", trial.why_not), trial.why_not
+        assert trial.metrics == {}
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("joint:mmoe", "forest", "searched", "chosen_ratio")])
@@ -153,9 +159,20 @@ def test_a_hundred_tasks(name):
     assert len(found) == len(names)
 
 
-@pytest.mark.parametrize("name", ["", "joint:", "joint mmoe", "joint:hard@x", "joint@1.2.3", "nothing", "boosting:big"])
-def test_names_that_are_no_arms(name):
-    with pytest.raises((RecipeError, UnknownNameError)):
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        *(
+            (name, RecipeError, f"{name!r} names no arm. Write")
+            for name in ("", "joint:", "joint mmoe", "joint:hard@x")
+        ),
+        ("joint@1.2.3", RecipeError, "ratio after @ must be a number, got '1.2.3'"),
+        ("nothing", UnknownNameError, "No arm named 'nothing'"),
+        ("boosting:big", RecipeError, "'boosting' has no kind"),
+    ],
+)
+def test_names_that_are_no_arms(name, error, says):
+    with pytest.raises(error, match=says):
         make_arm(name)
 
 

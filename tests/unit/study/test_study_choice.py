@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from polytask.records import StudyFold
-from polytask.study.choice import CONSTANT, FoldScores, _difference, choose, choose_all
-from polytask.study.trials import KeptFold
+from polytask.study.choice import _difference, choose, choose_all
+from polytask.study.scores import CONSTANT, FoldScores
+from polytask.study.store import KeptFold
 from polytask.tasks import registry
 
 A, B = ("a",), ("b",)

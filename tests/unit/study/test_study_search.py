@@ -22,8 +22,8 @@ from polytask.study.final import settle
 from polytask.study.inner import inner_errors, inner_folds
 from polytask.study.naming import make_arm
 from polytask.study.space import Space, plan_with, ranges_of, searched_names
+from polytask.study.store import Trial
 from polytask.study.terms import Terms
-from polytask.study.trials import Trial
 
 pytest.importorskip("optuna")
 QUICK = {
