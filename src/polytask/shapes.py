@@ -20,12 +20,24 @@ The annotations are documentation in production and are checked in the tests.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Collection
+from typing import Any, TypeAlias
 
+import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, Shaped
 from torch import Tensor
 
-__all__ = ["Bool", "Complex", "Float", "Inputs", "Int", "Shaped", "Tensor"]
+__all__ = ["Bool", "Complex", "Float", "Inputs", "Int", "Shaped", "Tensor", "object_array"]
 
 Inputs: TypeAlias = "Tensor | dict[str, Tensor]"
 """What an encoder reads: one tensor, or one per named input; the first dimension is B."""
+
+
+def object_array(values: Collection[Any]) -> Shaped[np.ndarray, " N"]:
+    """An array of one object a row, also where these are sequences or arrays of one length.
+
+    Example:
+        >>> object_array([[1, 2], [3, 4]])
+        array([list([1, 2]), list([3, 4])], dtype=object)
+    """
+    return np.fromiter(values, dtype=object, count=len(values))

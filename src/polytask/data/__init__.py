@@ -9,7 +9,8 @@ _HOMES = {
     "tables": ("Table", "open_table", "read_table"),
     "transform": ("TableTransform",),
     "batch": ("ArraySource", "Batch", "Source"),
-    "sources": ("RowsOf", "array_source", "fit_tasks", "labels_of", "table_source"),
+    "labels": ("fit_tasks", "labels_of"),
+    "sources": ("RowsOf", "array_source", "table_source"),
     "datasets": ("DatasetContents", "DatasetSource", "read_dataset"),
     "images": ("ImageFolder", "read_idx", "read_idx_images", "read_image_folder"),
     "audio": ("Recordings", "read_recordings", "write_wav"),
@@ -23,7 +24,8 @@ _HOMES = {
     "events": ("Event", "event_rows", "find_events"),
     "answers": ("AnswerTransform",),
     "pretrained": ("PretrainedVocabulary",),
-    "text": ("TextTransform", "Vocabulary", "words_of"),
+    "text": ("TextTransform", "words_of"),
+    "vocabulary": ("Vocabulary",),
     "splits": ("Split", "given_split", "holdout", "k_folds"),
     "checks": ("check_targets", "input_columns"),
     "sampler": ("Sampler",),
@@ -33,10 +35,7 @@ _HOMES = {
     "generators": ("Synthetic", "clustered_tasks", "impressions", "mmoe_synthetic", "related_regressions"),
     "bundled": ("BundledTable", "bundled_digits", "bundled_names", "load_bundled"),
     "scenes": ("OverlappingDigits", "Scenes", "composed_scenes", "overlapping_digits"),
-    "rendered": (
-        "RenderedLetters",
-        "rendered_letters",
-    ),
+    "rendered": ("RenderedLetters", "rendered_letters"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

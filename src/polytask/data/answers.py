@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.data.text import TextTransform, WordCodes
+from polytask.data.text import TextTransform
+from polytask.data.vocabulary import WordCodes
 from polytask.shapes import Int, Tensor
 
 __all__ = ["END", "AnswerTransform"]

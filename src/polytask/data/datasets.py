@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from polytask.data.batch import Batch, Source
-from polytask.data.sources import array_source, encode_labels, has_labels, labels_from
+from polytask.data.labels import encode_labels, has_labels, labels_from
+from polytask.data.sources import array_source
 from polytask.errors import InputError, TargetError
-from polytask.shapes import Inputs, Int, Tensor
+from polytask.shapes import Inputs, Int, Tensor, object_array
 from polytask.tasks.task import Task
 
 __all__ = ["DatasetContents", "DatasetSource", "read_dataset"]
@@ -176,9 +177,7 @@ def _label_row(found: Any, targets: tuple[str, ...], row: int) -> list[Any]:
 def _label_column(values: list[Any]) -> np.ndarray:
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return np.array(values)
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return column
+    return object_array(values)
 
 
 def _numpy_inputs(inputs: Any) -> Any:

@@ -12,8 +12,8 @@ import pandas as pd
 from polytask.data.audio import ENDINGS as SOUNDS
 from polytask.data.decoding import Form
 from polytask.data.files import INLINE, Files, labels_of_names
-from polytask.data.image_features import ENDINGS as IMAGES
 from polytask.data.tables import FrameTable, Table
+from polytask.data.thumbnails import ENDINGS as IMAGES
 from polytask.errors import DataError, RecipeError
 
 __all__ = ["FILE", "Reads", "form_of", "is_of_files", "listed"]

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from polytask.errors import DataError
+from polytask.errors import DataError, InputError
 
-__all__ = ["FrameTable", "Table", "TableLike", "check_names"]
+__all__ = ["FrameTable", "Table", "TableLike", "check_names", "matched_columns"]
 
 TableLike: TypeAlias = Any
 """A path, a pandas, polars or pyarrow table, a dict of arrays, a 2-D array, or a :class:`Table`."""
@@ -99,3 +99,39 @@ class FrameTable(Table):
     def frame(self) -> pd.DataFrame:
         """The frame with its columns' names as texts."""
         return self._frame.set_axis(list(self.names), axis=1)
+
+
+def matched_columns(table: Table, names: Sequence[str], needed: Sequence[str]) -> dict[str, str]:
+    """What a table calls the columns that training had.
+
+    Args:
+        table: The table; one without names of its own needs as many columns as training had.
+        names: All columns of training, in their order.
+        needed: Those of them that are read.
+
+    Raises:
+        InputError: If one is missing, or their number is another.
+
+    Example:
+        >>> table = FrameTable(pd.DataFrame([[1, 2]]), "The array", is_positional=True)
+        >>> matched_columns(table, ["age", "town"], ["town"])
+        {'age': '0', 'town': '1'}
+    """
+    if table.is_positional:
+        if len(table.names) != len(names):
+            raise InputError(
+                f"{table.origin} has {len(table.names)} columns, but training had {len(names)}: {_listed(names)}."
+            )
+        return dict(zip(names, table.names, strict=True))
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise InputError(
+            f"{table.origin} lacks {_listed(missing)}, which training had. It has {_listed(table.names)}.",
+            missing[0],
+        )
+    return {name: name for name in needed}
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

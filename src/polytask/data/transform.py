@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 
-from polytask.data.cells import nearly_numbers
-from polytask.data.columns import KINDS, CategoricalColumn, Kind, NumericColumn, Scaling, infer_kind
-from polytask.data.image_features import ImageColumn, is_image_file, located
-from polytask.data.molecules import MoleculeColumn
+from polytask.data.columns import SCALINGS, CategoricalColumn, NumericColumn, Scaling
+from polytask.data.kinds import KINDS, Kind
+from polytask.data.learning import BITS_COLUMNS, BitsColumn, LearningOptions, learn_column
+from polytask.data.table import matched_columns
 from polytask.data.tables import Table, TableLike, open_table
-from polytask.data.word_bits import WordsColumn
+from polytask.data.thumbnails import located
 from polytask.errors import InputError, RecipeError, UnknownNameError
 from polytask.shapes import Tensor
 
-__all__ = ["BitsColumn", "TableTransform"]
-
-BitsColumn: TypeAlias = MoleculeColumn | WordsColumn | ImageColumn
-"""A column of which a cell becomes many numbers, side by side with those of the others of its sort."""
-
-_BITS_COLUMNS: dict[str, type[BitsColumn]] = {"molecule": MoleculeColumn, "words": WordsColumn, "image": ImageColumn}
-_SCALINGS = ("standard", "robust", "quantile")
+__all__ = ["TableTransform"]
 
 
 class TableTransform:
@@ -86,8 +79,8 @@ class TableTransform:
         self.min_count = min_count
         self.max_categories = max_categories
         self.buckets = buckets
-        if scaling not in _SCALINGS:
-            raise UnknownNameError("scaling", scaling, _SCALINGS)
+        if scaling not in SCALINGS:
+            raise UnknownNameError("scaling", scaling, SCALINGS)
         for kind in self.kinds.values():
             if kind not in KINDS:
                 raise UnknownNameError("column kind", kind, KINDS)
@@ -169,60 +162,27 @@ class TableTransform:
         for name in (*names, *self.kinds):
             if name not in table:
                 raise InputError(str(UnknownNameError("input column", name, table.names)))
+        options = LearningOptions(self.scaling, self.min_count, self.max_categories, self.buckets)
         numeric: list[NumericColumn] = []
         molecules: list[BitsColumn] = []
         categorical: list[CategoricalColumn] = []
         notes: list[str] = []
         for name in names:
             values = self._cells(table, name, name, rows)
-            fitted, reason = self._fit_column(name, values)
-            if reason:
-                notes.append(f"Column {name!r} is left out: {reason}.")
-            elif isinstance(fitted, NumericColumn):
-                numeric.append(fitted)
-            elif isinstance(fitted, MoleculeColumn | WordsColumn | ImageColumn):
-                molecules.append(fitted)
-            elif isinstance(fitted, CategoricalColumn):
-                categorical.append(fitted)
+            learned = learn_column(name, values, self.kinds.get(name), options)
+            if isinstance(learned, str):
+                notes.append(f"Column {name!r} is left out: {learned}.")
+            elif isinstance(learned, NumericColumn):
+                numeric.append(learned)
+            elif isinstance(learned, CategoricalColumn):
+                categorical.append(learned)
+            else:
+                molecules.append(learned)
         if not numeric and not molecules and not categorical:
             raise InputError("No input column is left. " + " ".join(notes))
         self._names, self.notes = tuple(names), notes
         self._numeric, self._molecules, self._categorical = numeric, molecules, categorical
         return self
-
-    def _fit_column(
-        self, name: str, values: pd.Series[Any]
-    ) -> tuple[NumericColumn | BitsColumn | CategoricalColumn | None, str]:
-        """The column as learned, or the reason why it is left out."""
-        kind = self.kinds.get(name) or infer_kind(values, name)
-        if kind == "empty" or values.isna().all():
-            return None, "it has no value in the training rows"
-        if kind == "text":
-            how = f"--set data.SOURCE.kinds.{name}"
-            what = f"{how}=image looks at the files" if is_image_file(values) else f"{how}=words reads what they say"
-            return None, (
-                f"its texts are nearly all different{nearly_numbers(values)}; "
-                f"{what}, {how}=categorical takes each as a thing of its own"
-            )
-        if kind == "words":
-            words = WordsColumn.fit(name, values)
-            return (words, "") if words.bits else (None, "no word comes in some of its training texts and not in all")
-        if kind == "molecule":
-            molecules = MoleculeColumn.fit(name, values)
-            return (molecules, "") if molecules.bits else (None, "its molecules are all alike in the training rows")
-        if kind == "image":
-            images = ImageColumn.fit(name, values)
-            return (images, "") if images.bits else (None, "its images are all alike in the training rows")
-        if kind in ("categorical", "hashed"):
-            column, is_constant = CategoricalColumn.fit(name, values, self.min_count, self.max_categories)
-            if kind == "hashed":
-                return (None, "it has one value only in the training rows") if values.nunique() < 2 else (
-                    replace(column, buckets=self.buckets), "")  # fmt: skip
-            if is_constant:
-                return None, "it has one value only, or only rare ones, in the training rows"
-            return column, ""
-        numbers = NumericColumn.fit(name, kind, values, self.scaling)
-        return (numbers, "") if numbers.features else (None, "it has one value only in the training rows")
 
     def transform(
         self, data: TableLike, rows: np.ndarray | None = None, notes: list[str] | None = None
@@ -242,7 +202,7 @@ class TableTransform:
         if not self.is_fitted:
             raise InputError("The table transform needs to be fitted before it can transform.")
         table = open_table(data)
-        found = self._find(table)
+        found = matched_columns(table, self._names, self.needed)
         n_rows = len(table) if rows is None else len(rows)
         tensors: dict[str, Tensor] = {}
         if self._numeric:
@@ -276,24 +236,6 @@ class TableTransform:
     def fit_transform(self, data: TableLike, rows: np.ndarray | None = None) -> dict[str, Tensor]:
         """:meth:`fit` and :meth:`transform` on the same rows."""
         return self.fit(data, rows).transform(data, rows)
-
-    def _find(self, table: Table) -> dict[str, str]:
-        """The table's name for each of the columns."""
-        if table.is_positional:
-            if len(table.names) != len(self._names):
-                raise InputError(
-                    f"{table.origin} has {len(table.names)} columns, but training had {len(self._names)}: "
-                    f"{_listed(self._names)}."
-                )
-            return dict(zip(self._names, table.names, strict=True))
-        needed = self.needed
-        missing = [name for name in needed if name not in table]
-        if missing:
-            raise InputError(
-                f"{table.origin} lacks {_listed(missing)}, which training had. It has {_listed(table.names)}.",
-                missing[0],
-            )
-        return {name: name for name in needed}
 
     def positions(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Where the tensors of :meth:`transform` hold the given input columns; columns left out have no place.
@@ -342,7 +284,7 @@ class TableTransform:
         self._numeric = [NumericColumn.from_state(column) for column in state["numeric"]]
         # Bundles from before there were molecules have none.
         self._molecules = [
-            _BITS_COLUMNS[column.get("kind", "molecule")].from_state(column) for column in state.get("molecules", ())
+            BITS_COLUMNS[column.get("kind", "molecule")].from_state(column) for column in state.get("molecules", ())
         ]
         self._categorical = [CategoricalColumn.from_state(column) for column in state["categorical"]]
         self.notes = list(state["notes"])
@@ -354,8 +296,3 @@ def _rows_of(values: Any, rows: np.ndarray | None) -> Any:
     if rows is None:
         return values
     return values[rows] if isinstance(values, np.ndarray) else values.iloc[rows]
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name) for name in names[:most]) + more

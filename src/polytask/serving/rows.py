@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from polytask.bundle import Bundle, Network, Pooled
-from polytask.data.cells import category_keys
 from polytask.data.checked import CheckedRows
-from polytask.data.columns import CategoricalColumn, Kind, NumericColumn
+from polytask.data.columns import CategoricalColumn, NumericColumn
 from polytask.data.files import Files
 from polytask.data.image_features import ImageColumn
+from polytask.data.kinds import Kind
+from polytask.data.learning import BitsColumn
 from polytask.data.molecules import MoleculeColumn
 from polytask.data.text import words_of
-from polytask.data.transform import BitsColumn
 from polytask.data.word_bits import WordsColumn
 from polytask.errors import InputError
 from polytask.models.inputs import SINGLE, InputShape
+from polytask.serving.cells import FORMS
 
 __all__ = ["CellError", "Columns", "RowColumn", "RowReader"]
 
@@ -122,7 +119,7 @@ class RowReader:
         return {column.name: self._column(column, rows) for column in self.columns}
 
     def _column(self, column: RowColumn, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        read, name, empty = _READERS[column.kind], column.name, _EMPTY[column.kind]
+        name, form = column.name, FORMS[column.kind]
         cells = []
         for i, row in enumerate(rows):
             if name not in row:
@@ -132,17 +129,17 @@ class RowReader:
                 raise CellError(f"the column is not there{null}.{hint}", name, i)
             value = row[name]
             try:
-                cells.append(empty if value is None or value != value else read(value))
+                cells.append(form.empty if value is None or value != value else form.read(value))
                 if column.is_needed and cells[-1] is None:
                     raise ValueError
                 if column.check is not None and cells[-1] is not None:
                     column.check(cells[-1])
             except (ValueError, TypeError, OverflowError, KeyError):
-                wanted = _WANTED[column.kind] + ("" if column.is_needed else " or null")
+                wanted = form.wanted + ("" if column.is_needed else " or null")
                 raise CellError(f"{wanted} is needed, got {_shown(value)}.", name, i) from None
-        made = np.empty(len(cells), dtype=_TYPES[column.kind])
-        made[:] = cells
-        return made
+        array = np.empty(len(cells), dtype=form.dtype)
+        array[:] = cells
+        return array
 
     def _arrays(self, rows: Sequence[Any]) -> dict[str, np.ndarray]:
         fields = {} if self.shape is None else self.shape.fields
@@ -194,111 +191,3 @@ def _shape(bundle: Bundle, source: str) -> InputShape | None:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, str):
-        if "_" in value:  # Python's own way of writing numbers, and nobody else's
-            raise ValueError
-        value = value.strip()
-    elif not isinstance(value, bool | int | float):
-        raise TypeError
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _truth(value: Any) -> float:
-    if not isinstance(value, bool | int | float | str):
-        raise TypeError
-    return _TRUTHS[category_keys([value])[0].casefold()]
-
-
-_TRUTHS = {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0}
-
-
-def _category(value: Any) -> str:
-    if not isinstance(value, bool | int | float | str):
-        raise TypeError
-    return category_keys([value])[0]
-
-
-def _text(value: Any) -> str | None:
-    if not isinstance(value, str):
-        raise TypeError
-    return value.strip() or None
-
-
-def _inline_image(value: Any) -> str | None:
-    return _inline(value, "data:image/")
-
-
-def _inline_sound(value: Any) -> str | None:
-    return _inline(value, "data:audio/")
-
-
-def _inline(value: Any, begins: str) -> str | None:
-    text = _text(value)
-    if text is not None and not text.startswith(begins):
-        raise ValueError  # no path that somebody sends is opened
-    return text
-
-
-def _date(value: Any) -> np.datetime64:
-    if not isinstance(value, str):
-        raise TypeError
-    try:
-        moment = datetime.fromisoformat(value.strip())
-    except ValueError:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pandas guesses the format, as it does for tables
-            parsed = pd.to_datetime([value], errors="coerce", format="mixed", utc=True)
-        if pd.isna(parsed[0]):
-            raise ValueError from None
-        moment = parsed[0].to_pydatetime()
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(moment, "s")
-
-
-_READERS: dict[Kind, Callable[[Any], Any]] = {
-    "numeric": _number,
-    "boolean": _truth,
-    "categorical": _category,
-    "date": _date,
-    "molecule": _text,
-    "words": _text,
-    "image": _inline_image,
-    "sound": _inline_sound,
-}
-_EMPTY: dict[Kind, Any] = {
-    "numeric": math.nan,
-    "boolean": math.nan,
-    "categorical": None,
-    "date": np.datetime64("NaT", "s"),
-    "molecule": None,
-    "words": None,
-    "image": None,
-    "sound": None,
-}
-_TYPES: dict[Kind, Any] = {
-    "numeric": np.float64,
-    "boolean": np.float64,
-    "categorical": object,
-    "date": "datetime64[s]",
-    "molecule": object,
-    "words": object,
-    "image": object,
-    "sound": object,
-}
-_WANTED: dict[Kind, str] = {
-    "numeric": "a finite number",
-    "boolean": "true, false",
-    "categorical": "a text",
-    "date": "a date such as 2024-01-31",
-    "molecule": "a molecule as SMILES",
-    "words": "a text",
-    "image": "an image of the size of training, as data:image/png;base64,...,",
-    "sound": "a WAV file, as data:audio/wav;base64,...,",
-}

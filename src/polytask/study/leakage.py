@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polytask.data.columns import infer_kind
-from polytask.data.image_features import contents, located
+from polytask.data.kinds import infer_kind
 from polytask.data.molecules import canonical
 from polytask.data.splits import Split
 from polytask.data.tables import Table
+from polytask.data.thumbnails import contents, located
 from polytask.study.opening import LongData
 from polytask.study.several import SeveralData, split_of
 from polytask.tasks.task import Task

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from polytask.errors import TargetError
+from polytask.shapes import object_array
 
 __all__ = ["Box", "Found", "average_precision", "overlaps", "read_boxes"]
 
@@ -32,17 +33,10 @@ def read_boxes(who: str, labels: Any, extents: tuple[int, int]) -> list[list[Box
     Raises:
         TargetError: If a box is none, is empty, or reaches over the image; names the row.
     """
-    table = labels if isinstance(labels, np.ndarray) else _rows(labels)
+    table = labels if isinstance(labels, np.ndarray) else object_array(labels)
     if table.ndim not in (1, 3):
         raise TargetError(f"{who} needs a list of boxes a row, got an array of shape {list(table.shape)}.")
     return [_row(who, value, row, extents) for row, value in enumerate(table.tolist() if table.ndim == 1 else table)]
-
-
-def _rows(labels: Sequence[Any]) -> np.ndarray:
-    array = np.empty(len(labels), dtype=object)
-    for row, value in enumerate(labels):
-        array[row] = value
-    return array
 
 
 def _row(who: str, value: Any, row: int, extents: tuple[int, int]) -> list[Box] | None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from polytask.errors import TargetError
+from polytask.shapes import object_array
 
 __all__ = [
     "Classes",
@@ -196,9 +197,7 @@ class Classes:
             return np.array(self.names)
         if types == {int} and all(abs(int(name)) < 2**63 for name in self.names):
             return np.array(self.names, dtype=np.int64)
-        array = np.empty(len(self.names), dtype=object)
-        array[:] = self.names
-        return array
+        return object_array(self.names)
 
 
 def class_weights(who: str, classes: Classes, rule: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from polytask.errors import TargetError
-from polytask.shapes import Bool, Float, Shaped, Tensor
+from polytask.shapes import Bool, Float, Shaped, Tensor, object_array
 from polytask.tasks._boxes import Box, average_precision, read_boxes
 from polytask.tasks._centres import SURE, at_centres, best_constant, heat_of, moved_boxes, peaks_of, true_boxes
 from polytask.tasks._labels import Classes, Label, checked_order, distinct, shown
@@ -113,7 +113,7 @@ class Detection(Task):
             what = "all of them are missing" if not known else f"all {len(known)} observed ones are equal"
             raise TargetError(f"{self.who} needs at least two different labels to learn from: {what}.")
         every = [box for boxes in known for box in boxes]
-        codes, names = distinct(self.who, _objects([box[0] for box in every]))
+        codes, names = distinct(self.who, object_array([box[0] for box in every]))
         counts = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
         order = self.classes or tuple(sorted(names, key=lambda name: (isinstance(name, str), name)))
         self.classes_ = Classes(order, tuple(counts.get(name, 0) for name in order))
@@ -123,7 +123,7 @@ class Detection(Task):
         extents = np.array([[right - left, bottom - top] for _, left, top, right, bottom in every])
         self.sizes_ = (float(extents[:, 0].mean()), float(extents[:, 1].mean()))
         self.bias_ = best_constant(
-            torch.from_numpy(self.encode(_objects(known))[0]), len(order), self.extents_, self.sizes_
+            torch.from_numpy(self.encode(object_array(known))[0]), len(order), self.extents_, self.sizes_
         )
 
     def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -276,10 +276,3 @@ class Detection(Task):
             for box in boxes or ():
                 if box[0] not in names:
                     raise TargetError(f"{self.who} knows no class {box[0]!r} (row {row}). Known: {shown(names)}.")
-
-
-def _objects(values: list[Any]) -> np.ndarray:
-    array = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        array[i] = value
-    return array

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from polytask.shapes import object_array
+
 __all__ = ["Prediction"]
 
 
@@ -32,17 +34,14 @@ class Prediction:
         Args:
             lengths: ``[N]``, how many elements each row has.
         """
-        values = np.empty(len(self.values), dtype=object)
-        values[:] = [list(row[:n]) for row, n in zip(self.values, lengths, strict=True)]
-        return dataclasses.replace(self, values=values)
+        rows = [list(row[:n]) for row, n in zip(self.values, lengths, strict=True)]
+        return dataclasses.replace(self, values=object_array(rows))
 
     def columns(self, task: str) -> dict[str, np.ndarray]:
         """The answer as flat columns for a table: the value, then a column for each probability."""
         flat: dict[str, np.ndarray] = {}
         if self.values.ndim > 2:  # a map a row, as lists of lists
-            flat[task] = np.empty(len(self.values), dtype=object)
-            for row, map_ in enumerate(self.values):
-                flat[task][row] = map_.tolist()
+            flat[task] = object_array(self.values.tolist())
         elif self.values.ndim == 1:
             is_sequence = self.values.dtype == object and len(self.values) > 0 and isinstance(self.values[0], list)
             texts = [" ".join(map(str, row)) for row in self.values] if is_sequence else None

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from polytask.errors import TargetError
-from polytask.shapes import Bool, Float, Shaped, Tensor
+from polytask.shapes import Bool, Float, Shaped, Tensor, object_array
 from polytask.tasks._chain import best_chain, chain_losses, parts_of
 from polytask.tasks._labels import Classes, Label, checked_order
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
@@ -85,7 +85,7 @@ class Tagging(Task):
     def fit(self, labels: np.ndarray) -> None:
         """Learn the tags and their shares."""
         flat = [tag for row in self._rows(labels) for tag in row]
-        self.classes_ = Classes.learn(self.who, _objects(flat), self.tags)
+        self.classes_ = Classes.learn(self.who, object_array(flat), self.tags)
 
     def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tags to positions among the classes, as wide as the longest row.
@@ -99,7 +99,7 @@ class Tagging(Task):
         observed = np.zeros(targets.shape, dtype=bool)
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         inside = np.arange(targets.shape[1]) < lengths[:, None]
-        flat = _objects([tag for row in rows for tag in row])
+        flat = object_array([tag for row in rows for tag in row])
         try:
             targets[inside], observed[inside] = classes.encode(self.who, flat)
         except TargetError as error:
@@ -113,7 +113,7 @@ class Tagging(Task):
     def is_known(self, labels: np.ndarray) -> np.ndarray:
         """Which rows have only tags that training saw, or ``tags`` names."""
         classes = self.fitted(self.classes_)
-        return np.array([bool(classes.is_known(self.who, _objects(row)).all()) for row in self._rows(labels)], bool)
+        return np.array([bool(classes.is_known(self.who, object_array(row)).all()) for row in self._rows(labels)], bool)
 
     @property
     def n_outputs(self) -> int:
@@ -220,9 +220,3 @@ class Tagging(Task):
 def _by_element(outputs: Tensor, targets: Tensor) -> Tensor:
     """Outputs with a dimension for the elements, which rows of one element may have left out."""
     return outputs.unsqueeze(-2) if outputs.ndim == targets.ndim else outputs
-
-
-def _objects(values: Sequence[Any]) -> np.ndarray:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array

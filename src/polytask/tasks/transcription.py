@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from polytask.errors import TargetError
-from polytask.shapes import Bool, Float, Shaped, Tensor
+from polytask.shapes import Bool, Float, Shaped, Tensor, object_array
 from polytask.tasks._alignment import alignment_losses, beam_path, best_path, fits
 from polytask.tasks._labels import Classes, column
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
@@ -136,9 +136,7 @@ class Transcription(Task):
         heard = zip(torch.log_softmax(z, -1), _lengths(z).tolist(), strict=True)
         found = [best_path(row[:n]) if self.beam == 1 else beam_path(row[:n], self.beam) for row, n in heard]
         texts = [self.separator.join(str(names[code - 1]) for code in codes) for codes in found]
-        values = np.empty(len(texts), dtype=object)
-        values[:] = texts
-        return Prediction(values)
+        return Prediction(object_array(texts))
 
     def outputs_from(self, prediction: Prediction) -> Float[Tensor, "N L K"]:
         """A sure path that spells each text, a blank after each of its symbols."""

@@ -9,9 +9,11 @@ import numpy as np
 
 from polytask.data.answers import AnswerTransform
 from polytask.data.batch import ArraySource
-from polytask.data.text import WordCodes, words_of
+from polytask.data.text import words_of
+from polytask.data.vocabulary import WordCodes
 from polytask.errors import DataError
 from polytask.models.inputs import Field, InputShape
+from polytask.shapes import object_array
 from polytask.tasks.task import Task
 from polytask.training.text_data import TextData
 
@@ -70,9 +72,7 @@ class AnswerData(TextData):
         if not self.text.written:  # asked for before the rows are divided: whatever words there are
             self._learn(np.arange(len(self)))
         asked = range(len(self)) if rows is None else rows
-        found = np.empty(len(asked), dtype=object)
-        found[:] = [self.text.next_words(self.answers[row]) for row in asked]
-        return found
+        return object_array([self.text.next_words(self.answers[row]) for row in asked])
 
     def inputs_of(self, rows: np.ndarray) -> ArraySource:
         """Codes of the words, and of what stands before each place."""

@@ -17,8 +17,9 @@ from polytask.data.reads import FILE, Reads, form_of, is_of_files, listed
 from polytask.data.table import Table
 from polytask.data.table_files import file_kind
 from polytask.data.tables import open_table
-from polytask.data.text import TextTransform, WordCodes, words_of
+from polytask.data.text import TextTransform, words_of
 from polytask.data.text_rows import LINES, CellReader, Cells, HeldCells, ParquetCells, TextLines
+from polytask.data.vocabulary import WordCodes
 from polytask.errors import DataError, InputError, TargetError, UnknownNameError
 from polytask.models.inputs import SINGLE, Field, InputShape
 from polytask.shapes import Inputs, Int, Tensor

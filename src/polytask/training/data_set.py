@@ -13,12 +13,13 @@ import numpy as np
 
 from polytask.data.batch import ArraySource
 from polytask.data.decoding import FileTransform
-from polytask.data.sources import encode_labels
+from polytask.data.labels import encode_labels
 from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, InputError, TargetError, UnknownNameError
 from polytask.models.inputs import InputShape
 from polytask.models.views import View
+from polytask.shapes import object_array
 from polytask.tasks.task import Task
 
 __all__ = ["DataSet"]
@@ -198,8 +199,6 @@ def _known_part(task: Task, label: Any) -> tuple[Any, list[Any]]:
     """A label without what training did not see, and what that is."""
     if task.of_pixels or not isinstance(label, list | tuple):
         return None, [label]
-    each = np.empty(len(label), dtype=object)
-    each[:] = [[element] for element in label]
-    known = task.is_known(each)
+    known = task.is_known(object_array([[element] for element in label]))
     kept = [element if there else None for element, there in zip(label, known, strict=True)]
     return kept, [element for element, there in zip(label, known, strict=True) if not there]

@@ -13,14 +13,16 @@ import pandas as pd
 from polytask.data.batch import ArraySource
 from polytask.data.checks import check_targets
 from polytask.data.digests import digest_of
-from polytask.data.sources import array_source, labels_of, table_source
-from polytask.data.tables import Table, open_table
+from polytask.data.sources import array_source, table_source
+from polytask.data.tables import open_table
 from polytask.data.transform import TableTransform
 from polytask.errors import DataError, InputError, TargetError, UnknownNameError
 from polytask.models.inputs import Field, InputShape
 from polytask.models.views import View
+from polytask.shapes import object_array
 from polytask.tasks.task import Task
 from polytask.training.data_set import DataSet
+from polytask.training.table_rows import TableRows
 
 __all__ = ["ArrayData", "DataSet", "TableData"]
 
@@ -28,7 +30,7 @@ _PIECE = 1 << 16
 """Rows that are hashed at once, so that the hashes of a whole column are never held."""
 
 
-class TableData(DataSet):
+class TableData(TableRows):
     """A table: input columns and target columns.
 
     Args:
@@ -62,14 +64,9 @@ class TableData(DataSet):
         allow: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
     ):
-        self.name = name
+        super().__init__(name, open_table(table), row_weights, (*drop, *(inputs or ())))
         self.origin = str(table) if isinstance(table, str | Path) else None
-        self.table: Table = open_table(table)
-        self.row_weights = row_weights
         self.allow = tuple(allow)
-        for column in (*drop, *(inputs or ()), *([row_weights] if row_weights else ())):
-            if column not in self.table:
-                raise InputError(str(UnknownNameError(f"column of {self.table.origin}", column, self.table.names)))
         if both := sorted({*targets} & {*(inputs or ())}):
             raise TargetError(f"{', '.join(both)}: a target cannot be an input too. Take it out of the inputs.")
         hidden = {*drop, *beside, *targets, row_weights, *([group] if inputs is None else [])}
@@ -79,28 +76,6 @@ class TableData(DataSet):
         self.transform: TableTransform = TableTransform(self.inputs, **(options or {}))
         self._checked: set[frozenset[str]] = set()
         self._sha256 = ""
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def has(self, task: Task) -> bool:
-        """Whether all of the task's target columns are here."""
-        return task.source in (None, self.name) and all(target in self.table for target in task.targets)
-
-    @property
-    def label_names(self) -> Sequence[str]:
-        """All columns."""
-        return self.table.names
-
-    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
-        """The target columns of the task."""
-        return self.defined(task, labels_of(self.table, task, rows), rows)
-
-    def column(self, name: str) -> np.ndarray:
-        """A column's values."""
-        if name not in self.table:
-            raise DataError(str(UnknownNameError("column to split by", name, self.table.names)))
-        return self.table.column(name).to_numpy()
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Fit the transform."""
@@ -234,12 +209,7 @@ class ArrayData(DataSet):
 
 def _as_labels(task: Task, given: Any) -> np.ndarray:
     """The given labels as an array; those in a list as one object a row, where a row's label is itself a sequence."""
-    if isinstance(given, np.ndarray) or not task.of_elements:
-        return np.asarray(given)
-    array = np.empty(len(given), dtype=object)
-    for row, value in enumerate(given):
-        array[row] = value
-    return array
+    return np.asarray(given) if isinstance(given, np.ndarray) or not task.of_elements else object_array(given)
 
 
 def _hash_of_columns(columns: Any) -> str:

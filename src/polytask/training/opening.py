@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from polytask.data.reads import Reads, is_of_files
-from polytask.data.text import Vocabulary
+from polytask.data.vocabulary import Vocabulary
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.registry import check_options
 from polytask.tasks import registry as kinds

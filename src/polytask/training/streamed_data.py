@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from polytask.data.batch import ArraySource
-from polytask.data.sources import row_weights_of
+from polytask.data.labels import row_weights_of
 from polytask.data.streamed import RowGroups, StreamedSource
 from polytask.data.tables import file_kind
 from polytask.errors import DataError

@@ -11,11 +11,12 @@ import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.digests import digest_of
-from polytask.data.text import TextTransform, WordCodes, words_of
+from polytask.data.text import TextTransform, words_of
+from polytask.data.vocabulary import WordCodes
 from polytask.errors import TargetError
 from polytask.models.inputs import Field, InputShape
 from polytask.models.views import View
-from polytask.shapes import Tensor
+from polytask.shapes import Tensor, object_array
 from polytask.tasks.task import Task
 from polytask.training.data_sets import ArrayData
 
@@ -133,10 +134,7 @@ def tags_beside_words(
 
 def _one_a_row(values: Any) -> np.ndarray:
     """One object a row, also where rows are sequences of one length."""
-    listed = list(values)
-    array = np.empty(len(listed), dtype=object)
-    array[:] = [list(v) if isinstance(v, tuple | np.ndarray) else v for v in listed]
-    return array
+    return object_array([list(v) if isinstance(v, tuple | np.ndarray) else v for v in values])
 
 
 def _as_wide(tensor: Tensor, length: int) -> Tensor:

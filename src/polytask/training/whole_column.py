@@ -12,16 +12,16 @@ import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.digests import digest_of
+from polytask.data.labels import row_weights_of
 from polytask.data.reads import Reads
-from polytask.data.sources import labels_of, row_weights_of
 from polytask.data.streamed import StreamedSource
 from polytask.data.table import Table
 from polytask.data.text_rows import CellReader, Cells, HeldCells
-from polytask.errors import DataError, InputError, TargetError, UnknownNameError
+from polytask.errors import InputError, TargetError
 from polytask.models.views import View
 from polytask.shapes import Inputs, Tensor
 from polytask.tasks.task import Task
-from polytask.training.data_set import DataSet
+from polytask.training.table_rows import TableRows
 
 __all__ = ["PIECE", "ColumnData", "window_of"]
 
@@ -30,7 +30,7 @@ PIECE = 4096
 _WINDOW = 20_000
 
 
-class ColumnData(DataSet):
+class ColumnData(TableRows):
     """A table of which one column is all that is read; the others hold labels, groups, times and weights.
 
     Args:
@@ -56,33 +56,14 @@ class ColumnData(DataSet):
         row_weights: str | None = None,
         streamed: bool | int = False,
     ):
-        self.name, self.table, self.cells, self.reads = name, table, cells, reads
-        self.row_weights, self.is_streamed = row_weights, streamed is not False
+        super().__init__(name, table, row_weights)
+        self.cells, self.reads, self.is_streamed = cells, reads, streamed is not False
         self.window = window_of(streamed)
-        if row_weights is not None and row_weights not in table:
-            raise InputError(str(UnknownNameError(f"column of {table.origin}", row_weights, table.names)))
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def has(self, task: Task) -> bool:
-        """Whether all of the task's target columns are here."""
-        return task.source in (None, self.name) and all(target in self.table for target in task.targets)
 
     @property
     def label_names(self) -> Sequence[str]:
         """All columns but the one that is read."""
         return [name for name in self.table.names if name != self.reads.column]
-
-    def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
-        """The target columns of the task."""
-        return self.defined(task, labels_of(self.table, task, rows), rows)
-
-    def column(self, name: str) -> np.ndarray:
-        """A column's values."""
-        if name not in self.table:
-            raise DataError(str(UnknownNameError("column to split by", name, self.label_names)))
-        return self.table.column(name).to_numpy()
 
     def check(self, tasks: Sequence[Task]) -> None:
         """Raise if the column that is read is a target.

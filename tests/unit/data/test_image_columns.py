@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 
 from polytask import Recipe, load
 from polytask.data import TableTransform, open_table
-from polytask.data.image_features import contents
+from polytask.data.thumbnails import contents
 from polytask.errors import InputError
 from polytask.study import Protocol, Study
 

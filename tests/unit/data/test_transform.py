@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from polytask.data import TableTransform, open_table
-from polytask.data.columns import infer_kind
+from polytask.data.kinds import infer_kind
 from polytask.errors import InputError, RecipeError
 from polytask.training.known_data import KnownTable
 

@@ -18,7 +18,8 @@ class BiGRU(WordEncoder):
     """Layers of gated recurrent units in both directions over the words, then one dense layer a word.
 
     Args:
-        inputs: Shape of each source's words, see :class:`polytask.data.text.Vocabulary`; sources may differ in length.
+        inputs: Shape of each source's words, see :class:`polytask.data.vocabulary.Vocabulary`; sources may differ in
+            length.
         width: Width of each direction together, and of the dense layer.
         n_layers: Recurrent layers.
         embedding_width: Width of the words' vectors.

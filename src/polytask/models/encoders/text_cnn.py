@@ -19,7 +19,8 @@ class TextCNN(WordEncoder):
     """Convolutions over neighbouring words, each with what came before added, then one dense layer a word.
 
     Args:
-        inputs: Shape of each source's words, see :class:`polytask.data.text.Vocabulary`; sources may differ in length.
+        inputs: Shape of each source's words, see :class:`polytask.data.vocabulary.Vocabulary`; sources may differ in
+            length.
         width: Width of the convolutions and of the dense layer.
         n_layers: Convolutions; each widens what a word sees by 2 words on either side.
         embedding_width: Width of the words' vectors.

@@ -20,7 +20,8 @@ class Transformer(WordEncoder):
     """Layers of self-attention over the words, normalised before each part, then one dense layer a word.
 
     Args:
-        inputs: Shape of each source's words, see :class:`polytask.data.text.Vocabulary`; sources may differ in length.
+        inputs: Shape of each source's words, see :class:`polytask.data.vocabulary.Vocabulary`; sources may differ in
+            length.
         width: Width of the words' vectors, the attention and the dense layer.
         n_layers: Layers of attention.
         n_heads: Heads of each; the width must be a multiple.

@@ -1,0 +1,86 @@
+"""What is learned of one input column from the training rows, or why it is left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from polytask.data.cells import nearly_numbers
+from polytask.data.columns import CategoricalColumn, NumericColumn, Scaling
+from polytask.data.image_features import ImageColumn
+from polytask.data.kinds import Kind, infer_kind
+from polytask.data.molecules import MoleculeColumn
+from polytask.data.thumbnails import is_image_file
+from polytask.data.word_bits import WordsColumn
+
+__all__ = ["BITS_COLUMNS", "BitsColumn", "LearningOptions", "learn_column"]
+
+BitsColumn: TypeAlias = MoleculeColumn | WordsColumn | ImageColumn
+"""A column of which a cell becomes many numbers, side by side with those of the others of its sort."""
+
+BITS_COLUMNS: dict[str, type[BitsColumn]] = {"molecule": MoleculeColumn, "words": WordsColumn, "image": ImageColumn}
+"""By kind."""
+
+_ONE_VALUE = "it has one value only in the training rows"
+_ALIKE = {
+    "molecule": "its molecules are all alike in the training rows",
+    "words": "no word comes in some of its training texts and not in all",
+    "image": "its images are all alike in the training rows",
+}
+
+
+@dataclass(frozen=True)
+class LearningOptions:
+    """How columns are learned, see :class:`~polytask.data.transform.TableTransform`."""
+
+    scaling: Scaling
+    min_count: int
+    max_categories: int
+    buckets: int
+
+
+def learn_column(
+    name: str, values: pd.Series[Any], kind: Kind | None, options: LearningOptions
+) -> NumericColumn | CategoricalColumn | BitsColumn | str:
+    """The column as learned from its training values, or the reason why it is left out.
+
+    Args:
+        name: The column.
+        values: Its cells in the training rows.
+        kind: What it was said to hold; judged by its values if ``None``.
+        options: How it is learned.
+
+    Raises:
+        InputError: If a cell is not of the kind, or infinite; names the row.
+
+    Example:
+        >>> learn_column("id", pd.Series([7, 7, 7]), None, LearningOptions("standard", 2, 1000, 1000))
+        'it has one value only in the training rows'
+    """
+    found = kind or infer_kind(values, name)
+    if found == "empty" or values.isna().all():
+        return "it has no value in the training rows"
+    if found == "text":
+        return _about_texts(name, values)
+    if found in BITS_COLUMNS:
+        bits = BITS_COLUMNS[found].fit(name, values)
+        return bits if bits.bits else _ALIKE[found]
+    if found in ("categorical", "hashed"):
+        categories, is_constant = CategoricalColumn.fit(name, values, options.min_count, options.max_categories)
+        if found == "hashed":
+            return _ONE_VALUE if values.nunique() < 2 else replace(categories, buckets=options.buckets)
+        return "it has one value only, or only rare ones, in the training rows" if is_constant else categories
+    numbers = NumericColumn.fit(name, found, values, options.scaling)
+    return numbers if numbers.features else _ONE_VALUE
+
+
+def _about_texts(name: str, values: pd.Series[Any]) -> str:
+    """Why a column of texts is left out, and how it can be read."""
+    setting = f"--set data.SOURCE.kinds.{name}"
+    way = f"{setting}=image looks at the files" if is_image_file(values) else f"{setting}=words reads what they say"
+    return (
+        f"its texts are nearly all different{nearly_numbers(values)}; "
+        f"{way}, {setting}=categorical takes each as a thing of its own"
+    )
