@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from readings import memory  # its neighbour in this folder
 
 
 def batches_per_second(n_rows: int = 100_000, n_columns: int = 30, batch_size: int = 256, rounds: int = 3) -> None:
@@ -68,7 +69,7 @@ def measure_parquet(path: str) -> None:
     registry.create("regression", name="warm").fit(np.arange(10.0))
     warm = {"x": np.arange(40.0), "c": list("abcd") * 10}
     TableTransform().fit_transform(warm)
-    before = _status("VmRSS")
+    before = memory("VmRSS")
     start = time.perf_counter()
     table = open_table(path)
     tasks = [registry.create("regression", name="a"), registry.create("binary", name="b")]
@@ -84,18 +85,12 @@ def measure_parquet(path: str) -> None:
     seconds = time.perf_counter() - start
     tensors = [*source.inputs.values(), *source.targets.values(), *source.observed.values()]
     size = sum(t.numel() * t.element_size() for t in tensors)
-    peak = _status("VmHWM") - before
+    peak = memory("VmHWM") - before
     print(
         f"{len(table):,} rows x {len(table.names)} columns of Parquet to tensors, and one epoch of batches: "
-        f"{seconds:.1f} s; tensors {size / 2**20:.0f} MiB, peak over the imports {peak / 2**20:.0f} MiB, "
-        f"ratio {peak / size:.2f}"
+        f"{seconds:.1f} s; tensors {size / 2**20:.0f} MiB, peak over the imports {peak:.0f} MiB, "
+        f"ratio {2**20 * peak / size:.2f}"
     )
-
-
-def _status(field: str) -> int:
-    """Bytes; VmHWM is the peak since this process began, which ru_maxrss is not after a fork of a large one."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def time_splits(n_rows: int = 100_000, n_labels: int = 20) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from readings import memory, ready_to_step  # its neighbour in this folder
 
 SIDE, BATCH = 64, 32
 
@@ -89,17 +90,13 @@ def measure(field: str, spec: dict[str, Any], steps: int, streamed: bool) -> Non
     """Print shares of time, and the peak of the memory of one pass."""
     from polytask import Recipe
     from polytask.data.reading import read_ahead
-    from polytask.training.assembly import training_of
-    from polytask.training.building import network_of
-    from polytask.training.opening import prepare_recipe
-    from polytask.training.planning import plan_of
 
     torch.set_num_threads(1)
     _, encoder, batch_size = FIELDS[field]
     window = 10_000 if field == "tables" else True
     kinds = {"recordings": "multiclass"}.get(field)
     tasks = {"light": kinds or "regression", "red": kinds or "binary"}
-    before = _status("VmRSS")
+    before = memory("VmRSS")
     recipe = Recipe(
         tasks=tasks,
         data={field: {**spec, "streamed": window if streamed else False}},
@@ -108,19 +105,15 @@ def measure(field: str, spec: dict[str, Any], steps: int, streamed: bool) -> Non
         training={"batch_size": batch_size, "epochs": 1000},
     )
     began = time.perf_counter()
-    prepared = prepare_recipe(recipe)
+    source, training = ready_to_step(recipe)
     opening = time.perf_counter() - began
-    source = prepared.train[field]
-    plan = plan_of(recipe, prepared)
-    _, model = network_of(prepared, plan)
-    training = training_of(model, plan, prepared, plan.settings)
     asked = ((source, draw.rows) for draw in training.feed.plan.coming())
     for _ in read_ahead(asked, 2):
         pass
-    peak = (_status("VmHWM") - before) / 2**20
+    peak = memory("VmHWM") - before
 
-    reading, learning, waiting, whole = [], [], 0.0, 0.0
-    model.train()
+    reading, learning, waiting = [], [], 0.0
+    training.model.train()
     draws = training.feed.plan.coming()
     for step, draw in enumerate(draws):
         if step >= steps:
@@ -148,11 +141,6 @@ def measure(field: str, spec: dict[str, Any], steps: int, streamed: bool) -> Non
         f"of the time; opened in {opening:.1f} s, peak {peak:,.0f} MiB",
         flush=True,
     )
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def main() -> None:

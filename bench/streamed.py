@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from readings import memory, ready_to_step  # its neighbour in this folder
 
 COLUMNS = 40
 BATCH = 512
@@ -46,11 +47,6 @@ def write_log(path: Path, n_rows: int) -> None:
 
 def measure(path: str, streamed: bool) -> None:
     from polytask import Recipe
-    from polytask.training.assembly import training_of
-    from polytask.training.building import network_of
-    from polytask.training.objective import Objective
-    from polytask.training.opening import prepare_recipe
-    from polytask.training.planning import plan_of
 
     torch.set_num_threads(1)
     source = {"path": path, "kinds": {"user": "hashed"}, "scaling": "standard"}
@@ -61,13 +57,9 @@ def measure(path: str, streamed: bool) -> None:
         split={"validation": 0.0, "test": 0.1},
         training={"batch_size": BATCH, "epochs": 1},
     )
-    before = _status("VmRSS")
-    prepared = prepare_recipe(recipe)
-    plan = plan_of(recipe, prepared)
-    _, model = network_of(prepared, plan)
-    training = training_of(model, plan, prepared, plan.settings)
-    train = prepared.train["log"]
-    objective = Objective(prepared.tasks, prepared.train)
+    before = memory("VmRSS")
+    train, training = ready_to_step(recipe)
+    model, objective = training.model, training.objective
     optimiser = torch.optim.AdamW(model.parameters())
     reading = stepping = 0.0
     steps = 0
@@ -80,7 +72,7 @@ def measure(path: str, streamed: bool) -> None:
         sum(loss for loss in losses.values() if loss is not None).backward()
         optimiser.step()
         reading, stepping, steps = reading + middle - start, stepping + time.process_time() - middle, steps + 1
-    peak = (_status("VmHWM") - before) / 2**20
+    peak = memory("VmHWM") - before
     rows = len(train)
     how = "streamed " if streamed else "in memory"
     print(
@@ -88,11 +80,6 @@ def measure(path: str, streamed: bool) -> None:
         f"{1000 * stepping / steps:.2f} ms), peak over the imports {peak:.0f} MiB",
         flush=True,
     )
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def main() -> None:
