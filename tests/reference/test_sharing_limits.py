@@ -286,7 +286,8 @@ def test_a_frozen_trunk_stays(name):
                 p -= 0.1 * p.grad
     state = made.state_dict()
     assert all(torch.equal(state[n], before) for n, before in trunk)
-    assert made.shared_parameters() == [] or not any(p.requires_grad for p in made.shared_parameters())
+    assert not any(p.requires_grad for p in made.shared_parameters()), "only what is frozen is reached by two tasks"
+    assert all(any(p.grad.any() for p in made.reached_by(t) if p.requires_grad) for t in TASKS), "adapters are trained"
 
 
 @pytest.mark.parametrize("bottleneck", [0, 3])

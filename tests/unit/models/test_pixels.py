@@ -125,7 +125,9 @@ def test_every_sharing_takes_pixels_or_says_why_not(sharing, options):
     assert out["depth"].shape == (3, 8, 12, 1)
     assert out["kind"].shape == (3, 2)
     torch.stack([o.square().sum() for o in out.values()]).sum().backward()
-    assert any(p.grad is not None and p.grad.any() for p in made.shared_parameters()) or not made.shared_parameters()
+    learned = {p for p in made.parameters() if p.grad is not None and p.grad.any()}
+    for task in made.tasks:
+        assert learned.intersection(made.sharing.reached_by(task)), f"nothing below the head of {task} is learned"
     made.eval()
     alone = made(images(), ["kind"])["kind"]
     torch.testing.assert_close(alone, made(images())["kind"])
