@@ -17,8 +17,9 @@ from collections.abc import Callable
 
 import torch
 
+from polytask.models.building import build_model
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 
 VOCABULARY = 8000
 

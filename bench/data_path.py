@@ -109,8 +109,9 @@ def time_splits(n_rows: int = 100_000, n_labels: int = 20) -> None:
 def share_of_scenes(n_rows: int = 256, size: int = 32, batch_size: int = 32, steps: int = 12) -> None:
     """Processor time of a batch of images with masks, depth and boxes, moved and turned, over that of its step."""
     from polytask.data import composed_scenes
+    from polytask.models.building import build_model
     from polytask.models.inputs import InputShape
-    from polytask.models.model import ModelSpec, build_model
+    from polytask.models.spec import ModelSpec
     from polytask.tasks import registry
     from polytask.training.data_sets import ArrayData
     from polytask.training.variation import Variation

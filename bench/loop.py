@@ -24,8 +24,9 @@ from torch import nn
 from polytask.balancing import registry as balancers
 from polytask.data.batch import ArraySource
 from polytask.data.plan import BatchPlan
+from polytask.models.building import build_model
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 from polytask.tasks import Regression
 from polytask.training.feed import Feed
 from polytask.training.loop import Training

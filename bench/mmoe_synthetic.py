@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from polytask.data.generators import mmoe_synthetic
+from polytask.models.building import build_model
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 
 N_INPUTS, BATCH, RATE = 100, 128, 2e-3
 TASKS = ("y0", "y1")

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from polytask.data import BatchPlan, array_source, read_recordings, spoken_strings, write_wav
+from polytask.models.building import build_model
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 from polytask.tasks import registry
 
 

@@ -13,7 +13,8 @@ import torch
 from polytask.bundle import Bundle, Network, load
 from polytask.data.batch import ArraySource
 from polytask.errors import BundleError, RecipeError, UnknownNameError
-from polytask.models.model import ModelSpec, MultiTaskModel
+from polytask.models.model import MultiTaskModel
+from polytask.models.spec import ModelSpec
 from polytask.recipe import Recipe
 from polytask.records import ExtensionRecord, RunRecord, TaskResult, without_nan
 from polytask.storage import write_json

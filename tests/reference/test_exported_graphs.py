@@ -15,9 +15,10 @@ import torch
 
 from polytask.bundle import Bundle, Estimators, Network
 from polytask.errors import BundleError, DataError, RecipeError, StorageError
+from polytask.models.building import build_model
 from polytask.models.encoders import registry as encoders
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 from polytask.serving import export as exporting
 from polytask.serving.export import TOLERANCE, export, random_rows
 from polytask.serving.quantisation import answer, quantise

@@ -12,8 +12,9 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from polytask.data.batch import ArraySource, Batch
+from polytask.models.building import build_model
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 from polytask.tasks import Binary, Multiclass, Regression, Retrieval, Tagging
 from polytask.training.remedies import AGEM, EWC, OnlineEWC, SynapticIntelligence
 from polytask.training.remedies._fisher import fisher, reached

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from polytask.errors import RecipeError
+from polytask.models.building import build_model
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing.esmm import log_odds_of_both
+from polytask.models.spec import ModelSpec
 
 
 def model(sharing, tasks, n_outputs=1, **options):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from polytask.models.building import build_model
 from polytask.models.encoders import registry as encoders
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry
+from polytask.models.spec import ModelSpec
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")

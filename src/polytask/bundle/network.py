@@ -13,7 +13,9 @@ from polytask.bundle.model import BundledModel, Reading, written
 from polytask.data.batch import ArraySource
 from polytask.data.reading import read_ahead
 from polytask.errors import BundleError, InputError, StorageError
-from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.models.building import build_model
+from polytask.models.model import MultiTaskModel
+from polytask.models.spec import ModelSpec
 from polytask.shapes import Tensor
 from polytask.storage import load_tree, save_tree
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-__all__ = ["MultiTaskModel", "build_model"]
+_MODULES = {"ModelSpec": "spec", "MultiTaskModel": "model", "build_model": "building"}
+
+__all__ = ["ModelSpec", "MultiTaskModel", "build_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from polytask.models import model
-
-        return getattr(model, name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"polytask.models.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The network of a run: encoder, sharing and heads, built from its specification."""
+"""The network of a run: encoder, sharing and heads."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from polytask.errors import InputError, RecipeError
+from polytask.errors import InputError
 from polytask.models.corruption import Corruption
-from polytask.models.encoders import registry as encoders
-from polytask.models.encoders.encoder import Encoder
 from polytask.models.heads import Heads
 from polytask.models.inputs import InputShape
 from polytask.models.recompute import recomputed
-from polytask.models.sharing import registry as sharings
 from polytask.models.sharing.sharing import Features, Sharing
-from polytask.models.source_norms import SourceNorm, give_own_norms
-from polytask.models.spec import ModelSpec, check_encoder
-from polytask.models.views import View, adapter_name, read_shapes, select_view, view_of
+from polytask.models.source_norms import SourceNorm
+from polytask.models.views import View, adapter_name, select_view, view_of
 from polytask.shapes import Bool, Float, Inputs, Tensor
 from polytask.tasks.members import mean_answer, where_there
 
-__all__ = ["ModelSpec", "MultiTaskModel", "build_model"]
+__all__ = ["MultiTaskModel"]
 
 _Group: TypeAlias = "tuple[list[str], View | None, Corruption | None]"
 
@@ -36,7 +32,7 @@ class MultiTaskModel(nn.Module):
     Args:
         sharing: The shared and private parts below the heads.
         heads: The heads.
-        views: For tasks that read part of the inputs only, see :class:`ModelSpec`.
+        views: For tasks that read part of the inputs only, see :class:`~polytask.models.spec.ModelSpec`.
         inputs: Shape of each source's inputs, to check each batch against; not checked if not given.
         corruptions: For tasks that read spoiled copies of the inputs in training: they run apart from the others then,
             and with them in prediction.
@@ -281,40 +277,3 @@ class MultiTaskModel(nn.Module):
         """Numbers of parameters, heads included: ``shared`` by several tasks, and ``private`` to one."""
         shared = sum(parameter.numel() for parameter in self._met())
         return {"shared": shared, "private": sum(p.numel() for p in self.parameters()) - shared}
-
-
-def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskModel:
-    """Build the network of a specification, with newly drawn parameters.
-
-    Args:
-        spec: What to build.
-        module: The user's network, for the ``module`` encoder.
-
-    Raises:
-        UnknownNameError: If the encoder or the sharing is not known.
-        RecipeError: If an option is not one of theirs.
-    """
-    check_encoder(spec)
-    options = dict(spec.encoder_options)
-    if module is not None:
-        options["module"] = module
-    encoder: Encoder = encoders.create(
-        spec.encoder, read_shapes(spec.inputs, list(spec.n_outputs), spec.views), **options
-    )
-    sharing: Sharing = sharings.create(spec.sharing, encoder, list(spec.n_outputs), **spec.sharing_options)
-    if spec.own_norms:
-        give_own_norms(sharing, spec.own_norms)
-    hidden = {task: spec.head_hidden_of.get(task, spec.head_hidden) for task in spec.n_outputs}
-    heads = sharing.make_heads(spec.n_outputs, hidden)
-    _check_elements(spec, sharing)
-    return MultiTaskModel(sharing, heads, spec.views, spec.inputs, spec.links, spec.corruptions, spec.element_tasks)
-
-
-def _check_elements(spec: ModelSpec, sharing: Sharing) -> None:
-    """Raise if what answers for each element and what answers for rows make an answer together."""
-    for task in spec.n_outputs:
-        if len({other in spec.element_tasks for other in sharing.combined_from(task)}) > 1:
-            raise RecipeError(
-                f"Sharing {spec.sharing!r} makes the answer of {task!r} out of others, some of which are of rows and "
-                "some of their elements. Take another sharing, such as hard or mmoe."
-            )

@@ -8,8 +8,10 @@ from typing import Any
 from torch import nn
 
 from polytask.errors import RecipeError
+from polytask.models.building import build_model
 from polytask.models.corruption import Corruption
-from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.models.model import MultiTaskModel
+from polytask.models.spec import ModelSpec
 from polytask.tasks.reconstruction import Reconstruction
 from polytask.training.plan import Plan
 from polytask.training.preparation import Prepared

@@ -36,7 +36,8 @@ class Fading:
         is_on: Whether to follow. The strength stays 1 if not, and if the network has no such dropout above 0.
 
     Example:
-        >>> from polytask.models.model import ModelSpec, build_model
+        >>> from polytask.models.building import build_model
+        >>> from polytask.models.spec import ModelSpec
         >>> from polytask.models.inputs import Field, InputShape
         >>> spec = ModelSpec({"main": InputShape({"numeric": Field((3,))})}, {"a": 1, "b": 1}, encoder="tabm")
         >>> fading = Fading(build_model(spec), {"a": 2.0, "b": 4.0})

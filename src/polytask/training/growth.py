@@ -11,7 +11,9 @@ from torch import nn
 
 from polytask.data.batch import Source
 from polytask.errors import RecipeError, TrainingError, UnknownNameError
-from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.models.building import build_model
+from polytask.models.model import MultiTaskModel
+from polytask.models.spec import ModelSpec
 from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.evaluation import outputs_of

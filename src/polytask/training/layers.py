@@ -17,7 +17,8 @@ def layers_of(model: MultiTaskModel) -> list[list[nn.Parameter]]:
 
     Example:
         >>> from polytask.models.inputs import Field, InputShape
-        >>> from polytask.models.model import ModelSpec, build_model
+        >>> from polytask.models.building import build_model
+        >>> from polytask.models.spec import ModelSpec
         >>> shape = InputShape({"x": Field((4,))})
         >>> spec = ModelSpec({"main": shape}, {"a": 1, "b": 1}, encoder_options={"widths": (8, 8)})
         >>> [sum(p.numel() for p in layer) for layer in layers_of(build_model(spec))]

@@ -14,7 +14,8 @@ from torch import nn
 from polytask.bundle import Network
 from polytask.data.batch import ArraySource
 from polytask.errors import TrainingError
-from polytask.models.model import ModelSpec, MultiTaskModel
+from polytask.models.model import MultiTaskModel
+from polytask.models.spec import ModelSpec
 from polytask.records import ExtensionRecord, without_nan
 from polytask.tasks.task import Task
 from polytask.training.building import make_remedies

@@ -13,7 +13,9 @@ from torch import nn
 
 from polytask.bundle import Bundle, Network
 from polytask.data.batch import Source
-from polytask.models.model import ModelSpec, MultiTaskModel, build_model
+from polytask.models.building import build_model
+from polytask.models.model import MultiTaskModel
+from polytask.models.spec import ModelSpec
 from polytask.records import ConstraintResult, SequenceResult
 from polytask.tasks.task import Task
 from polytask.training.assembly import check_constraints, constraints_of, training_of

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from polytask.errors import InputError, RecipeError
+from polytask.models.building import build_model
 from polytask.models.encoders import registry
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry as sharings
+from polytask.models.spec import ModelSpec
 from polytask.models.stages import shapes_after
 
 CODES = {"categorical": (4, 7)}

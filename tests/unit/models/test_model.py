@@ -8,11 +8,12 @@ import torch
 from polytask.balancing import registry as balancers
 from polytask.balancing.backward import balanced_backward
 from polytask.errors import RecipeError
+from polytask.models.building import build_model
 from polytask.models.corruption import Corruption
 from polytask.models.heads import Heads
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry as sharings
+from polytask.models.spec import ModelSpec
 
 MIXED = InputShape({"numeric": Field((4,)), "categorical": Field((2,), (3, 5))})
 

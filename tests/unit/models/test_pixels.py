@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from polytask.errors import InputError, RecipeError
+from polytask.models.building import build_model
 from polytask.models.encoders import registry
 from polytask.models.inputs import Field, InputShape
 from polytask.models.maps import folded
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry as sharings
+from polytask.models.spec import ModelSpec
 
 SHAPE = InputShape({"x": Field((1, 8, 12))})
 SMALL = {"channels": (4, 6, 16), "width": 8}

@@ -6,11 +6,12 @@ import torch
 
 from polytask.data import spoken_syllables
 from polytask.errors import InputError, RecipeError
+from polytask.models.building import build_model
 from polytask.models.encoders import registry
 from polytask.models.encoders.speech import LogMel, Speech, mel_bands
 from polytask.models.encoders.speech_frames import SpeechFrames
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 from polytask.training.data_sets import ArrayData
 
 SHAPE = InputShape({"x": Field((2000,))})

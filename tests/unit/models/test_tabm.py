@@ -9,11 +9,12 @@ from polytask import Recipe
 from polytask.data.batch import Batch
 from polytask.data.sources import array_source
 from polytask.errors import RecipeError, UnknownNameError
+from polytask.models.building import build_model
 from polytask.models.encoders.tabm import EnsembleLinear, TabM
 from polytask.models.encoders.tabular import FieldsEmbedding
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry as sharings
+from polytask.models.spec import ModelSpec
 from polytask.tasks import Binary, Count, Multiclass, Ordinal, Regression
 from polytask.tasks.members import mean_answer
 from polytask.training.objective import Objective

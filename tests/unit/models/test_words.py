@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from polytask.errors import InputError, RecipeError
+from polytask.models.building import build_model
 from polytask.models.encoders import registry
 from polytask.models.encoders._words import WordEncoder, WordVectors
 from polytask.models.encoders.transformer import sines
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.sharing import registry as sharings
+from polytask.models.spec import ModelSpec
 from polytask.models.stages import fresh_copy
 
 WORDS = [name for name in registry.names() if issubclass(registry.load(name), WordEncoder)]

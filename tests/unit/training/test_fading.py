@@ -9,9 +9,10 @@ import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.plan import BatchPlan
+from polytask.models.building import build_model
 from polytask.models.dropout import Dropout
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 from polytask.tasks import Regression
 from polytask.training.additions import Additions
 from polytask.training.evaluation import constant_losses

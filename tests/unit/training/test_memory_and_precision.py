@@ -10,10 +10,11 @@ from torch import nn
 
 from polytask import Recipe
 from polytask.errors import RecipeError
+from polytask.models.building import build_model
 from polytask.models.inputs import Field, InputShape
-from polytask.models.model import ModelSpec, build_model
 from polytask.models.recompute import recomputed
 from polytask.models.sharing import registry as sharings
+from polytask.models.spec import ModelSpec
 from polytask.training.interruption import Interrupted
 from polytask.training.loop import Training
 from polytask.training.passes import Passes

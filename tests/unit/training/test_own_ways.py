@@ -13,7 +13,8 @@ import torch
 from polytask import Recipe, load
 from polytask.data.batch import ArraySource
 from polytask.errors import DataError, PolytaskError, RecipeError, TargetError
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.building import build_model
+from polytask.models.spec import ModelSpec
 from polytask.tasks import Regression
 from polytask.training.building import network_of
 from polytask.training.data_sets import ArrayData

@@ -15,8 +15,9 @@ from polytask.balancing import registry as balancers
 from polytask.data.batch import ArraySource
 from polytask.data.plan import BatchPlan
 from polytask.errors import NonFiniteError, RecipeError, RunFolderError
+from polytask.models.building import build_model
 from polytask.models.inputs import InputShape
-from polytask.models.model import ModelSpec, build_model
+from polytask.models.spec import ModelSpec
 from polytask.tasks import Binary, Regression
 from polytask.training.checkpoint import FORMAT
 from polytask.training.feed import Feed

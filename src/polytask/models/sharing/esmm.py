@@ -44,7 +44,8 @@ class ESMM(Sharing):
         RecipeError: If the chain names something that is no task, or a task in it has not exactly one output.
 
     Example:
-        >>> from polytask.models.model import ModelSpec, build_model
+        >>> from polytask.models.building import build_model
+        >>> from polytask.models.spec import ModelSpec
         >>> from polytask.models.inputs import InputShape
         >>> spec = ModelSpec({"shown": InputShape.of(torch.zeros(1, 4))}, {"click": 1, "buy": 1}, sharing="esmm")
         >>> out = build_model(spec)(torch.randn(5, 4))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polytask.bundle import Bundle, Network
-from polytask.models.model import ModelSpec
+from polytask.models.spec import ModelSpec
 from polytask.training.building import network_of
 from polytask.training.evaluation import evaluate
 from polytask.training.loop import Training

@@ -13,7 +13,7 @@ from polytask.balancing import registry as balancers
 from polytask.balancing.balancer import SEES_GRADIENTS, Balancer
 from polytask.data.batch import ArraySource
 from polytask.models.dropout import Dropout
-from polytask.models.model import ModelSpec
+from polytask.models.spec import ModelSpec
 from polytask.training.building import spec_of
 from polytask.training.loss_groups import loss_signature
 from polytask.training.preparation import Prepared
