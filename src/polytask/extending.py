@@ -18,11 +18,12 @@ from polytask.models.spec import ModelSpec
 from polytask.recipe import Recipe
 from polytask.records import ExtensionRecord, RunRecord, TaskResult, without_nan
 from polytask.storage import write_json
-from polytask.tasks.task import Task, task_from_options
+from polytask.tasks.task import Task
+from polytask.training.copied_heads import copied_heads, copied_tasks
 from polytask.training.evaluation import evaluate
-from polytask.training.extension_checks import check_asked, check_untrained
-from polytask.training.growth import check_new, grown, own_parameters
-from polytask.training.known_data import check_labels, known_data, label_counts
+from polytask.training.extension_checks import check_asked
+from polytask.training.growth import check_new, own_parameters
+from polytask.training.known_data import check_labels, known_data
 from polytask.training.listeners import Listeners
 from polytask.training.new_heads import How, NewHeads, OldTasks
 from polytask.training.old_rows import OldRows, old_rows, provenances
@@ -35,7 +36,6 @@ from polytask.training.run_folder import RunFolder, environment
 from polytask.training.running import Run
 from polytask.training.settings import Settings
 from polytask.training.stages import Stages
-from polytask.training.starts import Line, start_from
 
 __all__ = ["extend"]
 
@@ -81,8 +81,9 @@ def extend(
             ``learning_without_forgetting``, ``ewc`` and ``online_ewc`` (the last two from the old data).
         old_data: The old model's data (by source, if there are several), to measure what changes for its tasks; read
             from the paths in its recipe if left out.
-        start: ``closest``: from the head of the old task that the new one resembles most, beside a fresh one; the one
-            with the lower validation loss is kept. ``fresh``: a fresh one alone.
+        start: ``closest``: each new head is trained from the head of the old task that it resembles most, and from
+            fresh values; the start with the lower validation loss is kept, for each task on its own (a third training,
+            where tasks differ in which one that is). ``fresh``: from fresh values alone.
         like: Without any label: an old task whose head, codec and own parameters the new one takes over as they are.
         training: Settings, see :class:`~polytask.training.settings.Settings`.
         split: How rows are divided, see :class:`~polytask.recipe.SplitSpec`.
@@ -153,40 +154,10 @@ class _Extension:
 
     def copied(self, like: str, data: Any) -> Run:
         """The new tasks as copies of an old one: no label, no training."""
-        old = self.bundle.task(like)
-        tasks = []
-        for name, options in self.recipe.tasks.items():
-            wanted = {**old.options(), "name": name, "target": options.get("target", name)}
-            if options.get("kind", old.kind) != old.kind:
-                raise RecipeError(
-                    f"Task {name!r} is to be like {like!r}, which is {old.kind}, and so cannot be {options['kind']}."
-                )
-            task = task_from_options(wanted)
-            if len(task.targets) != len(old.targets):
-                raise RecipeError(
-                    f"Task {name!r} is to be like {like!r}, which answers {len(old.targets)} columns "
-                    f"({', '.join(old.targets)}), and has {len(task.targets)}: give it as many, "
-                    f"{{{name}: {{target: [...]}}}} in Python."
-                )
-            task.load_state(old.state())
-            tasks.append(task)
-        if data is not None and (found := label_counts(data, tasks)):
-            name, count = next(iter(found.items()))
-            raise RecipeError(
-                f"`like` is for a task without any label, and the data have {count:,} of {name!r}: leave `like` "
-                "(--like) out to learn from them, or the data to take the old head over as it is."
-            )
-        check_untrained(self.recipe, like)
-        spec, model = grown(self.network.spec, self.network.model, tasks)
-        lines = {}
-        for task in tasks:
-            width = task.n_outputs
-            lines[task.name] = Line(like, torch.eye(width).double(), torch.zeros(width).double(), 1.0)
-            if not start_from(model, task.name, lines[task.name]):
-                raise RecipeError(f"The head of {like!r} has hidden layers, and only a linear one is taken over.")
-        record = ExtensionRecord(
-            origin=self.asked["extends"], is_frozen=True, start=dict.fromkeys(lines, f"taken over from {like}")
-        )
+        tasks = copied_tasks(self.recipe, self.bundle.task(like), data)
+        spec, model = copied_heads(self.network, tasks, like)
+        start = {task.name: f"taken over from {like}" for task in tasks}
+        record = ExtensionRecord(origin=self.asked["extends"], is_frozen=True, start=start)
         if self.folder is not None:
             self.folder.open(without_nan(self.asked), resume=False)
         results = {task.name: _result(task, {}, None) for task in tasks}

@@ -15,6 +15,7 @@ import polytask
 from polytask import Recipe
 from polytask.cli import main
 from polytask.errors import BundleError, DataError, InputError, PolytaskError, RecipeError
+from polytask.training import new_heads
 from polytask.training.data_sets import ArrayData
 from polytask.training.interruption import Interrupted
 from polytask.training.old_rows import old_rows
@@ -162,7 +163,7 @@ def test_a_start_that_training_only_makes_worse_is_kept_as_it_is(old, tmp_path):
     assert extension.start["cost"] == "from price, untrained"
     assert made.record.epochs == 2
     assert made.record.best_epoch is None
-    assert any("kept as they started, untrained" in note for note in made.record.notes)
+    assert any("'cost' is kept as it started, untrained" in note for note in made.record.notes)
     rows = few.drop(columns="cost")
     gentle = polytask.extend(
         old / "run", few, ["cost"], training={**wild, "learning_rate": 1e-12}, split={"validation": 0.3, "test": 0}
@@ -173,6 +174,53 @@ def test_a_start_that_training_only_makes_worse_is_kept_as_it_is(old, tmp_path):
             np.asarray(gentle.predict(rows)["cost"].values, float),
             rtol=1e-4,
         )
+
+
+def test_each_task_keeps_the_start_that_was_better_for_it(old, monkeypatch):
+    plain = new_heads.start_from
+
+    def spoiled_for_far(model, new, line):
+        is_done = plain(model, new, line)
+        if new == "far":
+            with torch.no_grad():
+                model.heads.by_task[new].weight.fill_(50.0)
+        return is_done
+
+    monkeypatch.setattr(new_heads, "start_from", spoiled_for_far)
+    rows = new_table(40).assign(far=lambda t: t["cost"] ** 2)
+    options = {"split": {"validation": 0.3, "test": 0}, "training": {**QUICK, "epochs": 1, "learning_rate": 1e-3}}
+    made = polytask.extend(old / "run", rows, ["cost", "far"], **options)
+    extension = made.record.extension
+    assert list(extension.starts) == ["closest", "fresh", "by task"]
+    assert extension.start["cost"].startswith("from price")
+    assert extension.start["far"] == "fresh"
+    ends = {name: losses["at the end"] for name, losses in extension.starts.items()}
+    assert sum(ends["by task"].values()) < min(sum(ends["closest"].values()), sum(ends["fresh"].values()))
+    assert ends["by task"]["cost"] < ends["fresh"]["cost"]
+    assert ends["by task"]["far"] < ends["closest"]["far"]
+
+
+def test_only_the_head_that_training_made_worse_goes_back_to_its_start(old):
+    rows, wild = new_table(40), {**QUICK, "epochs": 1, "learning_rate": 0.3}
+    made = polytask.extend(old / "run", rows, ["cost", "group"], training=wild, split={"validation": 0.3, "test": 0})
+    extension = made.record.extension
+    closest = extension.starts["closest"]
+    assert closest["at the start"]["cost"] < closest["at the end"]["cost"]
+    assert closest["at the start"]["group"] > closest["at the end"]["group"]
+    assert extension.start == {"cost": "from price, untrained", "group": "from ill"}
+    assert made.record.best_epoch == 0
+    assert sum("is kept as it started, untrained" in note for note in made.record.notes) == 1
+
+
+def test_heads_with_hidden_layers_start_fresh_and_the_record_says_so():
+    recipe = Recipe(
+        tasks={"price": "regression"}, encoder={"name": "tabular", "width": 8}, head_hidden=[4], training={**QUICK, "epochs": 1}
+    )  # fmt: skip
+    old = recipe.run(table(60).drop(columns=["ill", "size"])).bundle
+    made = polytask.extend(old, new_table(), ["cost"], training={**QUICK, "epochs": 1})
+    assert made.record.extension.start == {"cost": "fresh"}
+    assert set(made.record.extension.starts) == {"fresh"}
+    assert list(made.record.extension.resemblance["cost"]) == ["price"]
 
 
 def test_a_task_without_any_label_takes_over_another_ones_answers(old, tmp_path):

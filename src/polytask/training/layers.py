@@ -1,12 +1,13 @@
-"""The layers of a network from the inputs up, for schedules that train some of them."""
+"""Parts of a network: its layers from the inputs up, for schedules that train some of them; what is one task's alone."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from polytask.models.model import MultiTaskModel
+from polytask.models.sharing import Sharing
 
-__all__ = ["layers_of"]
+__all__ = ["layers_of", "only_reached_by"]
 
 
 def layers_of(model: MultiTaskModel) -> list[list[nn.Parameter]]:
@@ -30,3 +31,9 @@ def layers_of(model: MultiTaskModel) -> list[list[nn.Parameter]]:
         second = rest.partition(".")[0]
         layers.setdefault(f"{first}.{second}" if second.isdigit() else first, []).append(parameter)
     return list(layers.values())
+
+
+def only_reached_by(network: MultiTaskModel | Sharing, task: str) -> list[nn.Parameter]:
+    """The parameters that this task alone reaches: adapters, gates or towers of its own, and of a model its head."""
+    others = {id(p) for other in network.tasks if other != task for p in network.reached_by(other)}
+    return [p for p in network.reached_by(task) if id(p) not in others]

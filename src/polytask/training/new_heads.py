@@ -1,8 +1,7 @@
-"""Further tasks on a trained network: their heads trained from one or two starts, the better one kept."""
+"""Further tasks on a trained network: their heads trained from several starts, the best ones kept."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,12 @@ from polytask.errors import TrainingError
 from polytask.models.model import MultiTaskModel
 from polytask.models.spec import ModelSpec
 from polytask.records import ExtensionRecord, without_nan
+from polytask.shapes import Tensor
 from polytask.tasks.task import Task
 from polytask.training.building import make_remedies
 from polytask.training.evaluation import evaluate, mean_losses
 from polytask.training.growth import Answers, grown
+from polytask.training.layers import only_reached_by
 from polytask.training.listeners import Listeners
 from polytask.training.preparation import Prepared
 from polytask.training.remedy import Remedy, Scene
@@ -88,29 +89,49 @@ class _KeepsOld(Remedy):
 
 @dataclass
 class _Arm:
-    """The network with new heads from one start, trained; or as they started, if training did harm."""
+    """The network with new heads, trained from one choice of starts.
+
+    Args:
+        spec: How the network is built.
+        model: The network.
+        stages: Its training.
+        lines: Per new task that started from an old head, the line from it; the others started fresh.
+        before: Validation loss of each new task at its start.
+        after: The same after training.
+        untrained: New tasks whose heads were put back to their start, because training made them worse.
+    """
 
     spec: ModelSpec
     model: MultiTaskModel
     stages: Stages
+    lines: Mapping[str, Line]
     before: dict[str, float]
     after: dict[str, float]
-    is_start: bool = False
+    untrained: tuple[str, ...] = ()
+
+    def loss(self, task: str) -> float:
+        """Validation loss of a new task; one that is not a finite number, or not known, counts as the worst."""
+        loss = (self.before if task in self.untrained else self.after).get(task, math.inf)
+        return loss if math.isfinite(loss) else math.inf
 
     @property
-    def loss(self) -> float:
-        """By which arms are compared: of the new tasks, on the validation rows; a loss that is no number is worst."""
-        total = sum((self.before if self.is_start else self.after).values())
-        return total if math.isfinite(total) else math.inf
+    def total(self) -> float:
+        """Sum of the new tasks' validation losses, by which arms are compared."""
+        return sum(map(self.loss, self.after))
 
     @property
     def notes(self) -> list[str]:
-        """What to know about it."""
-        if not self.is_start:
-            return []
-        start, end = sum(self.before.values()), sum(self.after.values())
-        what = "The new heads are kept as they started, untrained: on the validation rows their loss was"
-        return [f"{what} {start:.4g} at the start and {end:.4g} at the end."]
+        """One about each head that is kept as it started."""
+        return [
+            f"The new head of {task!r} is kept as it started, untrained: on the validation rows its loss was "
+            f"{self.before[task]:.4g} at the start and {self.after[task]:.4g} at the end."
+            for task in self.untrained
+        ]
+
+    def started(self, task: str) -> str:
+        """Where a new task's head started, in words."""
+        start = f"from {self.lines[task].task}" if task in self.lines else "fresh"
+        return start + ", untrained" * (task in self.untrained)
 
 
 class NewHeads:
@@ -135,7 +156,7 @@ class NewHeads:
         }
 
     def train(self, origin: str) -> tuple[ModelSpec, MultiTaskModel, Stages, ExtensionRecord]:
-        """Train from each start and keep the better one.
+        """Train from each choice of starts and keep the best.
 
         Args:
             origin: What is extended, for the record.
@@ -145,13 +166,13 @@ class NewHeads:
         """
         model, old = self.network.model, self.old
         before = evaluate(model, old.tasks, old.kept) if old.kept else {}
-        wanted = ["closest", "fresh"] if any(self.lines.values()) else ["fresh"]
-        arms = {kind: self._arm(kind, is_first=kind == wanted[0]) for kind in wanted}
-        best = min(arms, key=lambda kind: arms[kind].loss)
+        arms = self._arms()
+        names = list(arms)
+        best = min(names, key=lambda name: arms[name].total)
         kept, folder = arms[best], self.listeners.folder
         self.prepared.notes += kept.notes
-        if best != wanted[0] and folder is not None:
-            # The folder has the first start's history, and a checkpoint that counts its lines; the other one is kept.
+        if best != names[0] and folder is not None:
+            # The folder has the first start's history, and a checkpoint that counts its lines; another one is kept.
             folder.drop_checkpoint()
             folder.truncate_history(0)
             for line in kept.stages.history:
@@ -169,35 +190,46 @@ class NewHeads:
             resemblance={
                 name: {line.task: round(line.resemblance, 6) for line in by} for name, by in self.lines.items()
             },
-            start={
-                name: (f"from {by[0].task}" if best == "closest" and by else "fresh") + ", untrained" * kept.is_start
-                for name, by in self.lines.items()
-            },
+            start={name: kept.started(name) for name in self.lines},
             starts={
-                kind: {"at the start": without_nan(arm.before), "at the end": without_nan(arm.after)}
-                for kind, arm in arms.items()
+                name: {"at the start": without_nan(arm.before), "at the end": without_nan(arm.after)}
+                for name, arm in arms.items()
             },
         )
         return kept.spec, kept.model, kept.stages, record
 
-    def _arm(self, kind: str, *, is_first: bool) -> _Arm:
+    def _arms(self) -> dict[str, _Arm]:
+        """All from the closest old heads, all fresh, and if neither was better for every task, each from its own."""
+        closest = {task: by[0] for task, by in self.lines.items() if by}
+        first = self._arm("closest" if closest else "fresh", closest, self.listeners)
+        if not first.lines:
+            return {"fresh": first}
+        unheard = replace(self.listeners, folder=None)
+        fresh = self._arm("fresh", {}, unheard)
+        arms = {"closest": first, "fresh": fresh}
+        better = {task: line for task, line in first.lines.items() if first.loss(task) < fresh.loss(task)}
+        if better and any(fresh.loss(task) < first.loss(task) for task in first.lines):
+            arms["by task"] = self._arm("by task", better, unheard)
+        return arms
+
+    def _arm(self, name: str, lines: Mapping[str, Line], listeners: Listeners) -> _Arm:
         tasks, validation = self.prepared.tasks, self.prepared.validation
         torch.manual_seed(self.how.settings.seed)
         spec, model = grown(self.network.spec, self.network.model, tasks, adapters=self.how.adapters)
         model.heads.start_at({task.name: task.initial_bias() for task in tasks})
-        if kind == "closest":
-            for name, found in self.lines.items():
-                if found:
-                    start_from(model, name, found[0])
+        lines = {task: line for task, line in lines.items() if start_from(model, task, line)}
         self.answers.check_equal(model)
-        before, start = mean_losses(model, tasks, validation), copy.deepcopy(model.state_dict())
-        stages = self._stages(model, self.listeners if is_first else replace(self.listeners, folder=None))
-        stages.run(f"new head, {kind}")
-        arm = _Arm(spec, model, stages, before, mean_losses(model, tasks, validation))
+        before = mean_losses(model, tasks, validation)
+        start = {task: [p.detach().clone() for p in only_reached_by(model, task)] for task in lines}
+        stages = self._stages(model, listeners)
+        stages.run(f"new heads, {name}")
+        arm = _Arm(spec, model, stages, lines, before, mean_losses(model, tasks, validation))
         # A fresh head knows nothing at its start, and an unfrozen network has been trained for the old tasks too.
-        if kind == "closest" and not self.how.unfreeze and sum(before.values()) < arm.loss:
-            model.load_state_dict(start)
-            arm.is_start = True
+        if not self.how.unfreeze:
+            arm.untrained = tuple(task for task in lines if task in before and before[task] < arm.loss(task))
+            for task in arm.untrained:
+                _set(only_reached_by(model, task), start[task])
+        if len(arm.untrained) == len(tasks):
             stages.done[-1] = replace(stages.done[-1], best=None)  # no epoch's parameters are kept
         return arm
 
@@ -211,6 +243,12 @@ class NewHeads:
             remedies = [_KeepsOld(names=frozenset(self.network.model.state_dict()))]
         plan = Plan(settings=self.how.settings, controls=self.how.controls)
         return stages_of(model, self.prepared, plan, Joint(), remedies, listeners, self.old.tasks)
+
+
+def _set(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
 
 
 def _check_parameters(before: MultiTaskModel, after: MultiTaskModel) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from polytask.models.model import MultiTaskModel
 from polytask.shapes import Tensor
+from polytask.training.layers import only_reached_by
 from polytask.training.settings import Settings
 from polytask.training.task_control import TaskControl
 
@@ -65,9 +66,8 @@ class OwnWays:
 
     def owned_by(self, task: str) -> list[nn.Parameter]:
         """Parameters that no other task reaches: the head, and what is private in the sharing."""
-        others = {id(p) for other in self.model.tasks if other != task for p in self.model.reached_by(other)}
         below = {id(p) for p in self.model.shared_parameters()} if len(self.model.tasks) == 1 else set()
-        return [p for p in self.model.reached_by(task) if id(p) not in others | below]
+        return [p for p in only_reached_by(self.model, task) if id(p) not in below]
 
     def weigh(self, losses: dict[str, Tensor | None], step: int) -> dict[str, Tensor | None]:
         """The losses with the warm-up's factors, and without those of tasks that have stopped."""

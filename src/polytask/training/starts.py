@@ -34,6 +34,7 @@ from polytask.models.model import MultiTaskModel
 from polytask.shapes import Bool, Float, Tensor
 from polytask.tasks.task import Task
 from polytask.training.evaluation import outputs_of
+from polytask.training.layers import only_reached_by
 
 __all__ = ["Line", "lines_from", "start_from"]
 
@@ -119,12 +120,7 @@ def start_from(model: MultiTaskModel, new: str, line: Line) -> bool:
 
 def _take_private(model: MultiTaskModel, new: str, old: str) -> None:
     """Copy adapters, gates or towers of the old task to the new one's, where they are of one form."""
-
-    def own(task: str) -> list[nn.Parameter]:
-        others = {id(p) for other in model.tasks if other != task for p in model.sharing.reached_by(other)}
-        return [p for p in model.sharing.reached_by(task) if id(p) not in others]
-
-    ours, theirs = own(new), own(old)
+    ours, theirs = only_reached_by(model.sharing, new), only_reached_by(model.sharing, old)
     if [p.shape for p in ours] == [p.shape for p in theirs]:
         with torch.no_grad():
             for mine, given in zip(ours, theirs, strict=True):
