@@ -1,4 +1,4 @@
-"""Parts of a network: its layers from the inputs up, for schedules that train some of them; what is one task's alone."""
+"""Parts of a network: its layers from the inputs up, which schedules go by, and what one task alone reaches."""
 
 from __future__ import annotations
 
