@@ -9,7 +9,8 @@ import torch
 
 from polytask.bundle import Network
 from polytask.errors import RecipeError
-from polytask.models.model import ModelSpec, MultiTaskModel
+from polytask.models.model import MultiTaskModel
+from polytask.models.spec import ModelSpec
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.extension_checks import check_untrained
 from polytask.training.growth import grown
