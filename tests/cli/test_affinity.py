@@ -53,6 +53,7 @@ def test_json_is_the_record_and_nothing_else(table):
         (["--measures", "cosine"], "No measure named 'cosine'"),
         (["--measures", ","], "Name at least one measure"),
         (["--groups", "2", "--cost", "0.5"], "at least one model"),
+        (["--groups", "0", "--cost", "3"], "--groups 0 asks for no groups, and --cost 3"),
     ],
 )
 def test_what_is_wrong_is_one_line(table, arguments, message):
@@ -65,7 +66,10 @@ def test_what_is_wrong_is_one_line(table, arguments, message):
 def test_nothing_is_overwritten_and_a_finished_run_is_shown_again(table, tmp_path):
     out = tmp_path / "run"
     asked = (table, "--targets", "y0,y1", "--measures", "label_correlation", "--groups", 0, "--out", out, *NETWORK)
-    assert run(*asked).exit_code == 0
+    first = run(*asked)
+    assert first.exit_code == 0
+    assert "No groups were made: --groups 0 asks for none." in first.output
+    assert "No groups were asked for." in (out / "page.html").read_text()
     kept = (out / "affinity.json").read_bytes()
     again = run(*asked)
     assert again.exit_code == 2

@@ -77,9 +77,9 @@ def make_grouping(
     if unknown:
         notes.append(f"{unknown} of {off.sum()} values are not known and count as neither good nor bad.")
     if not found.has_zero:
-        notes.append(f"{measure} has no natural zero: a pair of middling value counts as neutral.")
+        notes.append(f"{measure} has no natural zero: a pair whose value is in the middle of all counts as neutral.")
     if not found.structure.is_found:
-        notes.append(f"Take the groups with care. {found.structure.words}")
+        notes.append(f"Do not rely on the groups. {found.structure.words}")
     return Grouping(
         measure=measure,
         budget={"models": budget.models, "cost": budget.cost, "head_cost": budget.head_cost},

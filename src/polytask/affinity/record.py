@@ -134,7 +134,7 @@ def how_verified(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> st
     beside = [f"{name} {c.verified:.3f}" for name, c in controls.items() if not name.startswith("random")]
     if drawn:
         beside.append(f"random groups {sum(drawn) / len(drawn):.3f}")
-    text = f"Verified on test rows: skill {chosen.verified:.3f}, beside {', '.join(beside)}."
+    text = f"Skill on test rows: these groups {chosen.verified:.3f}; {', '.join(beside)}."
     better = as_good_as(chosen, controls)
     return f"{text} The groups are no better than {better}." if better else text
 

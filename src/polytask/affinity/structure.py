@@ -70,9 +70,9 @@ def structure_of(
         )
     elif observed >= _CLOSE:
         words = (
-            "Structure cannot be told from chance: independent readings agree about which pairs are close "
-            f"(r = {observed:.2f}), but of random renamings of the {n_tasks} tasks {p:.0%} agree as well "
-            f"(p = {p:.3f}); more tasks would tell."
+            "It may be chance: independent readings agree about which pairs are close "
+            f"(r = {observed:.2f}), but so do {p:.0%} of all random exchanges of the {n_tasks} tasks' names "
+            f"(p = {p:.3f}). It takes more tasks to tell."
         )
     else:
         words = (

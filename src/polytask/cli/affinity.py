@@ -28,7 +28,10 @@ def affinity(
     ] = "gradient_cosine,label_correlation",
     group_by: Annotated[str, typer.Option(help="The measure that makes the groups, if not the first.")] = "",
     groups: Annotated[
-        int | None, typer.Option(help="Groups: at most so many models; 0 for none. About the root of the tasks.", min=0)
+        int | None,
+        typer.Option(
+            help="Most groups, a model each: about the root of the number of tasks if left out; 0 makes none.", min=0
+        ),
     ] = None,
     cost: Annotated[
         float | None,
@@ -138,8 +141,10 @@ def print_affinity(record: AffinityRecord) -> None:
     if len(record.harm) > _MOST_PAIRS:
         say(f"and {len(record.harm) - _MOST_PAIRS} more pairs in the record.")
     if not record.harm:
-        say("No negative transfer was found: no pair is below zero by more than its spread and more than chance.")
-    if record.grouping is not None:
+        say("No negative transfer was found: no pair is below zero by more than the spread between readings.")
+    if record.grouping is None:
+        say("No groups were made: --groups 0 asks for none.")
+    else:
         _print_grouping(record.grouping)
     costs = [
         [name, *(found.cost[key] for key in ("forward", "backward", "trainings", "seconds"))]
@@ -183,7 +188,7 @@ def _print_grouping(grouping: Grouping) -> None:
     print_table(
         ["groups", "models", "predicted", "verified skill", "spread", "cost"],
         rows,
-        title=f"Groups by {grouping.measure} ({how})",
+        title=f"Groups by {grouping.measure} ({how}); skill on test rows: 1 is perfect, 0 is the best constant",
     )
     chosen = grouping.chosen
     if len(chosen.groups) <= _IN_A_SENTENCE:
@@ -199,9 +204,16 @@ def _print_grouping(grouping: Grouping) -> None:
 
 
 def _budget(n_tasks: int, groups: int | None, cost: float | None, head_cost: float) -> Any:
-    """What may be spent on groups; nothing for 0 groups and no cost."""
-    from polytask.affinity.grouping import GroupBudget
+    """What may be spent on groups; nothing for 0 groups.
 
+    Raises:
+        RecipeError: If no groups are asked for, and a cost of them is given.
+    """
+    from polytask.affinity.grouping import GroupBudget
+    from polytask.errors import RecipeError
+
+    if groups == 0 and cost is not None:
+        raise RecipeError(f"--groups 0 asks for no groups, and --cost {cost:g} for groups that cost no more: give one.")
     if groups is None and cost is None:
         groups = max(2, round(n_tasks**0.5))
     if not groups and cost is None:

@@ -14,7 +14,7 @@ __all__ = ["print_study"]
 def print_study(record: StudyRecord) -> None:
     """A study in the terminal: verdicts in words, arms x tasks, recommendation, what was left out."""
     from polytask.cli.terminal import say
-    from polytask.report.words import unmet
+    from polytask.report.words import by_reason, unmet
 
     if missing := unmet(record.settings.get("by_name") or (), record.left_out):
         say(missing)
@@ -30,8 +30,8 @@ def print_study(record: StudyRecord) -> None:
     _print_arms(record)
     for warning in record.warnings:
         say(f"{str(warning['severity']).capitalize()}: {warning['words']}")
-    for arm, reason in record.left_out.items():
-        say(f"Left out: {arm}: {reason}")
+    for reason, arms in by_reason(record.left_out).items():
+        say(f"Left out: {', '.join(arms)}: {reason}")
     for arm, found in record.search.items():
         say(f"Search: {arm}: {found['where']}")
         say(f"  {_tried(found['folds'][0])}")
@@ -99,9 +99,12 @@ def _print_arms(record: StudyRecord) -> None:
         by_task = [_shown(errors[task]) for task in names] if is_short else _ends(errors)
         rows.append([arm, _mean(errors, names), *by_task, rank, _percent(gain), seconds])
     tests = f"{len(record.folds)} fold{'s' * (len(record.folds) != 1)}"
-    title = f"Relative error on test rows, 0 is perfect, 1 is no skill ({tests}, {len(names)} tasks)"
+    title = (
+        f"Relative error on test rows, ± half its 95 % interval: 0 is perfect, 1 is as good as the best constant "
+        f"({tests}, {len(names)} tasks)"
+    )
     between = names if is_short else ["best task", "worst task"]
-    print_table(["arm", "mean", *between, "mean rank", "gain", "fit s"], rows, title=title)
+    print_table(["arm", "mean", *between, "mean rank", "gain", "training s"], rows, title=title)
 
 
 def _mean(errors: Mapping[str, Any], names: Sequence[str]) -> str | None:

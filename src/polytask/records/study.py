@@ -144,7 +144,7 @@ class Recommendation:
         errors: Per task, the relative error on each fold when the choice is made inside the fold, from its validation
             rows alone.
         error: Per task, the mean.
-        mean_rank: Rank if it were one more arm.
+        mean_rank: Its place among the arms: 1 plus the number of arms that are better, a mean over tasks.
         gain: Relative gain over the single models, in percent.
         chosen: Per task, how often each arm was chosen inside the folds.
         best_outsider: The outsider with the smallest mean error over the tasks.

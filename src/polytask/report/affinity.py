@@ -128,17 +128,14 @@ def clustered_order(values: Sequence[Sequence[float | None]]) -> list[int]:
 
 def _headline(record: AffinityRecord) -> str:
     grouping = record.grouping
-    harm = (
-        f"{len(record.harm)} {'pair hurts' if len(record.harm) == 1 else 'pairs hurt'}"
-        if record.harm
-        else "no pair hurts"
-    )
+    n_harm = len(record.harm)
+    harm = f"negative transfer in {n_harm} {'pair' if n_harm == 1 else 'pairs'}" if n_harm else "no negative transfer"
     if grouping is None:
         return f"Affinity of {len(record.tasks)} tasks: {harm}."
     found = record.measures[grouping.measure].structure
     n = len(grouping.chosen.groups)
     groups = f"{n} {'group' if n == 1 else 'groups'} of {len(record.tasks)} tasks"
-    unsure = "" if found.is_found else "; no structure was found"
+    unsure = "" if found.is_found else ", which may be chance"
     if found.is_found and (control := as_good_as(grouping.chosen, grouping.controls)):
         unsure = f", no better than {control}"
     return f"{groups} by {grouping.measure}{unsure}; {harm}."

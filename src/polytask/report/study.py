@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from polytask.records import Interval, StudyRecord
+from polytask.records import Interval, StudyRecord, Verdict
 from polytask.report import answer_figures, search_figures, training_figures, verdict_figures
 from polytask.report.affinity import heat_map
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
 from polytask.report.strips import scale_of
-from polytask.report.words import configuration, finite, listed, sureness, unmet
+from polytask.report.words import by_reason, configuration, finite, listed, sureness, unmet
 
 __all__ = ["headline", "study_view"]
 
@@ -60,6 +60,7 @@ def study_view(record: StudyRecord) -> dict[str, Any]:
         },
         "gallery": gallery,
         "present": _present(record, gallery, gates),
+        "left_out": by_reason(record.left_out),
         "recipe": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
         "searches": _searches(record),
         "has_means": any(" + " in arm for arm in record.recommendation.arms.values()),
@@ -166,11 +167,18 @@ def _verdicts(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]
             "strip": scale.strip(v.gain, *v.interval, v.verdict.replace(" ", "-")),
             "limit": scale.limit,
             "sure": sureness(v.verdict, v.p_corrected, *v.interval, len(found)),
-            "pairs": v.n_pairs,
+            "tested": _tested(record, v),
             "use": v.recommendation,
         }
         for task, v in found.items()
     ]
+
+
+def _tested(record: StudyRecord, verdict: Verdict) -> str:
+    """On what a verdict rests."""
+    is_fixed = any(record.settings.get(name) is not None for name in ("holdout", "split"))
+    what = "training" if is_fixed else "fold"
+    return f"{verdict.n_pairs} {what}{'s' * (verdict.n_pairs != 1)}{' of each model' * is_fixed}"
 
 
 def _choices(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 __all__ = [
     "amount",
     "breakable",
+    "by_reason",
     "configuration",
     "duration",
     "error",
@@ -200,9 +201,9 @@ def sureness(verdict: str, p: Any, low: Any, high: Any, n_tasks: int) -> str:
         >>> sureness("helped", 0.0028, 4.9, 12.3, 4)
         'Strong evidence: p = 0.0028, corrected for 4 tasks.'
         >>> sureness("no evidence", 0.84, -2.0, 2.3, 4)
-        'The gain may as well be −2.0% as +2.3% (p = 0.84).'
+        'The gain may be anything from −2.0% to +2.3% (p = 0.84).'
         >>> sureness("no evidence", 0.12, 0.3, 2.3, 40)
-        'Alone it would count; among 40 tasks such a gain also comes by chance (p = 0.12).'
+        'Evidence if this were the only task, but not among 40 tasks tested at once (corrected p = 0.12).'
     """
     found, below, above = finite(p), finite(low), finite(high)
     if found is None or below is None or above is None:
@@ -210,8 +211,8 @@ def sureness(verdict: str, p: Any, low: Any, high: Any, n_tasks: int) -> str:
     size = "p < 0.0001" if found < 1e-4 else f"p = {number(found, 2)}"
     if verdict == "no evidence":
         if below <= 0 <= above:
-            return f"The gain may as well be {percent(below)} as {percent(above)} ({size})."
-        return f"Alone it would count; among {n_tasks} tasks such a gain also comes by chance ({size})."
+            return f"The gain may be anything from {percent(below)} to {percent(above)} ({size})."
+        return f"Evidence if this were the only task, but not among {n_tasks} tasks tested at once (corrected {size})."
     strength = "Very strong evidence" if found < 0.001 else "Strong evidence" if found < 0.01 else "Evidence"
     corrected = f", corrected for {n_tasks} tasks" if n_tasks > 1 else ""
     return f"{strength}: {size}{corrected}."
@@ -238,13 +239,26 @@ def configuration(found: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """Why arms were left out, and which of them for the same reason.
+
+    Example:
+        >>> by_reason({"chains": "not tried", "pooled": "one task only", "forest": "not tried"})
+        {'not tried': ['chains', 'forest'], 'one task only': ['pooled']}
+    """
+    found: dict[str, list[str]] = {}
+    for arm, reason in left_out.items():
+        found.setdefault(reason, []).append(arm)
+    return found
+
+
 def unmet(by_name: Sequence[str], left_out: Mapping[str, str]) -> str:
     """That arms which were asked for by name did not run, and why; empty if all of them did.
 
     Example:
-        >>> unmet(["joint", "searched"], {"searched": "no time left to try it", "chains": "no time left to try it"})
-        'Asked for and not run: searched (no time left to try it).'
-        >>> unmet(["joint"], {"chains": "no time left to try it"})
+        >>> unmet(["joint", "searched"], {"searched": "not tried", "chains": "not tried"})
+        'Asked for and not run: searched (not tried).'
+        >>> unmet(["joint"], {"chains": "not tried"})
         ''
     """
     missing = [f"{arm} ({left_out[arm].rstrip('.')})" for arm in dict.fromkeys(by_name) if arm in left_out]

@@ -92,7 +92,7 @@ class Budget:
         """Why an arm is not even tried; empty if it is."""
         if self.seconds is None or arm in self.needed or self.planned < 0.9 * self.seconds:
             return ""
-        return f"no time left to try it: the arms before it take about {self.planned:.0f} s of {self.seconds:.0f} s"
+        return f"not tried: the arms before it take about {self.planned:.0f} s of the budget of {self.seconds:g} s"
 
     def why_not_keep(self, arm: str, cost: float) -> str:
         """Count an arm in, after its first fold took this long; or why not, if it does not fit."""
@@ -101,7 +101,7 @@ class Budget:
             self.costs[arm] = cost
             return ""
         self._wasted += cost
-        return f"would take about {self._whole(cost):.0f} s of the {max(left, 0):.0f} s that are left"
+        return f"it would take about {self._whole(cost):.0f} s, and {max(left, 0):.0f} s of the budget are left"
 
     def has_room(self, cost: float) -> bool:
         """Whether all trainings of an arm fit in, if each takes this long."""
@@ -128,5 +128,27 @@ class Budget:
         if self.seconds is None or spent <= 0:
             return 1
         last = sum(self.costs.values())
-        one = last * self.n_folds / self.workers
+        # The first fold of each arm tells less than all folds: another process may have come in between.
+        one = max(last * self.n_folds, spent) / self.workers
         return max(1, min(_MOST_REPEATS, 1 + int((self.seconds - spent / self.workers - last) / max(one, 1e-9))))
+
+    def overrun(self, spent: float) -> str:
+        """Why the trainings took longer than the budget; empty if they did not.
+
+        Args:
+            spent: Seconds of all trials of the arms that were kept, in sum.
+        """
+        took = (spent + self._wasted) / self.workers
+        if self.seconds is None or took <= self.seconds:
+            return ""
+        needed = [arm for arm in self.costs if arm in self.needed]
+        least = _FEWEST_FOLDS * sum(self.costs[arm] for arm in needed) / self.workers
+        if least > self.seconds:
+            folds = f"{min(_FEWEST_FOLDS, self.n_folds)} folds"
+            why = f"whatever the budget is, {', '.join(needed)} are trained on at least {folds}"
+        else:
+            why = "they took longer than those of the first fold, from which the time was planned"
+        return (
+            f"The trainings took about {took:.0f} s, more than the budget of {self.seconds:g} s: {why}. To be faster, "
+            "give fewer arms (--arms), fewer rows, or fewer epochs (--set training.epochs=20)."
+        )

@@ -15,6 +15,7 @@ from polytask.study.bench import LastTraining
 from polytask.study.engine import Engine
 from polytask.study.scores import Candidate
 from polytask.study.store import Trial
+from polytask.study.warning import warning
 from polytask.training.task_control import TaskControl
 
 __all__ = ["final_bundle", "lost_stops", "settle"]
@@ -52,12 +53,12 @@ def lost_stops(controls: Mapping[str, TaskControl]) -> list[dict[str, Any]]:
     patient = [name for name, control in controls.items() if control.patience is not None]
     if not patient:
         return []
-    said = (
+    words = (
         f"On the folds, {', '.join(patient)} (with a patience of their own) are answered by the networks of their own "
         "best epochs. The model that the study leaves has no validation rows to find these by: where one network "
         "learns several tasks, it answers them after the epochs that the folds settled for the others."
     )
-    return [{"kind": "own stops", "severity": "note", "task": None, "columns": [], "words": said}]
+    return [warning("own stops", "note", words)]
 
 
 def final_bundle(

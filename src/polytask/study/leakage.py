@@ -17,6 +17,7 @@ from polytask.data.tables import Table
 from polytask.data.thumbnails import contents, located
 from polytask.study.opening import LongData
 from polytask.study.several import SeveralData, split_of
+from polytask.study.warning import warning
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet, TableData
 
@@ -76,7 +77,7 @@ def leak_warnings(
     if group is None and time is None:
         found += _entities(data, split)
     order = ("warning", "note")
-    return sorted(found, key=lambda warning: order.index(warning["severity"]))
+    return sorted(found, key=lambda one: order.index(one["severity"]))
 
 
 def _of_sources(
@@ -87,8 +88,8 @@ def _of_sources(
     own = split_of(data, split) if split is not None else {}
     hashes: dict[str, np.ndarray] = {}
     for d in data.sets:
-        for warning in leak_warnings(d, [task for task in tasks if d.has(task)], *columns, own.get(d.name)):
-            found.append({**warning, "words": f"Source {d.name!r}: {warning['words']}"})
+        for one in leak_warnings(d, [task for task in tasks if d.has(task)], *columns, own.get(d.name)):
+            found.append({**one, "words": f"Source {d.name!r}: {one['words']}"})
         if isinstance(d, TableData) and (rows := _hashes(d, sorted(d.inputs))) is not None:
             hashes[d.name] = rows
     for one, other in combinations(hashes, 2):
@@ -98,15 +99,8 @@ def _of_sources(
                 f"{n:,} of {len(hashes[one]):,} rows of {one!r} have the same inputs as a row of {other!r}, and may be "
                 "tested in one while the other trains on them. If they are the same thing, give --group."
             )
-            severity = "warning" if n > 0.05 * len(hashes[one]) else "note"
-            found.append(_warning("duplicates", severity, words))
+            found.append(warning("duplicates", "warning" if n > 0.05 * len(hashes[one]) else "note", words))
     return found
-
-
-def _warning(
-    kind: str, severity: str, words: str, task: str | None = None, columns: Sequence[str] = ()
-) -> dict[str, Any]:
-    return {"kind": kind, "severity": severity, "task": task, "columns": list(columns), "words": words}
 
 
 def _giveaways(data: TableData, tasks: Sequence[Task]) -> Warnings:
@@ -128,7 +122,7 @@ def _giveaways(data: TableData, tasks: Sequence[Task]) -> Warnings:
                         f"Column {name!r} alone predicts {target!r} almost perfectly ({what} {score:.3f}). "
                         "Is it known before the answer is? If not, drop it."
                     )
-                    found.append(_warning("giveaway", "warning", words, task.name, [name]))
+                    found.append(warning("giveaway", "warning", words, task.name, [name]))
     return found
 
 
@@ -199,7 +193,7 @@ def _copies(table: Table, tasks: Sequence[Task]) -> Warnings:
                 f"Targets {one!r} and {other!r} say the same where both are there; "
                 "what one gains by the other is no merit."
             )
-            found.append(_warning("copied targets", "warning", words, None, [one, other]))
+            found.append(warning("copied targets", "warning", words, None, [one, other]))
     return found
 
 
@@ -226,7 +220,7 @@ def _repeated(data: TableData, tasks: Sequence[Task], group: str | None, split: 
         f"{n_same:,} of {len(table):,} rows have the same {what} as another row ({n_whole:,} the same targets too); "
         f"{where}. If they are the same thing, drop the copies or give --group."
     )
-    return [_warning("duplicates", "warning" if share > 0.05 else "note", words)]
+    return [warning("duplicates", "warning" if share > 0.05 else "note", words)]
 
 
 def _is_free_text(data: TableData, name: str) -> bool:
@@ -277,7 +271,7 @@ def _entities(data: TableData, split: Split | None) -> Warnings:
             f"Column {name!r} seems to name things that have about {n_rows / n_values:.0f} rows each; {where}. "
             f"If so, give --group {name}."
         )
-        found.append(_warning("entity", "warning", words, None, [name]))
+        found.append(warning("entity", "warning", words, None, [name]))
     return found
 
 

@@ -14,6 +14,7 @@ from polytask.data.long import LongTable
 from polytask.errors import RecipeError, TargetError
 from polytask.recipe import Recipe
 from polytask.study.several import SeveralData
+from polytask.study.warning import warning
 from polytask.tasks.task import Task, task_from_options
 from polytask.training.data_sets import DataSet, TableData
 from polytask.training.opening import is_table, make_tasks, open_data
@@ -187,4 +188,4 @@ def _none_of(by: str, why: str, names: Sequence[str]) -> list[dict[str, Any]]:
         return []
     more = ", ..." if len(names) > 5 else ""
     words = f"No task is made of {len(names)} values of {by!r} with {why}: {', '.join(names[:5])}{more}."
-    return [{"kind": "few rows", "severity": "note", "task": None, "columns": [by], "words": words}]
+    return [warning("few rows", "note", words, columns=[by])]

@@ -42,6 +42,7 @@ from polytask.study.summary import (
 from polytask.study.terms import SEARCHED, Terms
 from polytask.study.threads import limited_threads
 from polytask.study.trainings import Listener, Trainings
+from polytask.study.warning import warning
 from polytask.training.opening import controls_of
 from polytask.training.run_folder import RunFolder, environment
 
@@ -186,6 +187,8 @@ class Study:
         store = Store(self.folder.path if self.folder else None)
         trainings = Trainings(bench, self.arm_names, self.seconds, self._needed, store, self.engine, self.listener)
         outcome = trainings.run()
+        if trainings.overrun:
+            warnings.append(warning("budget", "note", trainings.overrun))
         chosen = choose_all(outcome.scores, list(outcome.trials), outcome.names)
         results = arm_results(outcome)
         recommended = recommendation(outcome, chosen, results)

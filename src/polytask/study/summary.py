@@ -42,19 +42,21 @@ FORMULAS: Mapping[str, str] = {
     ),
     "interval": "95 % interval of the same test, for one task on its own.",
     "mean rank": (
-        "Rank by mean relative error among the arms that serve a task (1 is best), a mean over tasks; of the "
-        "recommendation, which is made of arms, one more than the arms that are better."
+        "Rank of an arm by its mean relative error among the arms that serve a task on every fold (1 is best, ties "
+        "share their ranks), a mean over tasks. The recommendation is made of arms and is no further rival: its rank "
+        "is the place that it would take among them, 1 + the number of arms with a smaller error."
     ),
     "overall gain": (
         "Mean over tasks of 100 % x (s - e) / ((s + e) / 2), with the mean relative errors e of the arm and s of the "
         "single models: between -200 % and 200 %, and defined for errors of zero."
     ),
     "recommendation": (
-        "The mean of the arms that may be the best, by their validation losses over all tasks: those no more than one "
-        "standard error behind the best (four at most). Another arm, or mean of two, for a task where it is better by "
-        "more than two; so too the constant. If rows come in groups, errors are those of means over whole groups, and "
-        "the constant is used where nothing is better than it by two of them. Its score comes "
-        "from making this choice inside each fold."
+        "For every task, the mean of those arms that may be the best by their validation losses over all tasks: no "
+        "more than one standard error behind the best, four arms at most. Another arm, the mean of two, or the "
+        "constant serves a task where it is better by more than two standard errors. A task whose answers have no mean "
+        "(tags, boxes) is served by one arm alone. If rows come in groups, standard errors are those of means over "
+        "whole groups, and the constant serves every task where nothing is better than it by more than two of them. "
+        "The error of the recommendation comes from making this choice anew inside each fold."
     ),
 }
 

@@ -57,6 +57,9 @@ class Trainings:
         self.places = [Place(*split) for split in splits]
         self.budget = Budget(seconds, len(self.places), needed, engine.workers)
         self.left_out: dict[str, str] = {}
+        """Per arm, or number of folds, why it was not trained."""
+        self.overrun = ""
+        """Why the trainings took longer than the budget; empty if they did not."""
         self.given: dict[str, dict[str, Any]] = {}
         """What arms found on the first fold and use on the others, for want of time to search there too."""
         self._kept: dict[Place, KeptFold] = {}
@@ -78,7 +81,8 @@ class Trainings:
         self._go_through(places[1:], trials)
         if n_folds < n_all:
             self.left_out[f"{n_all - n_folds} of {n_all} folds"] = (
-                f"all of them would take about {self.budget.planned:.0f} s of the budget of {self.budget.seconds:.0f} s"
+                f"all {n_all} folds would take about {self.budget.planned:.0f} s, and the budget is "
+                f"{self.budget.seconds:g} s"
             )
         spent = sum(trial.seconds for found in trials.values() for trial in found)
         may_repeat = self.protocol.may_repeat and n_folds == n_all
@@ -89,6 +93,8 @@ class Trainings:
             more = [Place(*split) for split in again[n_all:]]
             self._go_through(more, trials)
             places += more
+        spent = sum(trial.seconds for found in trials.values() for trial in found)
+        self.overrun = self.budget.overrun(spent)
         kept = [self._keep(place) for place in places]
         scores = [
             FoldScores(

@@ -27,7 +27,7 @@ class Compared(Protocol):
 
     @property
     def words(self) -> str:
-        """What was tested, such as ``10 paired tests``."""
+        """What the test rests on, such as ``10 folds``."""
         ...
 
     def test(self) -> Paired:
@@ -58,7 +58,8 @@ class Pairs:
     @property
     def words(self) -> str:
         """Number of folds."""
-        return f"{int((~(np.isnan(self.joint) | np.isnan(self.single))).sum())} paired tests"
+        n = int((~(np.isnan(self.joint) | np.isnan(self.single))).sum())
+        return f"{n} fold{'s' * (n != 1)}"
 
     def test(self) -> Paired:
         """By the corrected resampled t test."""
@@ -151,11 +152,11 @@ def _words(task: str, verdict: str, test: Paired, percent: Sequence[float | None
     if not test.n:
         return f"{task}: no evidence; the joint and the single model were not both tested on any fold."
     if gain is None and verdict == "hurt":
-        return f"{task}: learning jointly hurt; alone there is no error at all, jointly {-test.mean:.3g} ({tested})."
+        return f"{task}: learning jointly hurt; the error alone is zero, jointly {-test.mean:.3g} ({tested})."
     if gain is None:
-        return f"{task}: no evidence; alone there is no error at all, so that no gain is defined ({tested})."
+        return f"{task}: no evidence; the error alone is zero, so that no relative gain is defined ({tested})."
     if low is None or high is None:
-        return f"{task}: no evidence; {tested} are too few to tell."
+        return f"{task}: no evidence; there are too few tests to tell ({tested})."
     size = f"{abs(gain):.1f} %"
     sure = f"gain {gain:+.1f} %, 95 % interval {low:+.1f} to {high:+.1f} %, {tested}"
     if verdict == "helped":

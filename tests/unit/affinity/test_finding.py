@@ -57,7 +57,7 @@ def test_several_sources():
     assert np.isnan(values[0, 2])
     assert np.isfinite(record.measures["gradient_cosine"].array[0, 2])
     assert record.grouping.chosen.verified is not None
-    assert "Take the groups with care" in " ".join(record.grouping.notes)
+    assert "Do not rely on the groups" in " ".join(record.grouping.notes)
 
 
 def test_one_task_and_a_missing_zero(tmp_path):

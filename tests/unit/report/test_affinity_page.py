@@ -82,8 +82,8 @@ def test_values_of_one_sign_have_a_scale_of_one_hue():
 def test_no_structure_is_in_the_headline(tmp_path):
     record, _ = made(5, structure=False)
     page = write_page(record, tmp_path / "page.html", charts=False).read_text()
-    assert "no structure was found" in page
-    assert "Take the groups with care." in page
+    assert "by gradient_cosine, which may be chance" in page
+    assert "Do not rely on the groups." in page
 
 
 def test_a_control_that_is_as_good_is_in_the_headline(tmp_path):

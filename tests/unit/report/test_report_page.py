@@ -97,7 +97,7 @@ def test_every_section_is_there_and_linked(page):
 def test_the_verdict_comes_first_in_plain_words(page):
     assert "Learning together helped 1 of 4 tasks (relapse) and hurt 1 (ward); for 2 there is no evidence" in page.words
     assert "Train relapse and visits together (joint); use boosting for stay_days and ward." in page.words
-    assert page.words.index("+8.6%") < page.words.index("The choice of an arm for each task")
+    assert page.words.index("+8.6%") < page.words.index("Which arm (way of learning) is used")
     for said in ("+4.9% to +12.3%", "p = 0.0028, corrected for 4 tasks", "▲ helped", "▼ hurt", "○ no evidence"):
         assert said in page.words
 
@@ -197,7 +197,7 @@ def test_parts_without_content_are_left_out_and_named(tmp_path):
     links = {attrs["href"] for tag, attrs in page.tags if tag == "a"}
     assert "#curves" not in links
     assert "No verdict: joint or single models were not run." in page.words
-    assert "The record has nothing on learning curves, weights of the losses, conflict of the gradients" in page.words
+    assert "The record holds no learning curves, weights of the losses, conflict of the gradients" in page.words
     assert not re.search(r"\b(nan|None|inf|NaN|undefined)\b", page.words)
     assert "–" in page.words
 
@@ -232,7 +232,7 @@ def test_many_tasks_are_folded_and_can_be_filtered(tmp_path):
     assert len(page.data["tasks"]) == 139
     assert "The other 127 tasks" in page.words
     assert "Show all 139 rows" in page.words
-    assert "Tables show 24 rows and galleries 12 charts at first" in page.words
+    assert "At first, tables show 24 rows and sections 12 charts" in page.words
     rows = [attrs for tag, attrs in page.tags if tag == "tr" and "data-task" in attrs]
     assert {attrs["data-task"] for attrs in rows} == {str(index) for index in range(139)}
     heat = [f for f in page.data["figures"] if f["data"][0]["type"] == "heatmap"]
@@ -425,12 +425,12 @@ def test_where_the_folds_chose_otherwise_the_error_of_the_choice_is_of_that(tmp_
     advice = record.recommendation
     task = next(iter(advice.arms))
     same = {name: {arm: 5} for name, arm in advice.arms.items()}
-    said = "did not always choose what is now to be used"
+    said = "not every fold chose what is recommended"
     page = drawn(tmp_path, dataclasses.replace(record, recommendation=dataclasses.replace(advice, chosen=same)))
     assert said not in page.words
     other = {**same, task: {"boosting + linear": 3}}
     page = drawn(tmp_path, dataclasses.replace(record, recommendation=dataclasses.replace(advice, chosen=other)))
-    assert f"For {task} the folds, each of its own rows, {said}" in page.words
+    assert f"For {task}, {said}" in page.words
 
 
 def test_gains_that_are_above_zero_together_but_not_alone_are_counted(tmp_path):

@@ -39,8 +39,8 @@ def test_a_study_stacks_its_networks_and_says_what_it_did_not(frame, monkeypatch
     # The single networks are recommended too (with others, for one task), so that those of all rows are two more.
     assert all("single" in arm.split(" + ") for arm in record.recommendation.arms.values())
     assert sorted(sizes) == [2, 2, 3, 3, 6]
-    assert "Trained in a stack of 6." in record.arms["single"].notes
-    assert "Trained in a stack of 3." in record.arms["joint"].notes
+    assert "6 networks of one shape were trained at once." in record.arms["single"].notes
+    assert "3 networks of one shape were trained at once." in record.arms["joint"].notes
     (alone,) = record.arms["joint+pcgrad"].notes
     assert alone == "Trained by itself and in no stack: its balancer PCGrad looks at more than the losses of the step."
 

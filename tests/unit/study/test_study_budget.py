@@ -49,7 +49,7 @@ def test_a_search_that_was_asked_for_and_left_out_is_said_first(capsys):
     assert set(SEARCHED) < set(record.left_out)
     print_study(record)
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith("Asked for and not run: searched (no time left to try it")
+    assert first.startswith("Asked for and not run: searched (not tried: the arms before it take about")
     assert "linear" not in first  # left out too, but nobody named it
 
 
@@ -61,3 +61,15 @@ def test_a_study_without_time_still_compares_with_boosting():
     assert set(record.arms) == set(NEEDED)
     assert set(record.left_out) == set(DEFAULT_ARMS) - set(NEEDED)
     assert record.recommendation.best_outsider == "boosting"
+    (said,) = [warning["words"] for warning in record.warnings if warning["kind"] == "budget"]
+    assert "more than the budget of 0.01 s" in said
+    assert "whatever the budget is, boosting, joint, single are trained on at least 3 folds" in said
+
+
+def test_time_is_left_for_repetitions_only_if_the_first_took_no_longer_than_planned():
+    budget = Budget(100, n_folds=5)
+    assert not budget.why_not_keep("linear", cost=2.0)
+    assert budget.repeats(spent=10.0) == 4
+    assert budget.repeats(spent=40.0) == 2
+    assert budget.overrun(spent=99.0) == ""
+    assert "longer than those of the first fold" in budget.overrun(spent=130.0)

@@ -55,10 +55,10 @@ def test_a_perfect_single_model_does_not_divide_by_zero():
     found = judge({"a": Pairs(np.full(5, 0.1), np.zeros(5), 0.25)}, "joint", "single")["a"]
     assert found.verdict == "hurt"
     assert found.gain is None
-    assert found.words == "a: learning jointly hurt; alone there is no error at all, jointly 0.1 (5 paired tests)."
+    assert found.words == "a: learning jointly hurt; the error alone is zero, jointly 0.1 (5 folds)."
     both = judge({"a": Pairs(np.zeros(5), np.zeros(5), 0.25)}, "joint", "single")["a"]
     assert both.verdict == "no evidence"
-    assert "no gain is defined" in both.words
+    assert "no relative gain is defined" in both.words
 
 
 def test_choice_keeps_the_best_overall_unless_another_is_clearly_better():
@@ -97,10 +97,10 @@ def test_budget_leaves_out_what_does_not_fit_and_says_so():
     budget = Budget(100.0, n_folds=4)
     assert not budget.why_not_keep("single", 10.0)  # 50 s planned
     assert not budget.why_not_keep("joint", 5.0)  # 75 s
-    assert "would take about 50 s of the 25 s" in budget.why_not_keep("forest", 10.0)
+    assert "would take about 50 s, and 25 s of the budget are left" in budget.why_not_keep("forest", 10.0)
     assert not budget.why_not_keep("linear", 1.0)
     assert not budget.why_not_try("single")
-    assert "no time left" in budget.why_not_try("mmoe")
+    assert "not tried: the arms before it take about" in budget.why_not_try("mmoe")
     assert budget.repeats(spent=64.0) == 1
 
 

@@ -144,7 +144,7 @@ def fit_stacked(
 
 
 def _note(size: int) -> str:
-    return f"Trained in a stack of {size}." if size > 1 else "Trained as a stack of its own."
+    return f"{size} networks of one shape were trained at once." if size > 1 else "One network was trained at a time."
 
 
 def _begin(asked: Asked) -> tuple[Begun, torch.Generator]:
