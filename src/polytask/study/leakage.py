@@ -88,8 +88,8 @@ def _of_sources(
     own = split_of(data, split) if split is not None else {}
     hashes: dict[str, np.ndarray] = {}
     for d in data.sets:
-        for one in leak_warnings(d, [task for task in tasks if d.has(task)], *columns, own.get(d.name)):
-            found.append({**one, "words": f"Source {d.name!r}: {one['words']}"})
+        for sign in leak_warnings(d, [task for task in tasks if d.has(task)], *columns, own.get(d.name)):
+            found.append({**sign, "words": f"Source {d.name!r}: {sign['words']}"})
         if isinstance(d, TableData) and (rows := _hashes(d, sorted(d.inputs))) is not None:
             hashes[d.name] = rows
     for one, other in combinations(hashes, 2):
