@@ -37,6 +37,24 @@ def test_what_cannot_be_exported_is_one_line(polytask, tmp_path, options, words)
     assert not (tmp_path / "graph").exists()
 
 
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("a,visits\n1,2\n", "lacks 'b'"),
+        ("a,b,c,d,town\n1,1,1,1,x\n", "no column with labels of visits"),
+        (None, "No file named"),
+    ],
+)
+def test_a_table_that_8_bits_cannot_be_compared_on_is_named_before_the_graph_is_made(polytask, tmp_path, table, words):
+    data = tmp_path / "rows.csv"
+    if table is not None:
+        data.write_text(table)
+    answer = polytask("export", BUNDLE, "--out", tmp_path / "graph", "--tasks", "visits", "--int8", data)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert words in answer.err
+    assert not (tmp_path / "graph").exists()
+
+
 def test_tasks_that_no_network_answers_have_no_graph_and_no_advice_that_leads_nowhere(polytask, tmp_path):
     made = related_regressions(2, 60, n_inputs=3)
     Study(made.frame, ["y0", "y1"], arms=["linear"], protocol=Protocol(folds=2), out=tmp_path / "study").run()

@@ -33,12 +33,15 @@ def export(
 
     if int8 is not None and to != "onnx":
         raise RecipeError("Weights of 8 bits are for ONNX: take --int8 out, or give --to onnx.")
-    made = export_bundle(load(run), out, to, separated(tasks) or None, source or None)
+    bundle, asked = load(run), separated(tasks) or None
+    if int8 is not None:
+        from polytask.serving.quantisation import check_labelled, quantise
+
+        check_labelled(bundle, int8, asked, source or None)  # before minutes are spent on the graph
+    made = export_bundle(bundle, out, to, asked, source or None)
     say(f"Graph: {made.graph}    What lies before and behind it: {made.about}")
     say(f"Largest difference from the network: {made.difference:.1e}")
     if int8 is not None:
-        from polytask.serving.quantisation import quantise
-
         path, metrics = quantise(made.about, int8)
         before, after = made.graph.stat().st_size, path.stat().st_size
         rows = [

@@ -30,30 +30,34 @@ def predict(
 ) -> None:
     """Predict all tasks for new rows: a column for each task, then its probabilities.
 
-    The file may be larger than memory: it is read in pieces, and rows keep their order.
+    The file may be larger than memory: it is read in pieces, and rows keep their order. Columns that the model does not
+    read are named. After a stop or a kill the same command with --resume goes on; without it nothing is begun anew.
 
     Example: polytask predict runs/first new.parquet --out predictions.parquet
     """
     from polytask.bundle import load
-    from polytask.cli.terminal import say
+    from polytask.cli.terminal import note, say
+    from polytask.errors import counted
     from polytask.serving.streaming import predict_file
 
     bundle = load(run)
     bar = RowBar()
     asked = separated(tasks) or None
+    notes: list[str] = []
     was_there = out.exists()
     try:
         n_rows, columns = predict_file(
-            bundle, data, out, asked, source or None, resume=resume, overwrite=overwrite, piece=piece, progress=bar
-        )
+            bundle, data, out, asked, source or None, resume=resume, overwrite=overwrite, piece=piece, progress=bar,
+            notes=notes,
+        )  # fmt: skip
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted after {bar.done:,} rows. Go on by --resume.") from None
+        raise KeyboardInterrupt(f"Interrupted after {counted(bar.done, 'row')}. Go on by --resume.") from None
     finally:
         bar.stop()
-    if was_there and not bar.done:
-        say(f"Done: {n_rows:,} rows x {len(columns)} columns already in {out}")
-    else:
-        say(f"{n_rows:,} rows x {len(columns)} columns -> {out}")
+    size = f"{counted(n_rows, 'row')} x {counted(len(columns), 'column')}"
+    say(f"Done: {size} already in {out}" if was_there and not bar.done else f"{size} -> {out}")
+    for text in notes:
+        note(f"Note: {text}")
 
 
 class RowBar:

@@ -32,11 +32,14 @@ def serve(
 ) -> None:
     """Serve a trained model: a page at /, the API in words at /docs, rows to /predict, files to /predict/file.
 
+    SIGTERM or Ctrl-C stops it: what was asked by then is answered, and the exit status is 0. A second Ctrl-C stops it
+    at once.
+
     Example: polytask serve runs/first --port 8000
     """
     from polytask.bundle import load
     from polytask.cli.terminal import note, say
-    from polytask.errors import MissingExtraError
+    from polytask.errors import MissingExtraError, counted
 
     bundle = load(run)
     try:
@@ -57,7 +60,7 @@ def serve(
     n_tasks = len(bundle.tasks)
 
     def ready(url: str) -> None:
-        say(f"{n_tasks} task{'s' * (n_tasks != 1)} on {url}    API: {url}/docs    Stop: Ctrl-C")
+        say(f"{counted(n_tasks, 'task')} on {url}    API: {url}/docs    Stop: Ctrl-C")
         import sys
 
         sys.stdout.flush()

@@ -9,14 +9,20 @@ from typing import Any
 import pandas as pd
 
 from polytask.data.json_lines import frames_of_lines, keys_of_lines
-from polytask.data.tables import FrameTable, Table, file_kind, open_table, text_errors, text_options
+from polytask.data.table_files import MISSING, file_kind, text_errors, text_options
+from polytask.data.tables import FrameTable, Table, open_table
 from polytask.errors import DataError
 
-__all__ = ["count_rows", "pieces"]
+__all__ = ["column_names", "count_rows", "pieces"]
 
 
 def pieces(
-    path: str | Path, n_rows: int, columns: Collection[str] | None = None, texts: Collection[str] = (), skip: int = 0
+    path: str | Path,
+    n_rows: int,
+    columns: Collection[str] | None = None,
+    texts: Collection[str] = (),
+    skip: int = 0,
+    literal: Collection[str] = (),
 ) -> Iterator[Table]:
     r"""The rows of a file in their order, in pieces of at most ``n_rows``, the same pieces whenever it is read.
 
@@ -26,6 +32,7 @@ def pieces(
         columns: Columns to read, if they are there; all if ``None``. Of text files, all are read in any case.
         texts: Columns of a text file that are texts, also in a piece in which all of them look like numbers.
         skip: Pieces to leave out at the start.
+        literal: Columns of a text file whose texts are taken as they are written: ``NA`` is one, and no missing value.
 
     Raises:
         DataError: If the file cannot be read, or has no rows.
@@ -47,11 +54,28 @@ def pieces(
     elif kind == "lines":
         frames = _lines(file, n_rows, skip)
     else:
-        frames = _text(file, n_rows, texts, skip)
+        frames = _text(file, n_rows, texts, skip, literal)
     for first_row, frame in frames:
         table = FrameTable(frame, str(path), first_row=first_row)
         table.folder = file.parent
         yield table
+
+
+def column_names(path: str | Path) -> list[str]:
+    """The columns of a file, of which nothing else is read where its format allows that.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    file = Path(path)
+    kind = file_kind(file)
+    if kind == "lines":
+        return keys_of_lines(file)
+    if kind == "text":
+        with text_errors(file):
+            names: list[str] = text_options(file)["names"]
+            return names
+    return list(open_table(file).names)
 
 
 def count_rows(path: str | Path) -> int | None:
@@ -62,16 +86,19 @@ def count_rows(path: str | Path) -> int | None:
 Frames = Iterator[tuple[int, pd.DataFrame]]
 
 
-def _text(path: Path, n_rows: int, texts: Collection[str], skip: int) -> Frames:
+def _text(path: Path, n_rows: int, texts: Collection[str], skip: int, literal: Collection[str]) -> Frames:
     seen = 0
     with text_errors(path):
         options = text_options(path)
         names: list[str] = options["names"]
-        options["dtype"] = {name: str for name in names if name in texts}
+        options["dtype"] = {name: str for name in names if name in texts or name in literal}
+        if not options["dtype"].keys().isdisjoint(literal):
+            missing = {name: list(MISSING) for name in names if name not in literal}
+            options |= {"keep_default_na": False, "na_values": missing}
         # All columns are read: with some only, pandas would say nothing of a row that has too many cells.
         with pd.read_csv(path, chunksize=n_rows, **options) as chunks:
             for number, frame in enumerate(chunks):
-                if number >= skip:
+                if number >= skip and len(frame):
                     yield seen, frame
                 seen += len(frame)
     if not seen:

@@ -17,13 +17,17 @@ from polytask.data.table import check_names
 from polytask.errors import DataError
 from polytask.storage import whole_file
 
-__all__ = ["file_kind", "text_errors", "text_options", "write_table"]
+__all__ = ["MISSING", "file_kind", "text_errors", "text_options", "write_table"]
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".data": ",", ".test": ",", ".txt": ","}
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 _PARQUET = {".parquet", ".pq"}
 _ARROW = {".feather", ".arrow", ".ipc"}
 _LINES = {".jsonl", ".ndjson"}
+
+MISSING = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+           "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # fmt: skip
+"""Texts that pandas reads as missing, which must be named to read single columns in another way."""
 
 
 def file_kind(path: Path) -> str:

@@ -152,7 +152,12 @@ ANSWER = {
                     },
                 },
             },
-        }
+        },
+        "ignored": {
+            "type": "array",
+            "description": "Columns that rows of the request have and the model does not read, if there are any.",
+            "items": {"type": "string"},
+        },
     },
 }
 """JSON schema of what ``POST /predict`` gives."""

@@ -27,7 +27,7 @@ _HOW = (
     "turn each output into an answer as the task's `state` and `decode` say."
 )
 _DECODE = {
-    "regression": "value = output * scale + center of the state, then the inverse of its scaling if it has one",
+    "regression": "value = output * scale + centre of the state, then the inverse of its scaling if it has one",
     "quantile": "as regression for each quantile, sorted",
     "count": "rate = exp(output)",
     "binary": "P(second class) = sigmoid(output)",

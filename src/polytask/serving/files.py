@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from polytask.data.pieces import pieces
 from polytask.data.tables import open_table, write_table
 from polytask.errors import DataError, MissingExtraError
 from polytask.serving.limits import Limits
+from polytask.serving.needed import NeededColumns
 from polytask.serving.refusals import Refusal
 
 __all__ = ["FORMATS", "format_of", "read_file", "written"]
@@ -44,8 +45,11 @@ def format_of(content_type: str) -> str:
     return FORMATS[kind]
 
 
-def read_file(body: bytes, ending: str, needed: Collection[str], limits: Limits) -> pd.DataFrame:
+def read_file(body: bytes, ending: str, needed: NeededColumns, limits: Limits) -> tuple[pd.DataFrame, list[str]]:
     """The needed columns of a file; those that are not there are left for the bundle to name.
+
+    Returns:
+        The columns, and the names of those that are not needed.
 
     Raises:
         DataError: If it cannot be read.
@@ -61,21 +65,26 @@ def read_file(body: bytes, ending: str, needed: Collection[str], limits: Limits)
         path = Path(folder) / f"file{ending}"
         path.write_bytes(body)
         try:
+            if ending == ".csv":
+                # A row more than is taken is enough to know.
+                table = next(pieces(path, limits.file_rows + 1, texts=needed.texts, literal=needed.literal))
+                return _taken(table, needed, limits)
             return _taken(open_table(path), needed, limits)
         except DataError as error:
             raise DataError(str(error).replace(str(path), "The file")) from error
 
 
-def _taken(table: Any, needed: Collection[str], limits: Limits) -> pd.DataFrame:
+def _taken(table: Any, needed: NeededColumns, limits: Limits) -> tuple[pd.DataFrame, list[str]]:
     _check_rows(len(table), limits)
-    taken = [name for name in table.names if name in needed]
+    taken = [name for name in table.names if name in needed.names]
     # An index of its own, so that a file without any needed column still has its rows.
-    return pd.DataFrame({name: table.column(name) for name in taken}, index=pd.RangeIndex(len(table)))
+    frame = pd.DataFrame({name: table.column(name) for name in taken}, index=pd.RangeIndex(len(table)))
+    return frame, needed.ignored(table.names)
 
 
 def _check_rows(n_rows: int, limits: Limits) -> None:
     if n_rows > limits.file_rows:
-        raise Refusal(413, "rows", f"The file has {n_rows:,} rows; this server takes {limits.file_rows:,} at once.")
+        raise Refusal(413, "rows", f"This server takes files of up to {limits.file_rows:,} rows; send it in parts.")
 
 
 def _arrow_stream(body: bytes) -> Any:

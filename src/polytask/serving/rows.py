@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -105,20 +108,30 @@ class RowReader:
             self.columns = (_one_column(bundle, source, cell),)
         self.shape = None if self.columns else _shape(bundle, source)
 
-    def read(self, rows: Sequence[Any]) -> dict[str, np.ndarray]:
+    def read(self, rows: Sequence[Any], until: float = math.inf) -> dict[str, np.ndarray]:
         """Columns of the rows.
+
+        Args:
+            rows: The rows as JSON has them.
+            until: Time of :func:`time.monotonic` at which nobody waits for them any longer.
 
         Raises:
             CellError: If a row lacks a column, or a cell is not of the column's kind; names both.
+            TimeoutError: If images or the like were still to be looked at by then.
         """
         if not self.columns:
             return self._arrays(rows)
         for i, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise CellError(f"a row is an object with a value for each column, got {_shown(row)}.", None, i)
-        return {column.name: self._column(column, rows) for column in self.columns}
+        return {column.name: self._column(column, rows, until) for column in self.columns}
 
-    def _column(self, column: RowColumn, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    def ignored(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Keys of the rows that are no column that is read, in the order in which they come."""
+        known = {column.name for column in self.columns}
+        return [str(key) for key in dict.fromkeys(itertools.chain.from_iterable(rows)) if key not in known]
+
+    def _column(self, column: RowColumn, rows: Sequence[Mapping[str, Any]], until: float) -> np.ndarray:
         name, form = column.name, FORMS[column.kind]
         cells = []
         for i, row in enumerate(rows):
@@ -133,6 +146,8 @@ class RowReader:
                 if column.is_needed and cells[-1] is None:
                     raise ValueError
                 if column.check is not None and cells[-1] is not None:
+                    if time.monotonic() > until:
+                        raise TimeoutError
                     column.check(cells[-1])
             except (ValueError, TypeError, OverflowError, KeyError):
                 wanted = form.wanted + ("" if column.is_needed else " or null")

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
 
 from polytask.bundle import Bundle
 from polytask.errors import PolytaskError
-from polytask.serving.app import Service, make_app
+from polytask.serving.app import make_app
 from polytask.serving.limits import Limits
+from polytask.serving.service import Service
 
 __all__ = ["Server", "serve"]
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which says that it is not ready before it stops to take requests, and answers those that it has.
+    """Uvicorn, which says that it is not ready before it stops taking requests, and answers those that it has.
+
+    The first signal (SIGTERM, or Ctrl-C) begins the drain; without a time for it, or at a second signal, no new
+    connection is taken, and those that are open are answered; a Ctrl-C after that ends the process at once.
 
     Args:
         service: What is served.
@@ -45,7 +50,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self.service, self._when_ready = service, when_ready
-        self._drain: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def url(self) -> str:
@@ -62,15 +67,21 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the drain; the second one ends it."""
-        if not self.service.is_draining and self.service.limits.drain_seconds > 0:
-            self.service.is_draining = True
-            self._captured_signals.append(sig)
-            self._loop.call_soon_threadsafe(
-                self._loop.call_later, self.service.limits.drain_seconds, setattr, self, "should_exit", True
-            )
-            return
+        seconds, is_first = self.service.limits.drain_seconds, not self.service.is_draining
         self.service.is_draining = True
-        super().handle_exit(sig, frame)
+        if self._loop is None or not is_first or seconds == 0:  # before it listens there is nothing to drain
+            super().handle_exit(sig, frame)
+        else:
+            self._captured_signals.append(sig)
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, setattr, self, "should_exit", True)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn raises the signals again at the end; after a stop that lost nothing, the process ends with 0."""
+        with super().capture_signals():
+            yield
+            if not self.force_exit:
+                self._captured_signals.clear()
 
 
 def listening_on(host: str, port: int) -> socket.socket:
@@ -109,12 +120,11 @@ def serve(
 
     Raises:
         PolytaskError: If the address cannot be listened on.
+        KeyboardInterrupt: If a second Ctrl-C ended it before all was answered.
     """
     server = Server(Service(bundle, limits or Limits(), api_key), host, port, when_ready)
     listening = listening_on(host, port)
     try:
         server.run(sockets=[listening])
-    except KeyboardInterrupt:  # uvicorn raises the signal again once all is answered
-        pass
     finally:
         listening.close()

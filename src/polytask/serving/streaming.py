@@ -13,18 +13,20 @@ from typing import Any
 import pandas as pd
 
 from polytask.bundle import Bundle
-from polytask.data.columns import CategoricalColumn
 from polytask.data.digests import digest_of
-from polytask.data.pieces import count_rows, pieces
+from polytask.data.pieces import column_names, count_rows, pieces
 from polytask.data.reads import FILE, Reads, is_of_files, listed
 from polytask.data.table import FrameTable, Table
 from polytask.data.tables import write_table
-from polytask.errors import DataError, InputError, PolytaskError, StorageError
+from polytask.errors import DataError, InputError, PolytaskError, StorageError, counted
+from polytask.serving.needed import needed_columns
 from polytask.serving.parts import Parts
 
 __all__ = ["predict_file"]
 
 PIECE = 16_384
+_NAMED = 8
+"""Ignored columns that a note names."""
 ENDINGS = (".csv", ".tsv", ".parquet", ".arrow", ".feather")
 
 
@@ -39,6 +41,7 @@ def predict_file(
     overwrite: bool = False,
     piece: int = PIECE,
     progress: Callable[[int, int | None], None] | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[int, tuple[str, ...]]:
     """Write the answers for each row of a file, in the order of the rows.
 
@@ -58,6 +61,7 @@ def predict_file(
         overwrite: Replace ``out``, and begin anew.
         piece: Rows in memory at once.
         progress: Told the rows that are done, and all rows where the file tells them.
+        notes: A list to which a note on columns that the model does not read is added.
 
     Returns:
         The number of rows, and the names of the columns written.
@@ -75,10 +79,12 @@ def predict_file(
         raise InputError(f"Rows of {name!r} are arrays, not tables: call Bundle.predict on them.")
     whole = listed(Path(data), Reads(form=bundle.files[name].form))[0] if _is_folder(bundle, name, data) else None
     total = count_rows(data) if whole is None else len(whole)
-    columns, texts = _read_by(bundle, name)
+    needed = needed_columns(bundle, name)
 
     def tables(skip: int = 0) -> Iterator[Table]:
-        return pieces(data, piece, columns, texts, skip) if whole is None else _parts_of(whole, piece, skip)
+        if whole is not None:
+            return _parts_of(whole, piece, skip)
+        return pieces(data, piece, needed.names, needed.texts, skip, needed.literal)
 
     def answered(table: Table) -> pd.DataFrame:
         answers = bundle.predict_frame(table, tasks, name)
@@ -89,6 +95,9 @@ def predict_file(
     parts = Parts(target, _plan(bundle, Path(data), whole, tasks, name, piece))
     if resume and not overwrite and target.exists() and not parts.begun:
         return _found(target, answered(next(tables())), piece, sum(map(len, tables())))
+    if whole is None and notes is not None and (ignored := needed.ignored(column_names(data))):
+        some = ", ".join(map(repr, ignored[:_NAMED])) + (f" and {len(ignored) - _NAMED} more" * (len(ignored) > _NAMED))
+        notes.append(f"The model does not read {counted(len(ignored), 'column')} of {data}: {some}.")
     done = parts.open(resume=resume, overwrite=overwrite)
     try:
         for number, table in enumerate(tables(done), start=done):
@@ -141,23 +150,6 @@ def _plan(
         "piece": piece,
         "bundle": hashlib.sha256((learned + json.dumps(bundle.provenance, default=str)).encode()).hexdigest(),
     }
-
-
-def _read_by(bundle: Bundle, source: str) -> tuple[set[str], set[str]]:
-    """The columns that are read, and those of them whose categories are not all numbers."""
-    alone = bundle.column(source)
-    columns: set[str] = set() if alone is None else {alone}
-    texts: set[str] = set(columns)
-    for key, transform in bundle.transforms.items():
-        if key == source or key.startswith(f"{source} ("):
-            columns.update(transform.needed)
-            texts.update(set(transform.needed) - set(transform.read))  # molecules and free text
-            for name, column in transform.read.items():
-                if isinstance(column, CategoricalColumn):
-                    known = pd.Series(column.categories, dtype=object)
-                    if pd.to_numeric(known, errors="coerce").isna().any():
-                        texts.add(name)
-    return columns, texts
 
 
 def _found(target: Path, head: pd.DataFrame, piece: int, n_rows: int) -> tuple[int, tuple[str, ...]]:

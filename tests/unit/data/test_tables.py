@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from polytask.data import open_table, read_table
+from polytask.data.table_files import MISSING
 from polytask.errors import DataError, MissingExtraError
 
 FRAME = pd.DataFrame(
@@ -170,3 +171,9 @@ def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"polytask\[parquet\]"):
         open_table(path)
+
+
+def test_what_a_file_of_text_means_by_missing_is_what_pandas_means():
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert set(MISSING) == set(STR_NA_VALUES)

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import httpx
 
 from polytask.bundle import Bundle
-from polytask.serving.app import Service
 from polytask.serving.limits import Limits
 from polytask.serving.server import Server
+from polytask.serving.service import Service
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Models that read one column of texts or files, over HTTP: what is answered, asked for, and named."""
 
 import base64
+import io
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,19 @@ def test_a_text_that_is_missing_is_named_by_row_and_column(served_texts, text):
     schema = served_texts.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
     cell = schema["application/json"]["schema"]["properties"]["rows"]["items"]["properties"]["text"]
     assert cell["type"] == "string"
+
+
+@pytest.mark.parametrize("texts", [["NA", "a good day .", "null"], ["12", "7", "300"]])
+def test_texts_of_a_file_are_read_as_they_are_written(served_texts, of_texts, tmp_path, texts):
+    """``NA`` is a word in training, and so it is here; and a text may look like a number."""
+    wanted = of_texts.predict(texts)["genre"].values.tolist()
+    table = "text\n" + "\n".join(texts) + "\n"
+    (tmp_path / "in.csv").write_text(table)
+    assert predict_file(of_texts, tmp_path / "in.csv", tmp_path / "out.csv", piece=2)[0] == 3
+    assert pd.read_csv(tmp_path / "out.csv")["genre"].tolist() == wanted
+    found = served_texts.post("/predict/file", content=table, headers={"content-type": "text/csv"})
+    assert found.status_code == 200, found.text
+    assert pd.read_csv(io.StringIO(found.text))["genre"].tolist() == wanted
 
 
 def test_a_piece_of_a_file_names_the_row_of_the_whole(of_texts, tmp_path):

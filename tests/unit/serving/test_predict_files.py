@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pandas as pd
 import pyarrow
@@ -11,7 +12,7 @@ from pyarrow import feather, parquet
 from running_server import running
 from serving_data import INPUTS
 
-import polytask.serving.app
+import polytask.serving.service
 
 TYPES = {
     "csv": "text/csv",
@@ -56,11 +57,13 @@ def test_a_file_is_answered_in_any_format(served, of_all_columns, form, out):
     assert found.headers["content-type"].startswith(TYPES[out])
     expected = bundle.predict_frame(frame[INPUTS])
     pd.testing.assert_frame_equal(unpacked(found.content, out), expected, rtol=1e-4, check_dtype=False)
+    others = [name for name in frame if name not in INPUTS]
+    assert json.loads(found.headers["x-ignored-columns"]) == others
 
 
 def test_some_tasks_of_a_file_in_pieces(served, of_all_columns, monkeypatch):
     bundle, frame = of_all_columns
-    monkeypatch.setattr(polytask.serving.app, "_PIECE", 7)
+    monkeypatch.setattr(polytask.serving.service, "_PIECE", 7)
     found = served.post(
         "/predict/file?tasks=visits&tasks=price", content=packed(frame, "csv"), headers={"Content-Type": "text/csv"}
     )
@@ -70,7 +73,7 @@ def test_some_tasks_of_a_file_in_pieces(served, of_all_columns, monkeypatch):
 
 def test_a_cell_of_a_file_is_named_by_its_row_in_the_file(served, of_all_columns, monkeypatch):
     frame = of_all_columns[1][INPUTS].astype(object)
-    monkeypatch.setattr(polytask.serving.app, "_PIECE", 7)
+    monkeypatch.setattr(polytask.serving.service, "_PIECE", 7)
     frame.loc[23, "length"] = "long"
     found = served.post("/predict/file", content=packed(frame, "csv"), headers={"Content-Type": "text/csv"})
     error = found.json()["error"]

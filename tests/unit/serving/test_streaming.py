@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,32 @@ def test_pieces_give_what_the_whole_gives(bundle, tmp_path, given, out):
     assert [done for done, _ in told] == [16, 32, 48, 60] or given == "parquet"
     assert told[-1] == (60, None if "csv" in given or given == "tsv" else 60)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([data.name, target.name])
+
+
+@pytest.mark.parametrize("given", ["csv", "parquet", "arrow"])
+def test_each_row_is_told_its_own_task_whatever_the_format(bundle, tmp_path, given):
+    """The column that says which task a row is of is no input, and is read all the same."""
+    by = {"column": "shop", "tasks": {"cost": {"north": "price"}}}
+    asked = rows().assign(shop=["north", "south"] * 30)
+    write_table(asked, tmp_path / f"rows.{given}")
+    predict_file(replace(bundle, by=by), tmp_path / f"rows.{given}", tmp_path / "out.csv", piece=16)
+    found = read_table(tmp_path / "out.csv")
+    assert list(found) == ["cost"]
+    np.testing.assert_allclose(found["cost"][::2], bundle.predict_frame(rows())["price"][::2], rtol=1e-5)
+    assert found["cost"][1::2].isna().all()
+
+
+@pytest.mark.parametrize("given", ["csv", "tsv", "parquet", "arrow"])
+def test_columns_that_are_not_read_are_named(bundle, tmp_path, given):
+    write_table(rows(), tmp_path / f"rows.{given}")
+    notes = []
+    predict_file(bundle, tmp_path / f"rows.{given}", tmp_path / "out.csv", notes=notes)
+    assert notes == [f"The model does not read 1 column of {tmp_path / f'rows.{given}'}: 'note'."]
+    wide = rows().assign(**{f"extra {i}": i for i in range(20)})
+    write_table(wide, tmp_path / f"wide.{given}")
+    predict_file(bundle, tmp_path / f"wide.{given}", tmp_path / "wide-out.csv", notes=notes)
+    assert notes[1].endswith("'extra 6' and 13 more.")
+    assert "does not read 21 columns of" in notes[1]
 
 
 class Kill(BaseException):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from running_server import running
 from serving_data import rows_of
 
 from polytask import Recipe
+from polytask.data.image_features import ImageColumn
 from polytask.serving.answers import as_json
 
 
@@ -111,3 +113,14 @@ def test_an_image_of_another_size_is_refused_before_its_pixels_are_decoded(serve
     found = served_texts.post("/predict", json={"rows": rows})
     assert found.status_code == 422
     assert "an image of the size of training" in found.json()["error"]["message"]
+
+
+def test_images_for_which_nobody_waits_any_longer_are_not_decoded(bundle_and_rows, monkeypatch):
+    bundle, rows = bundle_and_rows
+    seen = []
+    monkeypatch.setattr(ImageColumn, "check", lambda self, cell: (seen.append(cell), time.sleep(0.05)))
+    with running(bundle, seconds=0.2) as (client, _):
+        refused = client.post("/predict", json={"rows": rows_of(rows)})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "time")
+    time.sleep(0.3)
+    assert 0 < len(seen) < 10  # of 40
