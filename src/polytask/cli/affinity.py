@@ -124,6 +124,7 @@ _IN_A_SENTENCE = 4
 def print_affinity(record: AffinityRecord) -> None:
     """A record in the terminal: matrices (of many tasks their strongest pairs), harm, groups, cost."""
     from polytask.cli.terminal import print_table, say
+    from polytask.errors import counted
 
     names = list(record.tasks)
     for measure, found in record.measures.items():
@@ -139,7 +140,7 @@ def print_affinity(record: AffinityRecord) -> None:
     for text in record.harm[:_MOST_PAIRS]:
         say(f"Negative transfer: {text}")
     if len(record.harm) > _MOST_PAIRS:
-        say(f"and {len(record.harm) - _MOST_PAIRS} more pairs in the record.")
+        say(f"and {counted(len(record.harm) - _MOST_PAIRS, 'more pair')} in the record.")
     if not record.harm:
         say("No negative transfer was found: no pair is below zero by more than the spread between readings.")
     if record.grouping is None:
@@ -156,11 +157,12 @@ def print_affinity(record: AffinityRecord) -> None:
     for text in record.notes[:_MOST_NOTES]:
         say(f"Note: {text}")
     if len(record.notes) > _MOST_NOTES:
-        say(f"and {len(record.notes) - _MOST_NOTES} more notes in the record.")
+        say(f"and {counted(len(record.notes) - _MOST_NOTES, 'more note')} in the record.")
 
 
 def _print_ends(measure: str, found: Any, names: list[str]) -> None:
     from polytask.cli.terminal import print_table, say
+    from polytask.errors import counted
 
     pairs = [
         (value, i, j)
@@ -174,13 +176,14 @@ def _print_ends(measure: str, found: Any, names: list[str]) -> None:
     pairs.sort(reverse=True)
     ends = pairs if len(pairs) <= 2 * _MOST_PAIRS else [*pairs[:_MOST_PAIRS], *pairs[-_MOST_PAIRS:]]
     rows = [[names[i], names[j], value, found.spread[i][j]] for value, i, j in ends]
-    title = f"{measure}: {found.words}; the ends of {len(pairs):,} pairs"
+    title = f"{measure}: {found.words}; the ends of {counted(len(pairs), 'pair')}"
     print_table(["task i", "task j", "value", "spread"], rows, title=title)
 
 
 def _print_grouping(grouping: Grouping) -> None:
     from polytask.affinity.record import how_verified
     from polytask.cli.terminal import print_table, say
+    from polytask.errors import counted
 
     every = {"chosen": grouping.chosen, **grouping.controls}
     rows = [[name, one.models, one.predicted, one.verified, one.spread, one.cost] for name, one in every.items()]
@@ -197,7 +200,7 @@ def _print_grouping(grouping: Grouping) -> None:
         for number, (tasks, serves) in enumerate(zip(chosen.groups, chosen.serves, strict=True), 1):
             helpers = [task for task in tasks if task not in serves]
             helped = f"  (helped by {', '.join(helpers)})" if helpers else ""
-            say(f"Group {number}, {len(serves)} tasks: {', '.join(serves)}{helped}")
+            say(f"Group {number}, {counted(len(serves), 'task')}: {', '.join(serves)}{helped}")
         say(how_verified(chosen, grouping.controls) or "The groups were not verified.")
     for text in grouping.notes:
         say(f"Note: {text}")

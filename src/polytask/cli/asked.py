@@ -7,7 +7,13 @@ import typer
 
 __all__ = ["Data", "Drop", "Group", "Inputs", "Json", "Resume", "Targets"]
 
-Data = Annotated[Path, typer.Argument(help="A table (CSV, Parquet, Arrow), or a recipe (.yaml, .yml, .json).")]
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="A table (CSV, TSV, JSON lines, Parquet, Arrow); a folder or zip archive of images or recordings; or a "
+        "recipe (.yaml, .yml, .json)."
+    ),
+]
 Targets = Annotated[
     str, typer.Option(help="Target columns: a,b,c. Give a kind with a colon: visits:count,price:regression.")
 ]

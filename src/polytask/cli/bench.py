@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polytask.cli.options import separated
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, counted
 
 __all__ = ["bench"]
 
@@ -58,7 +58,7 @@ def step_cost(
         work = RecipeWorkload(Recipe.load(recipe))
     else:
         work = built_in(workload)
-    note(f"Measuring {len(names)} balancers; this takes {rounds + 1} rounds of each.")
+    note(f"Measuring {counted(len(names), 'balancer')}; this takes {rounds + 1} rounds of each.")
     rows = measure(
         work,
         names,

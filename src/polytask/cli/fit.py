@@ -71,7 +71,9 @@ def fit(
             help="Any setting of a recipe: --set training.patience=5 --set sharing.ratio=0.5; of a task, such as "
             "tasks.price.patience=5 (learning_rate, schedule, warmup, only_where, row_weights); of the table, such as "
             "kinds.review=words (free text), kinds.smiles=molecule, kinds.photo=image (files), augment=[mixup], "
-            "own_norms, importance; of one source of several: data.NAME.kinds.review=words.",
+            "own_norms, importance; of one source of several: data.NAME.kinds.review=words. "
+            "reads=photo (reads=review): an encoder of images, sounds or texts reads this column alone; streamed=true: "
+            "rows, files and texts stay where they are until a batch needs them.",
         ),
     ] = None,
     processes: Annotated[

@@ -10,6 +10,7 @@ import typer
 
 from polytask.cli import asked
 from polytask.cli.options import data_and_tasks, separated
+from polytask.errors import counted
 
 if TYPE_CHECKING:
     from polytask.records import StudyRecord
@@ -51,7 +52,11 @@ def study(
     seed: Annotated[int, typer.Option(help="Of folds and trainings.")] = 0,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting of the networks: --set training.epochs=20 --set sharing.ratio=0.5."),
+        typer.Option(
+            "--set",
+            help="Any setting of the networks: --set training.epochs=20 --set sharing.ratio=0.5; or of the data: "
+            "kinds.review=words, reads=photo (networks read this column of files or texts alone), streamed=true.",
+        ),
     ] = None,
     search: Annotated[
         bool,
@@ -168,7 +173,7 @@ class TrialBar:
             if done == self._done and time.monotonic() - self._said < _SECONDS:
                 return
             self._done, self._said = done, time.monotonic()
-            self._console.print(f"{done} of {total} trials done; next: {title}", highlight=False)
+            self._console.print(f"{done} of {counted(total, 'trial')} done; next: {title}", highlight=False)
             return
         if self._bar is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -83,17 +83,20 @@ def print_record(record: RunRecord) -> None:
         _print_sequence(record, record.sequence)
     if record.extension is not None:
         _print_extension(record.extension)
+    from polytask.errors import counted
+
     counts = record.parameters
     best = "" if record.best_epoch is None else f", best after {record.best_epoch + 1}"
     say(
-        f"{record.epochs} epochs in {record.seconds:.1f} s{best}; "
+        f"{counted(record.epochs, 'epoch')} in {record.seconds:.1f} s{best}; "
         f"parameters: {counts['shared']:,} shared, {counts['private'] + counts['heads']:,} of single tasks."
     )
     if record.sampling:
         say(f"An epoch: {record.sampling}.")
     if "processes" in record.environment:
         sent = record.environment.get("bytes_per_step", 0)
-        say(f"Trained by {record.environment['processes']} processes; each gave {sent:,} bytes a step to be summed.")
+        processes = counted(record.environment["processes"], "process", "processes")
+        say(f"Trained by {processes}; each gave {sent:,} bytes a step to be summed.")
     if record.constraints:
         _print_constraints(record.constraints)
     for text in record.notes:
@@ -123,6 +126,8 @@ def _print_constraints(constraints: Mapping[str, ConstraintResult]) -> None:
 
 def _print_extension(extension: ExtensionRecord) -> None:
     """What was added, where it started, and what changed for the old tasks."""
+    from polytask.errors import counted
+
     for task, start in extension.start.items():
         found = list(extension.resemblance.get(task, {}).items())[:3]
         like = f"; resembles {', '.join(f'{name} {value:.2f}' for name, value in found)} (1 is most)" if found else ""
@@ -134,7 +139,7 @@ def _print_extension(extension: ExtensionRecord) -> None:
     if extension.is_frozen:
         if extension.rows_compared:
             names = ", ".join(extension.change)
-            say(f"Old tasks ({names}): bit-equal outputs on {extension.rows_compared:,} rows, checked.")
+            say(f"Old tasks ({names}): bit-equal outputs on {counted(extension.rows_compared, 'row')}, checked.")
         return
     rows = [[task, extension.change[task], *(found.get(task, {}).get("relative_error") for found in (
         extension.before, extension.after))] for task in extension.change]  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from polytask.errors import counted
+
 if TYPE_CHECKING:
     from polytask.records import StudyRecord
 
@@ -47,7 +49,7 @@ def print_study(record: StudyRecord) -> None:
     for fold, task, reason in absent[:_MOST_NOTES]:
         say(f"Note: {task} is absent from repetition {fold.repeat + 1}, fold {fold.fold + 1}: {reason}")
     if len(absent) > _MOST_NOTES:
-        say(f"Note: {len(absent) - _MOST_NOTES} more absences of tasks from folds are in the record.")
+        say(f"Note: the record has {counted(len(absent) - _MOST_NOTES, 'more absence')} of a task from a fold.")
 
 
 def _tried(search: Mapping[str, Any]) -> str:
@@ -56,7 +58,7 @@ def _tried(search: Mapping[str, Any]) -> str:
 
     start = "" if search["start"] is None else f", {search['start']:.3f} where it began"
     return (
-        f"First fold: {search['done']} of {search['asked']} trials, {search['pruned']} of them cut short; "
+        f"First fold: {search['done']} of {counted(search['asked'], 'trial')}, {search['pruned']} of them cut short; "
         f"best error {search['best']['score']:.3f}{start}: {configuration(search['best']['configuration'])}."
     )
 
@@ -77,7 +79,7 @@ def _say_counts(record: StudyRecord) -> None:
     say(f"{len(found)} tasks: " + ", ".join(f"{what}: {count}" for what, count in counts.items()) + ".")
     known = sorted((v for v in found if v.gain is not None), key=lambda v: -(v.gain or 0.0))
     ahead = sum((v.gain or 0.0) > 0 for v in known)
-    say(f"The joint model's error is smaller than alone on {ahead} tasks, larger on {len(known) - ahead}.")
+    say(f"The joint model's error is smaller than alone on {counted(ahead, 'task')}, larger on {len(known) - ahead}.")
     for title, some in (("Largest gains", known[:_EXTREMES]), ("Largest losses", known[::-1][:_EXTREMES])):
         say(f"{title}:")
         for verdict in some:
@@ -98,10 +100,10 @@ def _print_arms(record: StudyRecord) -> None:
     ]:
         by_task = [_shown(errors[task]) for task in names] if is_short else _ends(errors)
         rows.append([arm, _mean(errors, names), *by_task, rank, _percent(gain), seconds])
-    tests = f"{len(record.folds)} fold{'s' * (len(record.folds) != 1)}"
+    tests = counted(len(record.folds), "fold")
     title = (
         f"Relative error on test rows, ± half its 95 % interval: 0 is perfect, 1 is as good as the best constant "
-        f"({tests}, {len(names)} tasks)"
+        f"({tests}, {counted(len(names), 'task')})"
     )
     between = names if is_short else ["best task", "worst task"]
     print_table(["arm", "mean", *between, "mean rank", "gain", "training s"], rows, title=title)

@@ -12,13 +12,17 @@ import torch
 from polytask.data.audio import decoded_wav, resampled, wav_length
 from polytask.data.files import Files
 from polytask.data.images import GREY_MODES, opened_image
-from polytask.errors import DataError, InputError
+from polytask.errors import DataError, InputError, counted
 from polytask.shapes import Tensor
 
 __all__ = ["FileTransform", "Form", "PixelTransform", "WaveTransform", "file_transform"]
 
 Form = Literal["pixels", "waves", "words"]
 """How the cells of a column are read."""
+
+
+_FEW_COLOURED = 0.1
+"""Share of images with colours among grey ones below which a note asks whether they are meant."""
 
 
 class FileTransform(ABC):
@@ -94,14 +98,24 @@ class PixelTransform(FileTransform):
         """Learn the size, and whether there are colours."""
         is_training = np.zeros(len(names), dtype=bool)
         is_training[rows] = True
-        self.is_grey = True
+        coloured: list[str] = []
         for row, name in enumerate(names):
             with files.opened(name) as file, opened_image(file, files.shown(name)) as image:
                 size, is_grey = image.size, image.mode in GREY_MODES
             if self.side is None:
                 self.size = size if row == 0 else self.size
                 self._check(files.shown(name), size)
-            self.is_grey = self.is_grey and (is_grey or not bool(is_training[row]))
+            if is_training[row] and not is_grey:
+                coloured.append(name)
+        self.is_grey = not coloured
+        n_training = int(is_training.sum())
+        if 0 < len(coloured) < _FEW_COLOURED * n_training:
+            which = (
+                f"{counted(len(coloured), 'image')} of {n_training:,} in training "
+                f"{'has' if len(coloured) == 1 else 'have'} colours ({files.shown(coloured[0])}), so that all are read "
+                "with three channels: save them as grey ones if the colours mean nothing."
+            )
+            return [which]
         return []
 
     def decode(self, files: Files, names: Sequence[str]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from polytask.data.sampler import Sampler
 from polytask.data.samplers.proportional import Proportional
 from polytask.data.shuffles import BlockShuffle, LengthShuffle, Shuffle, WholeShuffle
-from polytask.errors import DataError, RecipeError
+from polytask.errors import DataError, RecipeError, counted
 from polytask.shapes import Int, Tensor
 
 __all__ = ["BatchPlan", "Draw"]
@@ -137,7 +137,7 @@ class BatchPlan:
         """An epoch in words: batches and passes of each source; the present epoch if ``None``."""
         counts = torch.bincount(self._order(self._epoch if epoch is None else epoch), minlength=len(self.n_rows))
         return "; ".join(
-            f"{name}: {count} batches, {count / self.n_batches[name]:.1f} passes"
+            f"{name}: {counted(count, 'batch', 'batches')}, {count / self.n_batches[name]:.1f} passes"
             for name, count in zip(self.n_rows, counts.tolist(), strict=True)
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -19,14 +19,11 @@ __all__ = [
     "Label",
     "checked_order",
     "checked_smoothing",
-    "class_weights",
     "column",
     "different",
     "distinct",
     "numbers",
-    "restored_weights",
     "shown",
-    "stored_weights",
 ]
 
 Label: TypeAlias = "str | int | float | bool"
@@ -52,8 +49,18 @@ def column(who: str, labels: Any) -> np.ndarray:
     return flat.astype(object) if flat.dtype.kind in "SUT" else flat
 
 
-def distinct(who: str, labels: np.ndarray) -> tuple[np.ndarray, list[Label]]:
+def in_row(row: int) -> str:
+    """Where a label is, for messages, if there is one a row."""
+    return f"row {row}"
+
+
+def distinct(who: str, labels: np.ndarray, where: Callable[[int], str] = in_row) -> tuple[np.ndarray, list[Label]]:
     """Each row's position among the different labels (-1 if missing or blank), and those labels as they appear.
+
+    Args:
+        who: For messages.
+        labels: One column of them.
+        where: For messages, what a position in the column is called.
 
     Raises:
         TargetError: If a label is infinite, or neither text nor a number nor a boolean.
@@ -62,12 +69,12 @@ def distinct(who: str, labels: np.ndarray) -> tuple[np.ndarray, list[Label]]:
     values = [value.item() if isinstance(value, np.generic) else value for value in uniques.tolist()]
     for position, value in enumerate(values):
         if not isinstance(value, str | int | float):
-            row = _first(codes == position)
+            place = where(_first(codes == position))
             raise TargetError(
-                f"{who} needs text, numbers or booleans as labels, got {type(value).__name__} {value!r} in row {row}."
+                f"{who} needs text, numbers or booleans as labels, got {type(value).__name__} {value!r} in {place}."
             )
         if isinstance(value, float) and math.isinf(value):
-            raise TargetError(f"{who} needs finite labels, got {value!r} in row {_first(codes == position)}.")
+            raise TargetError(f"{who} needs finite labels, got {value!r} in {where(_first(codes == position))}.")
     kept = [position for position, value in enumerate(values) if not (isinstance(value, str) and not value.strip())]
     position_of = np.full(len(values) + 1, -1)  # the last one is what code -1 picks
     position_of[kept] = np.arange(len(kept))
@@ -127,13 +134,21 @@ class Classes:
     counts: tuple[int, ...]
 
     @classmethod
-    def learn(cls, who: str, labels: np.ndarray, order: Sequence[Label] = ()) -> Classes:
+    def learn(
+        cls, who: str, labels: np.ndarray, order: Sequence[Label] = (), where: Callable[[int], str] = in_row
+    ) -> Classes:
         """Find the classes, sorted, or check that the labels are among those of ``order``.
+
+        Args:
+            who: For messages.
+            labels: One column of them.
+            order: The classes in the order of their codes; empty to find them.
+            where: See :func:`distinct`.
 
         Raises:
             TargetError: If all labels are missing, there is one class only, or one is not in ``order``.
         """
-        codes, values = distinct(who, labels)
+        codes, values = distinct(who, labels, where)
         counts = np.bincount(codes[codes >= 0], minlength=len(values))
         seen = {value: int(n) for value, n in zip(values, counts, strict=True) if n}
         if not seen:
@@ -143,27 +158,30 @@ class Classes:
         names = tuple(order) or _sorted(seen)
         learned = cls(names, tuple(seen.get(name, 0) for name in names))
         if order:
-            learned.encode(who, labels)
+            learned.encode(who, labels, where)
         return learned
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def encode(self, who: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each row's code (0 where missing) and which rows are observed.
+    def encode(
+        self, who: str, labels: np.ndarray, where: Callable[[int], str] = in_row
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Each row's code (0 where missing) and which rows are observed; ``where`` as in :func:`distinct`.
 
         Raises:
             TargetError: If a label is none of the classes.
         """
-        codes, values = distinct(who, labels)
+        codes, values = distinct(who, labels, where)
         mapped = np.array([self._code.get(value, -1) for value in values] + [0], dtype=np.int64)
         encoded: np.ndarray = mapped[codes]
         observed = codes >= 0
         unknown = observed & (encoded < 0)
         if unknown.any():
-            row = _first(unknown)
+            first = _first(unknown)
             raise TargetError(
-                f"{who} knows no class {values[codes[row]]!r} (row {row}). Known from training: {shown(self.names)}."
+                f"{who} knows no class {values[codes[first]]!r} ({where(first)}). Known from training: "
+                f"{shown(self.names)}."
             )
         return np.where(observed, encoded, 0), observed
 
@@ -198,46 +216,6 @@ class Classes:
         if types == {int} and all(abs(int(name)) < 2**63 for name in self.names):
             return np.array(self.names, dtype=np.int64)
         return object_array(self.names)
-
-
-def class_weights(who: str, classes: Classes, rule: Any) -> np.ndarray:
-    """Factor on the loss of a label of each class, 1 for the average observed training label.
-
-    Args:
-        who: For messages.
-        classes: The classes and their counts.
-        rule: ``None`` for ones, ``"balanced"`` for the inverse of the class's frequency, or weights by class
-            (classes left out have 1).
-
-    Raises:
-        TargetError: If a class is unknown or a weight is negative or not finite, or all seen classes have weight 0.
-    """
-    if rule is None:
-        return np.ones(len(classes))
-    counts = np.array(classes.counts, dtype=np.float64)
-    if rule == "balanced":
-        weights = 1 / np.maximum(counts, 1)
-    elif isinstance(rule, dict):
-        unknown = [label for label in rule if label not in classes.names]
-        if unknown:
-            raise TargetError(f"{who} has a class weight for {unknown[0]!r}. Known: {shown(classes.names)}.")
-        weights = np.array([float(rule.get(name, 1.0)) for name in classes.names])
-    else:
-        raise TargetError(f"{who} needs class_weight None, 'balanced' or weights by class, got {rule!r}.")
-    mean = (weights * counts).sum() / counts.sum()
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and mean > 0):
-        raise TargetError(f"{who} needs finite class weights of at least 0, not all 0, got {rule!r}.")
-    return np.asarray(weights / mean)
-
-
-def stored_weights(rule: Any) -> Any:
-    """A class-weight option as JSON can hold it: a dict becomes pairs, because JSON turns keys into text."""
-    return [[label, weight] for label, weight in rule.items()] if isinstance(rule, dict) else rule
-
-
-def restored_weights(rule: Any) -> Any:
-    """The class-weight option that :func:`stored_weights` was given."""
-    return dict(rule) if isinstance(rule, list | tuple) else rule
 
 
 def checked_smoothing(who: str, smoothing: float) -> float:

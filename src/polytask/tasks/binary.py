@@ -12,15 +12,8 @@ from torch.nn import functional as F
 
 from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
-from polytask.tasks._labels import (
-    Classes,
-    Label,
-    checked_smoothing,
-    class_weights,
-    restored_weights,
-    shown,
-    stored_weights,
-)
+from polytask.tasks._class_weights import class_weights, restored_weights, stored_weights
+from polytask.tasks._labels import Classes, Label, checked_smoothing, shown
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
 from polytask.tasks.task import Metric, Prediction, Task
 

@@ -10,15 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from polytask.shapes import Bool, Float, Shaped, Tensor
-from polytask.tasks._labels import (
-    Classes,
-    Label,
-    checked_order,
-    checked_smoothing,
-    class_weights,
-    restored_weights,
-    stored_weights,
-)
+from polytask.tasks._class_weights import class_weights, restored_weights, stored_weights
+from polytask.tasks._labels import Classes, Label, checked_order, checked_smoothing
 from polytask.tasks._scoring import (
     RELATIVE_ERROR,
     auroc_of_each,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -84,14 +84,15 @@ class Tagging(Task):
 
     def fit(self, labels: np.ndarray) -> None:
         """Learn the tags and their shares."""
-        flat = [tag for row in self._rows(labels) for tag in row]
-        self.classes_ = Classes.learn(self.who, object_array(flat), self.tags)
+        rows = self._rows(labels)
+        flat = object_array([tag for row in rows for tag in row])
+        self.classes_ = Classes.learn(self.who, flat, self.tags, _places(rows))
 
     def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tags to positions among the classes, as wide as the longest row.
 
         Raises:
-            TargetError: If a tag is none of the classes; names the row.
+            TargetError: If a tag is none of the classes; names the row and the element.
         """
         classes = self.fitted(self.classes_)
         rows = self._rows(labels)
@@ -100,12 +101,7 @@ class Tagging(Task):
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         inside = np.arange(targets.shape[1]) < lengths[:, None]
         flat = object_array([tag for row in rows for tag in row])
-        try:
-            targets[inside], observed[inside] = classes.encode(self.who, flat)
-        except TargetError as error:
-            known = classes.is_known(self.who, flat)
-            row = int(np.repeat(np.arange(len(rows)), lengths)[~known][0])
-            raise TargetError(f"{error} It is an element of row {row} of the labels.") from error
+        targets[inside], observed[inside] = classes.encode(self.who, flat, _places(rows))
         if self.transitions:
             targets[~observed] = -1  # which the tags around it are summed over
         return targets, observed
@@ -215,6 +211,17 @@ class Tagging(Task):
         else:
             return [] if pd.isna(value) else [value]
         return [None if tag is None or tag == self.missing or pd.isna(tag) else tag for tag in tags]
+
+
+def _places(rows: Sequence[Sequence[Any]]) -> Callable[[int], str]:
+    """What messages call a position among the tags of all rows."""
+
+    def place(position: int) -> str:
+        ends = np.cumsum([len(row) for row in rows])
+        row = int(np.searchsorted(ends, position, side="right"))
+        return f"row {row}, element {position - int(ends[row]) + len(rows[row])}"
+
+    return place
 
 
 def _by_element(outputs: Tensor, targets: Tensor) -> Tensor:

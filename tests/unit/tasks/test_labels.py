@@ -1,6 +1,7 @@
 """What users have in their label columns, for the kinds with classes and the kinds with numbers."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from polytask.errors import NonFiniteError, RecipeError, TargetError, UnknownNameError
+from polytask.shapes import object_array
 from polytask.tasks import (
     Binary,
     Count,
@@ -18,6 +20,7 @@ from polytask.tasks import (
     Prediction,
     Quantile,
     Regression,
+    Tagging,
     Task,
     registry,
     task_from_options,
@@ -322,3 +325,20 @@ def test_arrays_take_the_probabilities_of_several_answers_a_row_along():
     assert arrays.keys() == {"t", "P(t=p)", "P(t=q)"}
     assert np.array_equal(arrays["t"], answer.values)
     assert np.array_equal(np.stack([arrays["P(t=p)"], arrays["P(t=q)"]], 1), answer.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("C", r"knows no class 'C' \(row 2, element 1\)\. Known from training: 'A', 'B'"),
+        (1j, r"got complex 1j in row 2, element 1"),
+        (math.inf, r"got inf in row 2, element 1"),
+    ],
+)
+def test_a_tag_that_cannot_be_used_is_named_by_its_row_and_its_place(bad, message):
+    task, rows = Tagging(name="t"), object_array([["A", "B"], None, ["B", bad, "A"]])
+    task.fit(rows[:2])
+    with pytest.raises(TargetError, match=message):
+        task.encode(rows)
+    with pytest.raises(TargetError, match=message):
+        Tagging(name="t", tags=("A", "B")).fit(rows)

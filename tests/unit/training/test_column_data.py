@@ -56,6 +56,22 @@ def are_equal(one, other):
     return all(torch.equal(one[name], other[name]) for name in other)
 
 
+def test_a_few_images_with_colours_among_grey_ones_are_named(photos):
+    rows, one, notes = np.arange(48), "1_b_07.png", []
+    column_data("photos", photos, Reads()).fit([], rows, notes)
+    assert notes == []
+    photo(photos / one, 7, colours=True)
+    data = column_data("photos", photos, Reads())
+    data.fit([], rows, notes)
+    assert data.file.shape == (3, 12, 12)
+    assert notes[0].startswith(
+        f"'photos': 1 image of 48 in training has colours ({photos / one}), so that all are read"
+    )
+    data.fit([], np.delete(rows, sorted(f.name for f in photos.iterdir()).index(one)), notes)
+    assert data.file.shape == (1, 12, 12)
+    assert len(notes) == 1
+
+
 def test_labels_may_be_missing_anywhere_and_sources_may_be_mixed(photos, tmp_path):
     rows = sorted(photos.iterdir())
     table = pd.DataFrame({"photo": [f"photos/{file.name}" for file in rows]})
