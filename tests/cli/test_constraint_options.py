@@ -44,7 +44,7 @@ def test_kept_is_0_and_broken_is_3(polytask, arguments, tmp_path):
         ("price<=1", "cannot be read. A constraint is one of"),
         ("pric.loss<=1", "No task named 'pric', for a constraint on pric.loss. Did you mean 'price'"),
         ("price.recall>=0.9", "recall is a rate of binary tasks, and 'price' is regression"),
-        ("price.loss by nothing within 0.1", "No data set has the column 'nothing'"),
+        ("price.loss by nothing within 0.1", "No column named 'nothing', for the groups of a constraint"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_2(polytask, arguments, text, message):

@@ -64,7 +64,10 @@ def refused(answer, *words: str) -> None:
         (("--schedule", "sequential", "--remedies", "ewc,ewc"), "The remedy 'ewc' comes twice"),
         (("--schedule", "sequential", "--remedies", ","), "--remedies names nothing, got ','"),
         (("--set", "remedies.ewc.strength=1000"), "schedule.remedies=[{name: ewc, strength: 1000}]"),
-        (("--set", "data.nope.augment=[mixup]"), "No data for the source named 'nope'. Did you mean 'shop'?"),
+        (
+            ("--set", "data.nope.augment=[mixup]"),
+            "Source 'nope' has settings but no path, and 'shop' has one. Did you mean 'shop'?",
+        ),
         (("--set", "data.shop.importance=abc"), "No column named 'abc', for importance of source 'shop'"),
         (("--set", "tasks.price.only_where={sx: f}"), "No column named 'sx', for only_where of task 'price'"),
         (("--set", "tasks.price.only_where={price: 1}"), "Task 'price' cannot be its own condition"),

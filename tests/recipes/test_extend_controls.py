@@ -133,7 +133,7 @@ def test_weights_rates_warmup_and_ranking_of_a_new_task_are_kept(old):
     assert any("plateau of task 'late'" in note for note in head(schedule="plateau")[1].record.notes)
     with pytest.raises(RecipeError, match=r"'late' has a patience of its own.*training\.patience"):
         head(patience=2)
-    with pytest.raises(DataError, match="no data set has the column 'trusted' of row weights"):
+    with pytest.raises(DataError, match="No column named 'trusted', for row_weights of task"):
         head(row_weights="trusted")
 
 

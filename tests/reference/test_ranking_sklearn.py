@@ -99,7 +99,7 @@ def test_a_recipe_judges_its_tasks_user_by_user():
 
 
 def test_rankings_that_cannot_be_are_refused():
-    with pytest.raises(DataError, match="no data set has the column 'usr'"):
+    with pytest.raises(DataError, match="No column named 'usr', for ranked_by"):
         recipe(click={"kind": "binary", "ranked_by": "usr"}).run({"log": table()})
     with pytest.raises(RecipeError, match="multiclass and cannot be ranked_by 'user'"):
         recipe(stars={"kind": "multiclass", "ranked_by": "user"}).run({"log": table()})

@@ -107,7 +107,7 @@ def test_a_task_with_its_own_inputs_sees_nothing_else():
     np.testing.assert_array_equal(before["price"].values, after["price"].values)
     assert not np.array_equal(before["load"].values, after["load"].values)
     assert not np.array_equal(before["ill"].probabilities, after["ill"].probabilities)
-    with pytest.raises(InputError, match="'price' reads 'z'"):
+    with pytest.raises(InputError, match="No input column of 'data' named 'z', for the inputs of task 'price'"):
         Recipe(tasks={"price": {"kind": "regression", "inputs": ["z"]}}).run(frame)
 
 
@@ -130,7 +130,7 @@ def test_several_sources_with_their_own_inputs_and_tasks():
 
 def test_a_source_without_a_task_and_a_task_without_a_source():
     frames = {"first": table()[["a", "price"]], "second": table()[["b", "c"]]}
-    with pytest.raises(DataError, match="'second' has labels of no task"):
+    with pytest.raises(DataError, match="Source 'second' has no labels of any task"):
         Recipe(tasks=["price"]).run(frames)
     with pytest.raises(TargetError, match=r"No source named 'frist'. Did you mean 'first'"):
         Recipe(tasks={"price": {"source": "frist"}}).run({"first": frames["first"]})
@@ -337,3 +337,15 @@ def test_a_hundred_inferred_tasks_are_said_in_a_sentence():
     assert len(tasks) == 101
     assert [note[:20] for note in notes] == ["Tasks 'y0', 'y1', 'y", "Task 'yes' is taken "]
     assert "'y3' and 96 more are taken as regression, each by its labels; 'y0': numbers with fractions" in notes[0]
+
+
+def test_an_epoch_of_few_steps_is_noted_with_what_to_do():
+    def notes(**training):
+        made = Recipe(tasks={"price": "regression"}, encoder=SMALL, training={"epochs": 2, **training})
+        return [note for note in made.run(table(100).dropna(subset=["price"])).record.notes if "An epoch is" in note]
+
+    (note,) = notes(batch_size=64)
+    assert note.startswith("An epoch is 1 step only (")
+    assert "the 2 epochs changed the parameters 2 times" in note
+    assert note.endswith("such as --set training.batch_size=4.")
+    assert notes(batch_size=4) == []

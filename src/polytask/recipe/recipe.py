@@ -130,7 +130,7 @@ class Recipe(BaseModel):
         from polytask.training.task_control import task_control
 
         if not self.tasks:
-            raise ValueError("a recipe needs at least one task")
+            raise ValueError("it needs at least one task, such as `tasks: [price]`")
         Settings.from_options({**self.training, "seed": self.seed})
         for name, options in self.tasks.items():
             task_control(name, options)

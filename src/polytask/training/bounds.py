@@ -234,10 +234,16 @@ def _pairs(spec: ConstraintSpec, groups: Mapping[str, Sequence[Any]]) -> Iterato
             raise UnknownNameError(f"group in column {column!r}", str(group), map(str, levels))
     chosen = list(spec.between) or levels
     if len(chosen) < 2:
-        raise RecipeError(f"Column {column!r} has one group only, {chosen[0]!r}: there is nothing to compare.")
+        found = f"one group only, {chosen[0]!r}" if chosen else "no value at all"
+        raise RecipeError(
+            f"A constraint by {column!r} compares groups, and the training rows have {found} in that column: name a "
+            "column of two groups or more, or take the constraint out."
+        )
+    # 1 and "1" may be two groups of one column, and look alike but for their quotes.
+    show = str if len({str(group) for group in levels}) == len(levels) else repr
     for a, b in itertools.permutations(chosen, 2):
         parts = (Part(1.0, column, levels.index(a)), Part(-1.0, column, levels.index(b)))
-        yield f"({column}: {a} - {b})", parts
+        yield f"({column}: {show(a)} - {show(b)})", parts
 
 
 def mean_and_error(parts: Sequence[Part], terms: Sequence[Tensor]) -> tuple[float, float]:

@@ -78,10 +78,10 @@ def make_remedies(asked: Any) -> list[Remedy]:
         UnknownNameError: If one of them is not known.
         RecipeError: If one has no name, or an option is not one of its own.
     """
-    listed = [asked] if isinstance(asked, str | Mapping) else list(asked)
+    listed = asked if isinstance(asked, list | tuple) else [asked]
+    if not all(isinstance(one, str) or (isinstance(one, Mapping) and "name" in one) for one in listed):
+        raise RecipeError(f"Each remedy is a name, or a mapping such as {{name: ewc, strength: 100}}; got {asked!r}.")
     named = [{"name": one} if isinstance(one, str) else dict(one) for one in listed]
-    if any("name" not in one for one in named):
-        raise RecipeError(f"Each remedy needs a name, as in {{name: ewc, strength: 100}}; got {asked!r}.")
     names = [str(one["name"]) for one in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"The remedy {twice[0]!r} comes twice; once is enough, with a higher strength if need be.")

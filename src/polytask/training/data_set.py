@@ -22,7 +22,7 @@ from polytask.models.views import View
 from polytask.shapes import object_array
 from polytask.tasks.task import Task
 
-__all__ = ["DataSet"]
+__all__ = ["DataSet", "one_value_a_row"]
 
 
 class DataSet(ABC):
@@ -55,12 +55,17 @@ class DataSet(ABC):
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """Labels of the task, in the user's units."""
 
+    @property
+    def column_names(self) -> Sequence[str]:
+        """What :meth:`column` knows."""
+        return self.label_names
+
     @abstractmethod
     def column(self, name: str) -> np.ndarray:
-        """Values to split by: groups or times.
+        """A value for each row: its group, its time, its weight.
 
         Raises:
-            DataError: If there is no such column.
+            DataError: If there is no such column, or it holds lists.
         """
 
     @abstractmethod
@@ -158,6 +163,22 @@ class DataSet(ABC):
     def named(self, name: str) -> np.ndarray:
         """Values of a column, or labels."""
         return self.column(name)
+
+
+def one_value_a_row(name: str, values: np.ndarray) -> np.ndarray:
+    """The values of a column, each of which can be compared with the others.
+
+    Raises:
+        DataError: If one is a list or a mapping, as JSON lines and Parquet may hold.
+    """
+    if values.dtype == object:
+        row = next((i for i, value in enumerate(values) if isinstance(value, list | dict | set | np.ndarray)), None)
+        if row is not None:
+            raise DataError(
+                f"Column {name!r} needs one value a row to divide, group or weigh rows by, and row {row} has "
+                f"{values[row]!r}: name another column, or make text of its values."
+            )
+    return values
 
 
 _WORDS = {True: {"yes", "true", "on", "y"}, False: {"no", "false", "off", "n"}}

@@ -109,7 +109,8 @@ class TableData(TableRows):
             return None
         for column in task.inputs:
             if column not in self.inputs:
-                raise InputError(f"Task {task.name!r} reads {column!r}, which is no input column of {self.name!r}.")
+                where = f"the inputs of task {task.name!r}"
+                raise InputError(str(UnknownNameError(f"input column of {self.name!r}", column, self.inputs, where)))
         return self.transform.positions(task.inputs)
 
     def describe(self) -> dict[str, Any]:
@@ -133,6 +134,10 @@ class ArrayData(DataSet):
         inputs: ``[N, ...]``, or a dict of such arrays.
         labels: Labels by task name, ``[N]`` or ``[N, K]``.
         columns: Values by name to split by: groups, times.
+
+    Raises:
+        InputError: If the inputs have no rows to count.
+        DataError: If labels or columns have another number of rows than the inputs.
     """
 
     def __init__(
@@ -144,8 +149,13 @@ class ArrayData(DataSet):
     ):
         self.name, self.inputs, self._labels = name, inputs, labels
         self.columns = {key: np.asarray(values) for key, values in (columns or {}).items()}
-        first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
-        self._n_rows = len(first)
+        fields = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+        if not fields or not all(hasattr(field, "__len__") for field in fields):
+            raise InputError(
+                f"Source {name!r} needs inputs of N rows: an array [N, ...], or a dict of such arrays by name; got "
+                f"{inputs!r:.60}."
+            )
+        self._n_rows = len(fields[0])
         for key, values in {**labels, **self.columns}.items():
             if len(values) != self._n_rows:
                 raise DataError(f"{key!r} has {len(values)} values for the {self._n_rows} rows of {name!r}.")
@@ -161,6 +171,11 @@ class ArrayData(DataSet):
     def label_names(self) -> Sequence[str]:
         """Names of the tasks whose labels were given."""
         return tuple(self._labels)
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """Names of the columns that were given beside the labels."""
+        return tuple(self.columns)
 
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """The given labels."""
@@ -193,11 +208,9 @@ class ArrayData(DataSet):
         if task.inputs is None:
             return None
         fields = self.shape().fields
-        unknown = [name for name in task.inputs if name not in fields]
-        if unknown:
-            raise InputError(
-                f"Task {task.name!r} reads {unknown}, which {self.name!r} does not have; it has {sorted(fields)}."
-            )
+        if unknown := [name for name in task.inputs if name not in fields]:
+            where = f"the inputs of task {task.name!r}"
+            raise InputError(str(UnknownNameError(f"input of {self.name!r}", unknown[0], fields, where)))
         return {name: tuple(range(fields[name].shape[0])) for name in task.inputs}
 
     def describe(self) -> dict[str, Any]:
@@ -217,6 +230,13 @@ def _hash_of_columns(columns: Any) -> str:
     for column in columns:
         digest.update(str(column.name).encode())
         for start in range(0, len(column), _PIECE):
-            piece = column.iloc[start : start + _PIECE]
-            digest.update(pd.util.hash_pandas_object(piece, index=False).to_numpy().tobytes())
+            digest.update(_hashes_of(column.iloc[start : start + _PIECE]))
     return digest.hexdigest()
+
+
+def _hashes_of(piece: pd.Series[Any]) -> bytes:
+    """A few bytes that stand for some cells of a column."""
+    try:
+        return pd.util.hash_pandas_object(piece, index=False).to_numpy().tobytes()
+    except TypeError:  # lists and mappings, which cells of JSON lines and Parquet may be, cannot be hashed one by one
+        return digest_of(piece.to_numpy()).encode()

@@ -36,8 +36,10 @@ class Importance:
 
     def __post_init__(self) -> None:
         if (self.column is None) == (self.to is None):
+            got = "both" if self.to is not None else "neither"
             raise RecipeError(
-                "importance needs a `column` of weights, or `to`: a source that the rows should stand for."
+                "importance needs either a `column` of weights, or `to`, the source that the rows should stand for; "
+                f"got {got}."
             )
         if not self.clip >= 1.0:
             raise RecipeError(f"importance needs a clip of at least 1, got {self.clip!r}.")
@@ -68,7 +70,10 @@ def add_importance(prepared: Prepared, data: Sequence[DataSet], asked: Mapping[s
             here, there = _common(by_name[name], by_name[to], rows, prepared.splits[to].train)
             weights = torch.from_numpy(density_ratio(here, there, importance.clip))
         if not float(weights.sum()) > 0.0:
-            raise DataError(f"The importance weights of {name!r} are all zero.")
+            raise DataError(
+                f"Source {name!r}: the importance of all {len(rows)} training rows is 0, so nothing would be learned "
+                "from them: give some a weight above 0, or take `importance` out."
+            )
         weights = (weights / weights.mean()).float()
         source: ArraySource = prepared.train[name]
         known = source.row_weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from polytask.data.reads import Reads, is_of_files
 from polytask.data.vocabulary import Vocabulary
-from polytask.errors import RecipeError, UnknownNameError
+from polytask.errors import RecipeError
 from polytask.registry import check_options
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
@@ -48,10 +49,11 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
         given = {name: spec.path for name, spec in recipe.data.items()}
         with_path = [name for name, path in given.items() if path is not None]
         if with_path and len(with_path) < len(given):
-            without = next(name for name, path in given.items() if path is None)
-            raise RecipeError(str(UnknownNameError("data for the source", without, with_path)))
+            raise RecipeError(_without_path(next(name for name, path in given.items() if path is None), with_path))
         if not with_path:
-            raise RecipeError("The recipe names no data: give `data:` in the recipe, or pass the data to run().")
+            raise RecipeError(
+                "The recipe names no data: give it a path, `data: table.csv`, or in Python pass a table to run()."
+            )
     elif isinstance(data, DataSet):
         given = {data.name: data}
     elif isinstance(data, list) and data and all(isinstance(d, DataSet) for d in data):
@@ -74,6 +76,16 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
         return _table(name, d, spec, targets, grouped, beside)
 
     return [opened(name, d) for name, d in given.items()]
+
+
+def _without_path(name: str, with_path: list[str]) -> str:
+    """What to do about a source without a path, beside others that have one; it may be a name that was misspelt."""
+    near = difflib.get_close_matches(name, with_path, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return (
+        f"Source {name!r} has settings but no path, and {', '.join(map(repr, with_path))} "
+        f"{'has' if len(with_path) == 1 else 'have'} one.{hint} Give it a path, or take its settings out."
+    )
 
 
 def is_table(data: Mapping[str, Any]) -> bool:
@@ -110,8 +122,8 @@ def _column(name: str, data: Any, spec: SourceSpec, vocabulary: Vocabulary) -> C
     said = [key for key in ("inputs", "drop", "kinds", "allow", "importance") if getattr(spec, key)]
     if said:
         raise RecipeError(
-            f"Source {name!r} reads one column whole, by an encoder of its own, and no others beside it: take "
-            f"{', '.join(said)} out, or `reads`."
+            f"The encoder of source {name!r} reads one column ({spec.reads.column if spec.reads else 'its files'}) and "
+            f"no others, so {', '.join(said)} cannot be set for it: take that out, or `reads`."
         )
     reads = Reads(**spec.reads.model_dump() if spec.reads is not None else {})
     return column_data(name, data, reads, vocabulary=vocabulary, row_weights=spec.row_weights, streamed=spec.streamed)

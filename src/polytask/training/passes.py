@@ -190,7 +190,7 @@ class Passes:
                 try:
                     self.skips.leave_out(error, losses, self._present(losses), self.settings.skips, where)
                 except NonFiniteError as stop:
-                    raise NonFiniteError(f"{stop} {CALM}") from error
+                    raise NonFiniteError(f"{stop} {CALM}", stop.tasks) from error
                 continue
             self.skips.were_numbers(name for name in outcome.tasks if name not in outcome.report.absent)
             return outcome

@@ -53,8 +53,8 @@ def check_names(recipe: Recipe) -> None:
     schedule, _ = make_schedule(recipe.schedule.name, recipe.schedule.options)
     if left := schedule.never_trains(tuple(recipe.tasks)):
         raise RecipeError(
-            f"Schedule {recipe.schedule.name!r} trains no stage of {', '.join(left)}, whose answers would be worth "
-            "nothing: name them in the schedule too, or take them out of the tasks."
+            f"Schedule {recipe.schedule.name!r} trains no stage of {', '.join(left)}, which would answer as untrained "
+            "networks do: name them in the schedule too, or take them out of the tasks."
         )
 
 
@@ -66,9 +66,13 @@ def check_device(training: Mapping[str, Any]) -> None:
     """
     device = training.get("device", "cpu")
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # a device without memory, such as meta, makes tensors and no numbers
     except (RuntimeError, AssertionError) as error:  # a build without CUDA says so by an assertion
-        raise RecipeError(f"The device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("Expected one of")[0].partition(". ")[0].strip()
+        raise RecipeError(
+            f"training.device {device!r} cannot be used: {reason or 'PyTorch knows no such device'}. Usual ones are "
+            "cpu, cuda, cuda:1 and mps, as far as this PyTorch and this machine have them."
+        ) from error
 
 
 def check_stop_rule(settings: Settings, tasks: Collection[str]) -> None:

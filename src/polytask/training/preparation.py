@@ -119,7 +119,10 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     holders = {task.name: _holders(task, data) for task in tasks}
     for d in data:
         if not any(d in holders[task.name] for task in tasks) and not any(_reads(task, d) for task in rebuilding):
-            raise DataError(f"{d.name!r} has labels of no task; leave it out, or name its targets.")
+            raise DataError(
+                f"Source {d.name!r} has no labels of any task ({', '.join(task.name for task in tasks[:5])}"
+                f"{', ...' if len(tasks) > 5 else ''}): leave it out, or name a target column of it."
+            )
         d.check([task for task in tasks if d in holders[task.name]])
     splits = {d.name: splitter(d, [task for task in tasks if d in holders[task.name]]) for d in data}
     for task in tasks:

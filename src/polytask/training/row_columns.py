@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from polytask.data.batch import ArraySource
-from polytask.errors import DataError, RecipeError
+from polytask.errors import DataError, RecipeError, UnknownNameError
 from polytask.training.data_sets import DataSet
 from polytask.training.evaluation import RANKED_KINDS
 from polytask.training.preparation import Prepared
@@ -31,9 +31,7 @@ def add_groups(prepared: Prepared, data: Sequence[DataSet], columns: Sequence[st
         DataError: If no data set has the column, or it has more than a few values.
     """
     for column in dict.fromkeys(columns):
-        values = {d.name: found for d in data if (found := _column(d, column)) is not None}
-        if not values:
-            raise DataError(f"No data set has the column {column!r} of groups that a constraint names.")
+        values = _columns(data, column, "the groups of a constraint")
         train = pd.concat([pd.Series(v[prepared.splits[name].train], dtype=object) for name, v in values.items()])
         levels = sorted(train.dropna().unique().tolist(), key=str)
         if len(levels) > _MOST_GROUPS:
@@ -58,9 +56,8 @@ def add_task_weights(prepared: Prepared, data: Sequence[DataSet], columns: Mappi
         DataError: If no data set has a column, or a weight is negative or missing.
     """
     for task, column in columns.items():
-        values = {d.name: weights_of(d, found, column) for d in data if (found := _column(d, column)) is not None}
-        if not values:
-            raise DataError(f"Task {task!r}: no data set has the column {column!r} of row weights.")
+        found = _columns(data, column, f"row_weights of task {task!r}")
+        values = {d.name: weights_of(d, found[d.name], column) for d in data if d.name in found}
         per_part(prepared, partial(_with_weights, task=task, values=values))
 
 
@@ -80,9 +77,7 @@ def add_ranked(prepared: Prepared, data: Sequence[DataSet], columns: Mapping[str
                 f"Task {task.name!r} is {task.kind} and cannot be ranked_by {column!r}: that takes one score a row, as "
                 f"of {', '.join(RANKED_KINDS)}."
             )
-        values = {d.name: found for d in data if (found := _column(d, column)) is not None}
-        if not values:
-            raise DataError(f"Task {task.name!r}: no data set has the column {column!r} to rank by.")
+        values = _columns(data, column, f"ranked_by of task {task.name!r}")
         codes, _ = pd.factorize(np.concatenate([np.asarray(found, dtype=object) for found in values.values()]))
         ends = np.cumsum([len(found) for found in values.values()])
         by_source = dict(zip(values, map(torch.from_numpy, np.split(codes.astype(np.int64), ends[:-1])), strict=True))
@@ -132,8 +127,14 @@ def per_part(prepared: Prepared, change: Callable[[ArraySource, np.ndarray], Arr
             sources[name] = change(source, getattr(prepared.splits[name], part))
 
 
-def _column(data: DataSet, column: str) -> np.ndarray | None:
-    try:
-        return np.asarray(data.column(column))
-    except DataError:
-        return None
+def _columns(data: Sequence[DataSet], column: str, who: str) -> dict[str, np.ndarray]:
+    """A column's values by data set, of those that have it.
+
+    Raises:
+        DataError: If none has it; says who asked for it.
+    """
+    found = {d.name: np.asarray(d.column(column)) for d in data if column in d.column_names}
+    if not found:
+        known = dict.fromkeys(name for d in data for name in d.column_names)
+        raise DataError(str(UnknownNameError("column", column, known, who)))
+    return found

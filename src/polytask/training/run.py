@@ -55,6 +55,7 @@ class Fitted:
         sequence: What the stages of the schedule left, if there were several.
         validation: Mean validation losses of the kept epoch by task.
         constraints: What came of the constraints.
+        steps_per_epoch: Updates of the parameters in an epoch; of the last stage, if there are several.
     """
 
     bundle: Bundle
@@ -70,6 +71,7 @@ class Fitted:
     sequence: SequenceResult | None = None
     validation: dict[str, float] = field(default_factory=dict)
     constraints: dict[str, ConstraintResult] = field(default_factory=dict)
+    steps_per_epoch: int = 0
 
     def mean_losses(self, tasks: Sequence[Task], sources: Mapping[str, Source]) -> dict[str, float]:
         """Mean loss of each task by the network that answers it; tasks without a label are left out."""
@@ -158,6 +160,7 @@ def fit(
         sequence=sequence_of(plan.schedule, stages) if stages.done[0].stage.name else None,
         validation=dict(last.get("validation", {})),
         constraints=results_of(constraints, model, prepared, last, history) if constraints.bounds else {},
+        steps_per_epoch=stages.last.feed.n_steps,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from polytask.errors import RecipeError, UnknownNameError
 
-__all__ = ["Schedule", "Stage", "StageResult", "check_names"]
+__all__ = ["Schedule", "Stage", "StageResult", "as_names", "check_names"]
 
 
 @dataclass(frozen=True)
@@ -94,21 +94,34 @@ class Schedule(ABC):
         """
 
     def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
-        """Tasks that no stage trains, whatever the stages leave; none, as far as the options tell."""
-        order = getattr(self, "order", ())
-        return () if isinstance(order, str) or not order else tuple(task for task in tasks if task not in order)
+        """Tasks that no stage trains, whatever the stages leave; by default those that an `order` leaves out."""
+        order = as_names("the order of the schedule", getattr(self, "order", ()))
+        return tuple(task for task in tasks if task not in order) if order else ()
 
 
-def check_names(who: str, named: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+def as_names(who: str, named: str | Sequence[str]) -> list[str]:
+    """Names of tasks as a list; one name alone is one task.
+
+    Raises:
+        RecipeError: If it is neither a name nor a list of names.
+    """
+    given = [named] if isinstance(named, str) else named
+    if not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        raise RecipeError(f"{who[:1].upper()}{who[1:]} needs names of tasks, as in [price, sold]; got {named!r}.")
+    return list(given)
+
+
+def check_names(who: str, named: str | Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
     """The named tasks as a tuple.
 
     Raises:
         UnknownNameError: If there is no such task.
-        RecipeError: If one is named twice.
+        RecipeError: If one is named twice, or these are no names.
     """
+    named = as_names(who, named)
     for name in named:
         if name not in tasks:
             raise UnknownNameError("task", name, tasks, who)
-    if twice := sorted({name for name in named if list(named).count(name) > 1}):
-        raise RecipeError(f"{who} names {', '.join(twice)} twice.")
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        raise RecipeError(f"{who[:1].upper()}{who[1:]} names {', '.join(twice)} twice; once is enough.")
     return tuple(named)

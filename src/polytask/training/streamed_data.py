@@ -43,9 +43,15 @@ class StreamedTable(TableData):
 
     def __init__(self, name: str, table: Any, *, window: int = _WINDOW, **settings: Any):
         if not isinstance(table, str | Path):
-            raise DataError(f"{name!r} can only be streamed from a file; give the path of a Parquet file.")
-        if (kind := file_kind(Path(table))) != "parquet":
-            raise DataError(f"{table} is no Parquet file ({kind}), and only those can be streamed.")
+            raise DataError(
+                f"Source {name!r} can only be streamed from a file, and got a {type(table).__name__}: give the path of "
+                "a Parquet file, or take `streamed` out."
+            )
+        if file_kind(Path(table)) != "parquet":
+            raise DataError(
+                f"Source {name!r} can only be streamed from a Parquet file, and {table} is none: write it as one "
+                "(pandas: DataFrame.to_parquet), or take `streamed` out."
+            )
         super().__init__(name, table, **settings)
         self.path, self.window = Path(table), window
         self._reader: RowGroups | None = None

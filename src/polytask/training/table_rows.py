@@ -11,7 +11,7 @@ from polytask.data.labels import labels_of
 from polytask.data.table import Table
 from polytask.errors import DataError, InputError, UnknownNameError
 from polytask.tasks.task import Task
-from polytask.training.data_set import DataSet
+from polytask.training.data_set import DataSet, one_value_a_row
 
 __all__ = ["TableRows"]
 
@@ -55,4 +55,4 @@ class TableRows(DataSet, ABC):
         """A column's values."""
         if name not in self.table:
             raise DataError(str(UnknownNameError("column to split by", name, self.label_names)))
-        return self.table.column(name).to_numpy()
+        return one_value_a_row(name, self.table.column(name).to_numpy())

@@ -364,7 +364,7 @@ def test_rules_for_weights_are_kept_exactly():
 
 
 def test_columns_of_groups_are_checked():
-    with pytest.raises(DataError, match="No data set has the column 'gender'"):
+    with pytest.raises(DataError, match="No column named 'gender', for the groups of a constraint"):
         recipe(tasks={"ill": "binary"}, constraints=["ill.recall by gender within 0.1"]).run(table())
     with pytest.raises(DataError, match="has 240 values, and a constraint between groups takes at most 20"):
         recipe(

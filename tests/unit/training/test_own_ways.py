@@ -263,7 +263,7 @@ def test_row_weights_come_from_a_column_that_is_no_input():
     bad.loc[3, "trust"] = -1
     with pytest.raises(PolytaskError, match="row 3 of 'data' has"):
         prepare_recipe(asked, bad)
-    with pytest.raises(DataError, match="no data set has the column 'trust'"):
+    with pytest.raises(DataError, match="No column named 'trust', for row_weights"):
         prepare_recipe(asked, table().drop(columns="trust"))
 
 

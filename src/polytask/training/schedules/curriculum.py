@@ -85,6 +85,10 @@ class Curriculum(Schedule):
                 "take `epochs` out."
             )
 
+    def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Those that a given order leaves out; a learned one has all."""
+        return () if isinstance(self.order, str) else super().never_trains(tasks)
+
     def next_stage(self, tasks: Sequence[str], epochs: int, n_layers: int, done: Sequence[StageResult]) -> Stage | None:
         """The next of the order, or the task that learns fastest."""
         if self.order == "progress":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polytask.errors import RecipeError
-from polytask.training.schedule import Schedule, Stage, StageResult, check_names
+from polytask.training.schedule import Schedule, Stage, StageResult, as_names, check_names
 
 __all__ = ["PretrainThenFinetune"]
 
@@ -68,7 +68,8 @@ class PretrainThenFinetune(Schedule):
 
     def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """Those in neither of both lists, where both are given."""
-        named = {*self.pretrain, *self.finetune}
+        who = "schedule 'pretrain_then_finetune'"
+        named = {*as_names(who, self.pretrain), *as_names(who, self.finetune)}
         return tuple(task for task in tasks if task not in named) if self.finetune else ()
 
     def next_stage(self, tasks: Sequence[str], epochs: int, n_layers: int, done: Sequence[StageResult]) -> Stage | None:
