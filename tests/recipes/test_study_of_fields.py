@@ -147,6 +147,23 @@ def test_voices_and_spectrograms_are_judged_and_an_arm_that_serves_none_says_so(
     assert alone.recommendation.arms == {"voices": "single"}
 
 
+def test_a_symbol_that_no_training_text_has_costs_errors_and_not_the_task():
+    rng = np.random.default_rng(0)
+    waves = rng.normal(size=(24, 2048)).astype(np.float32)
+    texts = np.where(np.arange(24) % 2, "no", "on").astype(object)
+    texts[0] = "ox"  # the x is in one fold's test rows only
+    record = Study(
+        ArrayData("said", waves, {"text": texts, "loud": np.abs(waves).mean(1)}),
+        {"text": {"kind": "transcription"}, "loud": {"kind": "regression"}},
+        arms=["single", "joint"],
+        protocol=Protocol(folds=3),
+        encoder={"name": "speech_frames", "channels": [4], "halvings": 0, "n_mels": 8, "hop": 0.03},
+        training=training(1),
+    ).run()
+    assert [fold.absent for fold in record.folds] == [{}, {}, {}]
+    assert all(error is not None for error in record.arms["joint"].errors["text"])
+
+
 def test_plain_arms_pass_over_a_source_that_has_masks_alone():
     scenes = composed_scenes(36, 16, most=2)
     record = Study(

@@ -124,11 +124,25 @@ def test_texts_that_cannot_be_learned_are_refused():
         Transcription(name="said").fit(np.array(["", " "], dtype=object))
     with pytest.raises(TargetError, match="one text only, 'on'"):
         Transcription(name="said").fit(np.array(["on", "on"], dtype=object))
-    with pytest.raises(TargetError, match="symbol 'x' in row 1"):
+    with pytest.raises(TargetError, match="symbol 'x' of row 1; it knows ' ', 'f', 'n', 'o'"):
         fitted().encode(np.array(["no", "xx"], dtype=object))
     assert fitted().is_known(np.array(["no", "xx", None], dtype=object)).tolist() == [True, False, True]
     with pytest.raises(TargetError, match="beam of at least 1"):
         Transcription(name="said", beam=0)
+
+
+def test_a_symbol_that_is_named_and_never_seen_is_an_output_like_any_other():
+    task = Transcription(name="said", symbols=["n", "o", "x"])
+    task.fit(np.array(["no", "on", None], dtype=object))
+    targets, observed = task.encode(np.array(["ox"], dtype=object))
+    assert targets.tolist() == [[2, 3]]
+    assert observed.tolist() == [True]
+    assert task.n_outputs == 4
+    assert task.initial_bias().isfinite().all()
+    with pytest.raises(TargetError, match="symbol 'f' of row 0"):
+        task.fit(np.array(["off", "on"], dtype=object))
+    with pytest.raises(TargetError, match="different and not empty, got 'n', 'n'"):
+        Transcription(name="said", symbols=["n", "n"])
 
 
 def test_elements_that_are_not_there_change_neither_loss_nor_text_nor_metrics():

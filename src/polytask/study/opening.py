@@ -133,22 +133,23 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
 
 
 _CLASSES = {
-    "multiclass": "classes",
-    "ordinal": "order",
-    "tagging": "tags",
-    "segmentation": "classes",
-    "detection": "classes",
-    "retrieval": "classes",
+    "multiclass": ("classes", "classes_"),
+    "ordinal": ("order", "classes_"),
+    "tagging": ("tags", "classes_"),
+    "segmentation": ("classes", "classes_"),
+    "detection": ("classes", "classes_"),
+    "retrieval": ("classes", "classes_"),
+    "transcription": ("symbols", "symbols_"),
 }
-"""By kind, the option that names its classes."""
+"""By kind, the option that names its classes, and where they are once the task is fitted."""
 
 
 def _fit_whole(task: Task, data: DataSet) -> None:
+    """Fit a task on all rows and settle its classes: they are part of the question, and a fold may lack one of them."""
     task.fit(data.labels(task))
-    # The set of classes is part of the question; a fold may lack one of them.
-    option = _CLASSES.get(task.kind)
+    option, fitted = _CLASSES.get(task.kind, ("", ""))
     if option and not getattr(task, option):
-        setattr(task, option, tuple(task.classes_.names))  # type: ignore[attr-defined]
+        setattr(task, option, tuple(getattr(task, fitted).names))
 
 
 def _by_value(data: DataSet, asked: Sequence[Task], notes: Mapping[str, str], by: str, fewest: int) -> Question:

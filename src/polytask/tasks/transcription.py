@@ -13,7 +13,7 @@ import torch
 from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor, object_array
 from polytask.tasks._alignment import alignment_losses, beam_path, best_path, fits
-from polytask.tasks._labels import Classes, column
+from polytask.tasks._labels import Classes, column, shown
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
 from polytask.tasks.members import SURE, where_there
 from polytask.tasks.task import Metric, Prediction, Task
@@ -32,6 +32,8 @@ class Transcription(Task):
     Args:
         beam: Beginnings that are kept when an answer is searched; 1 takes the likeliest path.
         separator: What stands between symbols; each character is one if empty.
+        symbols: The symbols in the order of the outputs; empty to take those of the training texts, sorted. One that
+            no training text has is never learned, so that it costs errors wherever a text has it.
         name: See :class:`Task`, as for the other arguments.
 
     Shape:
@@ -40,7 +42,8 @@ class Transcription(Task):
         (:func:`polytask.tasks.members.where_there`), which changes no chance.
 
     Raises:
-        TargetError: If all texts are missing, empty or the same, or a symbol was never seen in training.
+        TargetError: If all texts are missing, empty or the same, or a symbol is not in ``symbols``, or, where these
+            are empty, in no training text.
 
     Example:
         >>> task = Transcription(name="said")
@@ -64,6 +67,7 @@ class Transcription(Task):
 
     beam: int = 1
     separator: str = ""
+    symbols: tuple[str, ...] = ()
     symbols_: Classes | None = field(default=None, init=False, repr=False)
     longest_: int = field(default=1, init=False, repr=False)
 
@@ -83,6 +87,9 @@ class Transcription(Task):
         super().__post_init__()
         if self.beam < 1:
             raise TargetError(f"{self.who} needs a beam of at least 1, got {self.beam}.")
+        self.symbols = tuple(str(symbol) for symbol in self.symbols)
+        if len(set(self.symbols)) < len(self.symbols) or "" in self.symbols:
+            raise TargetError(f"{self.who} needs symbols that are different and not empty, got {shown(self.symbols)}.")
 
     def fit(self, labels: np.ndarray) -> None:
         """Learn the symbols, their shares, and the longest text."""
@@ -91,30 +98,34 @@ class Transcription(Task):
             what = f"one text only, {self.separator.join(rows[0])!r}," if rows else "no text"
             raise TargetError(f"{self.who} has {what} in its {len(labels)} rows; there is nothing to learn.")
         counts = Counter(symbol for row in rows for symbol in row)
-        self.symbols_ = Classes(tuple(sorted(counts)), tuple(counts[symbol] for symbol in sorted(counts)))
+        names = self.symbols or tuple(sorted(counts))
+        self.symbols_ = Classes(names, tuple(counts[symbol] for symbol in names))
         self.longest_ = max(map(len, rows))
+        if self.symbols:
+            self.encode(labels)  # raises if one of them has another symbol
 
     def encode(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Texts to codes from 1 on, 0 after the end.
 
         Raises:
-            TargetError: If a symbol is none of training's; names the row.
+            TargetError: If a symbol is not known; names the row.
         """
-        code = {symbol: k for k, symbol in enumerate(self.fitted(self.symbols_).names, start=1)}
         rows = self._rows(labels)
         observed = np.array([row is not None for row in rows], dtype=bool)
         targets = np.zeros((len(rows), max([self.longest_, *(len(row) for row in rows if row)])), dtype=np.int64)
+        code = {symbol: k for k, symbol in enumerate(self.fitted(self.symbols_).names, start=1)}
         for number, row in enumerate(rows):
             for place, symbol in enumerate(row or ()):
                 if symbol not in code:
                     raise TargetError(
-                        f"{self.who} has the symbol {symbol!r} in row {number}, which no training text has."
+                        f"{self.who} does not know the symbol {symbol!r} of row {number}; it knows "
+                        f"{shown(list(code))}. Name every symbol in symbols, or let training rows have it."
                     )
                 targets[number, place] = code[symbol]
         return targets, observed
 
     def is_known(self, labels: np.ndarray) -> np.ndarray:
-        """Which texts have only symbols that training saw."""
+        """Which texts have only symbols that training saw, or ``symbols`` names."""
         known = set(self.fitted(self.symbols_).names)
         return np.array([row is None or known.issuperset(row) for row in self._rows(labels)], dtype=bool)
 

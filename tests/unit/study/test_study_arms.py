@@ -9,6 +9,7 @@ import torch
 from study_data import TASKS, mixed_table
 
 from polytask.bundle import Bundle, load
+from polytask.data import composed_scenes
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.recipe import Recipe
 from polytask.study.arm import PLAIN, outputs_of
@@ -18,6 +19,7 @@ from polytask.study.naming import make_arm
 from polytask.study.store import Store, keep_fold
 from polytask.study.terms import Terms
 from polytask.study.trials import train_trials
+from polytask.training.data_sets import ArrayData
 from polytask.training.opening import make_tasks, open_data
 from polytask.training.planning import plan_of
 
@@ -203,3 +205,17 @@ def test_a_multiclass_arm_keeps_a_class_that_is_missing_on_a_fold(mixed):
         out = outputs_of(make_arm(name).fit(lacking[0].data).models, lacking[0].parts["test"])["k"]
         assert out.shape[1] == 3
         assert torch.softmax(out, -1)[:, 2].max() < 0.2
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])
+def test_counts_are_learned_from_pixels_that_nobody_scaled(kind):
+    scenes = composed_scenes(200, 28, most=2)
+    counts = scenes.counts.sum(1)
+    data = ArrayData("scenes", scenes.images.astype(kind), {"n": counts})
+    recipe = Recipe(tasks={"n": {"kind": "count"}}, encoder={"name": "cnn", "channels": [2], "width": 4})
+    tasks, _ = make_tasks(recipe, [data])
+    split = Protocol(folds=2).splits(data, tasks)[0]
+    fold = make_fold(data, tasks, lambda prepared: plan_of(recipe, prepared), split[:2], 0, split[2])
+    found = outputs_of(make_arm("linear").fit(fold.data).models, fold.parts["test"])["n"]  # a warning is an error
+    told = np.corrcoef(found[:, 0].numpy(), counts[split[2].test])[0, 1]
+    assert told > 0.3

@@ -20,6 +20,8 @@ __all__ = ["Linear"]
 _RIDGES = tuple(np.logspace(-3, 5, 33))
 _STRENGTHS = tuple(np.logspace(-4, 1, 6))
 """Penalty per observation of the models for classes and counts."""
+_LARGE = 10.0
+"""Typical size of inputs that cannot have been scaled."""
 _NEVER = -20.0
 """Logit of a class that was never seen in training."""
 
@@ -122,8 +124,9 @@ class _Step:
                 ridge = Ridge(alpha=strength).fit(inputs, labels)
                 return ridge.coef_.reshape(1, n), np.atleast_1d(ridge.intercept_)
             if self.what == "rate":
-                poisson = PoissonRegressor(alpha=strength, max_iter=300).fit(*rows)
-                return poisson.coef_.reshape(1, n), np.atleast_1d(poisson.intercept_)
+                scale = _scale_of(rows[0])
+                poisson = PoissonRegressor(alpha=strength, max_iter=300).fit(rows[0] / scale, labels)
+                return poisson.coef_.reshape(1, n) / scale, np.atleast_1d(poisson.intercept_)
             seen = np.unique(labels).astype(np.int64)
             if len(seen) < 2:
                 always = -_NEVER if len(seen) and seen[0] else _NEVER
@@ -143,6 +146,12 @@ class _Step:
         shifted = logits - logits.max(1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
         return float(-log_p[np.arange(len(y)), y.astype(np.int64)].mean())
+
+
+def _scale_of(inputs: np.ndarray) -> float:
+    """What divides inputs that were not scaled, such as pixels from 0 to 255, whose exponentials would overflow."""
+    typical = float(np.sqrt(np.mean(np.square(inputs, dtype=np.float64))))
+    return typical if typical > _LARGE else 1.0
 
 
 def _steps(task: Task, column: Column) -> list[_Step]:
