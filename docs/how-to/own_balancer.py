@@ -1,7 +1,5 @@
 """A balancer in one file: more weight to the tasks whose loss is large."""
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -18,7 +16,7 @@ class LargestFirst(Balancer):
 
     # What it looks at, and the laws that it says it keeps: check_balancer holds it to these.
     needs: frozenset[str] = frozenset({"losses"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
 
     def __init__(self, temperature: float = 1.0):
         super().__init__()

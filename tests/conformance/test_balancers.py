@@ -3,13 +3,46 @@
 import pytest
 import torch
 
-from polytask.balancing import Balancer, registry
+from polytask.balancing import Balancer, Clipped, registry
 from polytask.testing import check_balancer
 
 
 @pytest.mark.parametrize("name", registry.names())
 def test_every_method_keeps_the_contract(name):
     check_balancer(lambda: registry.create(name))
+
+
+# Options that change what is computed: with the defaults above these lines are never reached.
+OPTIONS = [
+    *(("mgda", {"normalise": normalise}) for normalise in ("norm", "loss", "loss+norm")),
+    *(("aligned_mtl", {"scale": scale}) for scale in ("median", "rmse")),
+    *(("cagrad", {"c": c, "rescale": rescale}) for c in (0.01, 1.0, 10.0) for rescale in (True, False)),
+    *(("fairgrad", {"alpha": alpha}) for alpha in (0.01, 0.5, 1.0, 50.0)),
+    *(("cr_mogm", {"balancer": inner}) for inner in ("nash_mtl", "famo", "uncertainty", "auto_lambda")),
+    ("nash_mtl", {"max_norm": 1.0}),
+    ("cosine_gate", {"gate": "cosine"}),
+    ("db_mtl", {"beta": 0.0}),
+    ("db_mtl", {"sigma": 0.5}),
+    ("excess_mtl", {"warmup": 3}),
+    ("moco", {"normalise": False}),
+    ("modo", {"independent": True}),
+    ("sdmgrad", {"independent": True}),
+    ("igb", {"period": 1}),
+    ("stch", {"warmup": 1}),
+    ("uncertainty", {"variant": "positive"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), OPTIONS, ids=[f"{n}-{'-'.join(map(str, o.values()))}" for n, o in OPTIONS]
+)
+def test_every_method_keeps_the_contract_with_other_options(name, options):
+    check_balancer(lambda: registry.create(name, **options))
+
+
+@pytest.mark.parametrize("name", ["equal", "famo", "nash_mtl", "mgda", "sdmgrad"])
+def test_a_limit_on_the_length_keeps_the_contract(name):
+    check_balancer(lambda: Clipped(registry.create(name), max_norm=0.5))
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -263,7 +263,7 @@ def test_errors_say_what_to_do():
         Constrained(Equal(), NuPI(), [])
     with pytest.raises(RecipeError, match="no loss for the constraint 'c'"):
         Constrained(Equal(), NuPI(), ["c"]).bind(["a", "b"])
-    with pytest.raises(RecipeError, match="'d' is no constraint"):
+    with pytest.raises(RecipeError, match="equalities names 'd', which is no constraint"):
         Constrained(Equal(), NuPI(equalities=["d"]), ["c"]).bind(["a", "c"])
     with pytest.raises(RecipeError, match="penalty above 0"):
         AugmentedLagrangian(penalty=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from polytask.balancing.kept import KeptWeights
+from polytask.errors import RecipeError
 from polytask.ranges import Ranges
 from polytask.shapes import Float, Int, Tensor
 
@@ -73,6 +75,17 @@ class Signals:
         positions = torch.arange(len(values)) if index is None else torch.as_tensor(index)
         return cls(index=positions, losses=values, **fields)
 
+    def require(self, name: str, who: str) -> Tensor:
+        """The signal of that name.
+
+        Raises:
+            TypeError: If it was not measured in this step.
+        """
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise TypeError(f"{who} needs the signal {name!r}, which was not measured: is it in the method's needs?")
+        return value
+
     @property
     def is_finite(self) -> bool:
         """Whether there is no NaN and no infinity in anything that a method could take into its state."""
@@ -101,18 +114,19 @@ class Balancer(nn.Module, ABC):
     Class attributes:
         needs: Which :class:`Signals` fields it reads: ``losses``, ``gramian``, ``rows``, ``cross_gramian``,
             ``validation``; further ``losses_after`` (the losses of the same batch after the step, given to
-            :meth:`after_step`). What an object needs may depend on its options.
+            :meth:`after_step`).
         keeps: Laws that the conformance suite checks: ``permutation`` (renaming tasks permutes the weights),
             ``scale`` (rescaling one loss does not change the direction), ``conflict_free`` (the combined gradient
             has no negative product with any task's), ``single`` (one task is plain training), ``duplicate`` (a task
-            given twice changes nothing but the split of its weight).
+            given twice changes nothing but the split of its weight). What an object needs and keeps may depend on its
+            options.
         ranges: What ``polytask study --search`` tries of its options; it does not try the method at all if ``None``.
         sums_to_one: Whether the weights are shares; a matrix-free run then starts at equal shares, else at ones.
     """
 
     needs: frozenset[str] = frozenset({"losses"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
-    sums_to_one: ClassVar[bool] = False
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
+    sums_to_one: bool = False
     ranges: ClassVar[Ranges | None] = None
 
     def __init__(self) -> None:
@@ -125,8 +139,13 @@ class Balancer(nn.Module, ABC):
         """Tell the balancer its tasks, once, before the first step; allocates per-task state in :meth:`reset`.
 
         Binding again to the same tasks does nothing, so that a resumed run keeps its state.
+
+        Raises:
+            RecipeError: If two tasks have one name, or an option does not fit the tasks.
         """
         names = tuple(tasks)
+        if twice := [name for name, n in Counter(names).items() if n > 1]:
+            raise RecipeError(f"{type(self).__name__} needs one name for each task, got {twice[0]!r} twice.")
         if names != self.tasks:
             self.tasks = names
             self._modules.pop("kept", None)
@@ -223,7 +242,7 @@ class Balancer(nn.Module, ABC):
         held = self.get_buffer(name)
         if held.shape[1] != rows.shape[1]:
             if held.shape[1]:
-                self.note_fallback(f"the shared parameters are others than before: {name} starts anew")
+                self.note_fallback(f"the number of shared parameters has changed: {name} starts anew")
             held = rows.new_zeros(len(self.tasks), rows.shape[1])
             setattr(self, name, held)
         return held
@@ -236,12 +255,12 @@ class Balancer(nn.Module, ABC):
         return kept
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # A balancer that was saved after a step in such a mode is loaded into a fresh one that has not been in it yet.
-        # State as large as the gradient is allocated in the first step, and so is not there in a fresh balancer either.
+        # State as large as the gradient is allocated in the first step, so that a fresh balancer has none yet.
         for name, buffer in self._buffers.items():
             stored = state_dict.get(f"{prefix}{name}")
             if stored is not None and buffer is not None and buffer.numel() == 0 and stored.numel() > 0:
                 self._buffers[name] = buffer.new_empty(stored.shape, dtype=stored.dtype)
+        # Likewise the kept weights of a mode in which the saved balancer was and a fresh one has not been yet.
         saved = state_dict.get(f"{prefix}kept.weights")
         if saved is not None and "kept" not in self._modules:
             kept = KeptWeights(len(saved))

@@ -47,6 +47,7 @@ class Clipped(Balancer):
         self.balancer = balancer
         self.max_norm = max_norm
         self.needs = balancer.needs | {"gramian"}
+        self.keeps = balancer.keeps - {"single"}  # which asks for the length of the gradient too
         self.tasks = balancer.tasks
 
     def bind(self, tasks: Sequence[str]) -> None:
@@ -61,9 +62,7 @@ class Clipped(Balancer):
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The method's weights, shrunk if the gradient is too long."""
         weights: Tensor = self.balancer(signals)
-        if signals.gramian is None:
-            raise RecipeError("Clipped needs the Gramian of the step.")
-        length = float((weights @ signals.gramian @ weights).clamp_min(0.0).sqrt())
+        length = float((weights @ signals.require("gramian", "Clipped") @ weights).clamp_min(0.0).sqrt())
         return weights * (self.max_norm / length) if length > self.max_norm else weights
 
     def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:

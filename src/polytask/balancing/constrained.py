@@ -67,7 +67,8 @@ class Constrained(Balancer):
             raise RecipeError("Constrained needs the name of one constraint or more, got none.")
         self.balancer, self.multipliers, self.constraints = balancer, multipliers, tuple(constraints)
         self.needs = balancer.needs
-        self.sums_to_one = balancer.sums_to_one  # type: ignore[misc]
+        self.keeps = balancer.keeps & {"permutation"}
+        self.sums_to_one = balancer.sums_to_one
 
     def bind(self, tasks: Sequence[str]) -> None:
         """Bind both methods: ``tasks`` are the names of tasks and constraints together."""

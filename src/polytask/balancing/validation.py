@@ -45,8 +45,7 @@ def validation_products(
 
     Note:
         Cost: one training backward, one validation backward, two training forwards. Layers with running statistics
-        see four
-        forwards: freeze those (``eval()``) or accept it. Random layers draw anew in each forward.
+        see four forwards: freeze those (``eval()``) or accept it. Random layers draw anew in each forward.
 
     References:
         Liu et al. (2022). Auto-Lambda: Disentangling dynamic task relationships. TMLR (equation 7).

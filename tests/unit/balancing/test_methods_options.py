@@ -94,6 +94,8 @@ def bound(balancer, *tasks):
         (lambda: bound(UPGrad("ab")), "one number per task"),
         *((lambda cls=cls: bound(cls(preference=[0.0, 0.0])), "above 0 for one task") for cls in PREFERRING),
         (lambda: bound(Tchebycheff(ideal=[math.inf, 1.0])), "finite"),
+        (lambda: bound(GradDrop(leak=[0.5, 1.5])), "leak for 'b' from 0.0 to 1.0, got 1.5"),
+        (lambda: bound(Fixed(), "a", "b", "a"), "one name for each task, got 'a' twice"),
         (lambda: registry.create("nash_mtl", every=3), "No option of balancer 'nash_mtl'"),
     ],
 )
@@ -153,7 +155,7 @@ def test_losses_that_have_no_logarithm_are_counted():
         signals = Signals.of([-1.0, 1.0], rows=[[1.0, 0.0], [0.0, 1.0]])
         assert bool(balancer(signals).isfinite().all())
         assert len(balancer.fallbacks) == 1, cls
-        assert "logarithm" in balancer.fallbacks[0]
+        assert "a loss is below" in balancer.fallbacks[0]
 
 
 def test_nan_after_the_step_leaves_famo_alone():
@@ -174,6 +176,41 @@ def test_solvers_without_a_solution_are_counted():
     cancelling = Signals.of([1.0, 1.0], rows=[[1.0, 0.0], [-1.0, 0.0]])
     impartial = bound(IMTLG())
     assert bool(impartial(cancelling).isfinite().all())
+
+
+@pytest.mark.parametrize("normalise", ["norm", "loss+norm"])
+def test_a_task_without_gradient_takes_the_whole_weight_with_a_normaliser_too(normalise):
+    balancer = bound(MGDA(normalise=normalise))
+    weights = balancer(Signals.of([1.0, 2.0], gramian=[[4.0, 0.0], [0.0, 0.0]]))
+    assert weights.tolist() == [0.0, 1.0]
+    assert balancer.fallbacks == []
+
+
+def test_powers_beyond_the_numbers_end_the_search_and_are_counted():
+    """They made the line search go on for ever."""
+    rows = torch.logspace(-15, 15, 4).double()[:, None] * torch.eye(4, 5).double().add(0.1)
+    balancer = bound(FairGrad(alpha=0.02), *"abcd")
+    weights = balancer(Signals.of(torch.ones(4), rows=rows))
+    assert weights.sum().item() == pytest.approx(1.0)
+    assert "beyond the range" in balancer.fallbacks[0]
+
+
+def test_a_leak_lets_dropped_elements_through():
+    rows = torch.tensor([[1.0, -1.0, 2.0], [-2.0, 3.0, 1.0]], dtype=torch.float64)
+    signals = Signals.of([1.0, 1.0], rows=rows)
+    dropped = bound(GradDrop(seed=5)).combine(signals, torch.ones(2))
+    leaking = bound(GradDrop(leak={"b": 0.25}, seed=5)).combine(signals, torch.ones(2))
+    is_first = dropped == rows[0]
+    assert torch.equal(is_first | (dropped == rows[1]), torch.tensor([True, True, False]))
+    torch.testing.assert_close(leaking, dropped + 0.25 * torch.where(is_first, rows[1], 0.0))
+    everything = bound(GradDrop(leak=[1.0, 1.0])).combine(signals, torch.ones(2))
+    torch.testing.assert_close(everything, rows.sum(0))
+
+
+def test_a_signal_that_was_not_measured_is_named():
+    for cls, name in ((NashMTL, "gramian"), (MoCo, "rows"), (AutoLambda, "validation"), (DBMTL, "rows")):
+        with pytest.raises(TypeError, match=f"needs the signal '{name}'"):
+            bound(cls())(Signals.of([1.0, 2.0]))
 
 
 def test_dtp_follows_what_it_is_told():

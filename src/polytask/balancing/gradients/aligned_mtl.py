@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -47,7 +45,7 @@ class AlignedMTL(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     chosen: Tensor
 
     def __init__(self, preference: PerTask = None, scale: str = "min"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.adam import PerTaskAdam
@@ -53,7 +51,7 @@ class AutoLambda(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "validation"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    keeps: frozenset[str] = frozenset({"permutation"})
     factor: Tensor
 
     def __init__(self, lr: float = 1e-4, start: float = 0.1, step: float = 1e-3):
@@ -69,11 +67,7 @@ class AutoLambda(Balancer):
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """The weights after their step."""
-        if signals.validation is None:
-            raise TypeError(
-                "AutoLambda needs the signal validation; polytask.balancing.validation.validation_products measures it."
-            )
-        self.adam.step(self.factor, -self.step * signals.validation, signals.index)
+        self.adam.step(self.factor, -self.step * signals.require("validation", "AutoLambda"), signals.index)
         return self.factor[signals.index]
 
     def head_weights(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " T"]:

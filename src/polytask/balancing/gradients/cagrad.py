@@ -45,12 +45,14 @@ class CAGrad(Balancer):
     ranges: ClassVar[Ranges | None] = {"c": Range(0.1, 0.9)}
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
 
     def __init__(self, c: float = 0.5, rescale: bool = True):
         super().__init__()
         self.c = at_least("CAGrad", "c", c, 0.0, above=True)
         self.rescale = rescale
+        if not rescale:
+            self.keeps = self.keeps - {"single"}
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights of the conflict-averse direction."""

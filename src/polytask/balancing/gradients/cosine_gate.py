@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -42,7 +40,7 @@ class CosineGate(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"single"})
+    keeps: frozenset[str] = frozenset({"single"})
 
     def __init__(self, main: str | int = 0, gate: str = "sign"):
         super().__init__()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -46,7 +44,7 @@ class CRMOGM(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     average: Tensor
     known: Tensor
 
@@ -57,6 +55,7 @@ class CRMOGM(Balancer):
             raise RecipeError(f"CRMOGM averages weights, and {type(inner).__name__} has a direction of its own.")
         self.balancer = inner
         self.needs = inner.needs
+        self.keeps = inner.keeps & {"permutation", "single"}
         self.momentum = within("CRMOGM", "momentum", momentum, 0.0, 1.0)
 
     def reset(self, n_tasks: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -46,7 +44,7 @@ class DBMTL(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian", "rows"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "scale"})
+    keeps: frozenset[str] = frozenset({"permutation", "scale"})
     average: Tensor
     count: Tensor
 
@@ -65,13 +63,10 @@ class DBMTL(Balancer):
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights that bring the (averaged) gradients of the log losses to one length."""
         inverse = 1.0 / positive(self, signals.losses, _SMALLEST)
-        if self.beta > 0.0 and signals.rows is not None:
-            lengths = self._remember(signals, signals.rows, inverse)
-            longest = lengths.max()
-            return torch.where(lengths > 0.0, longest / lengths, torch.zeros_like(lengths)) * inverse
-        if signals.gramian is None:
-            raise TypeError("DBMTL needs the Gramian of the tasks' gradients, which the signals do not hold.")
-        lengths = signals.gramian.diagonal().clamp_min(0.0).sqrt() * inverse
+        if self.beta > 0.0:
+            lengths = self._remember(signals, signals.require("rows", "DBMTL with beta above 0"), inverse)
+        else:
+            lengths = signals.require("gramian", "DBMTL").diagonal().clamp_min(0.0).sqrt() * inverse
         return torch.where(lengths > 0.0, lengths.max() / lengths, torch.zeros_like(lengths)) * inverse
 
     def combine(self, signals: Signals, weights: Float[Tensor, " T"]) -> Float[Tensor, " P"] | None:

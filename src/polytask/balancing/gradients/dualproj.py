@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.options import PerTask, preferences
 from polytask.balancing.solvers.cone import project_one
@@ -41,7 +39,7 @@ class DualProj(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "conflict_free"})
+    keeps: frozenset[str] = frozenset({"permutation", "single", "conflict_free"})
     chosen: Tensor
 
     def __init__(self, preference: PerTask = None):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -50,7 +48,7 @@ class ExcessMTL(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "rows"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     squares: Tensor
     logits: Tensor
     first: Tensor
@@ -69,9 +67,7 @@ class ExcessMTL(Balancer):
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """One exponentiated-gradient step on the weights of the tasks that are past their warm-up."""
-        rows = signals.rows
-        if rows is None:
-            raise TypeError("ExcessMTL needs the tasks' gradients, which the signals do not hold.")
+        rows = signals.require("rows", "ExcessMTL")
         squares = self.row_state("squares", rows)
         excess = torch.zeros_like(signals.losses)
         for k, (i, row) in enumerate(zip(signals.index.tolist(), rows, strict=True)):

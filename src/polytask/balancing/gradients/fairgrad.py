@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -45,7 +43,7 @@ class FairGrad(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "conflict_free"})
+    keeps: frozenset[str] = frozenset({"permutation", "single", "conflict_free"})
 
     def __init__(self, alpha: float = 2.0):
         super().__init__()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.draws import Draws
-from polytask.balancing.options import PerTask, per_task
+from polytask.balancing.options import PerTask, per_task, within
 from polytask.shapes import Float, Tensor
 
 __all__ = ["GradDrop"]
@@ -47,7 +45,7 @@ class GradDrop(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "rows"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     leaks: Tensor
 
     def __init__(self, leak: PerTask = None, seed: int = 0):
@@ -57,7 +55,10 @@ class GradDrop(Balancer):
 
     def reset(self, n_tasks: int) -> None:
         """Look the leaks up."""
-        self.register_buffer("leaks", per_task("GradDrop", "leak", self.leak, self.tasks, default=0.0).clamp(max=1.0))
+        leaks = per_task("GradDrop", "leak", self.leak, self.tasks, default=0.0)
+        for name, leak in zip(self.tasks, leaks.tolist(), strict=True):
+            within("GradDrop", f"leak for {name!r}", leak, 0.0, 1.0)
+        self.register_buffer("leaks", leaks)
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """One for each task: what is dropped is decided element by element."""

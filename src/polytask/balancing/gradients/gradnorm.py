@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.adam import PerTaskAdam
@@ -44,10 +42,9 @@ class GradNorm(Balancer):
 
     Note:
         The paper takes the gradients of the last shared layer; here it is the whole shared part, and in the mode
-        ``features`` the shared features. Each step of the weights ends at 1e-4 or
-        more before they are scaled, which the paper leaves open. An absent task keeps its
-        weight, and the others keep their sum. The first loss is that of the first batch. Heads see the weighted
-        losses, as in the paper. Cost: one gradient a task.
+        ``features`` the shared features. Weights are kept at 1e-4 or more before they are scaled; the paper says
+        nothing on weights that reach zero. An absent task keeps its weight, and the others keep their sum. The first
+        loss is that of the first batch. Heads see the weighted losses, as in the paper. Cost: one gradient a task.
 
     References:
         Chen et al. (2018). GradNorm: Gradient normalization for adaptive loss balancing in deep multitask networks.
@@ -55,7 +52,7 @@ class GradNorm(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     factor: Tensor
     first: Tensor
 

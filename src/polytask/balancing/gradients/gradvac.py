@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -49,7 +47,7 @@ class GradVac(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"single"})
+    keeps: frozenset[str] = frozenset({"single"})
     usual: Tensor
 
     def __init__(self, beta: float = 0.01, seed: int = 0):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -37,7 +35,7 @@ class IMTL(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    keeps: frozenset[str] = frozenset({"permutation"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,10 +48,8 @@ class IMTL(Balancer):
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Impartial weights of the scaled losses, times the scales."""
-        gramian = signals.gramian
+        gramian = signals.require("gramian", "IMTL")
         scale = self.scales.weigh(signals)
-        if gramian is None:
-            raise TypeError("IMTL needs the Gramian of the tasks' gradients, which the signals do not hold.")
         scaled = Signals.of(signals.losses * scale, gramian=gramian * torch.outer(scale, scale))
         return self.direction.weigh(scaled) * scale
 

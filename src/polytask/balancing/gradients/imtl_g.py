@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -36,7 +34,7 @@ class IMTLG(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "scale"})
+    keeps: frozenset[str] = frozenset({"permutation", "single", "scale"})
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Weights of the impartial direction."""

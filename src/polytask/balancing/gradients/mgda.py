@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -43,10 +41,10 @@ class MGDA(Balancer):
 
     Note:
         The solver is exact (active set, see :func:`~polytask.balancing.solvers.simplex.min_norm`), not Frank-Wolfe as
-        in Sener and Koltun's code. Like there, a normaliser enters the search for :math:`\alpha` alone. They weigh the
-        heads by :math:`\alpha` too; here a task's own parameters see its loss with weight one. A task with a zero
-        gradient takes the whole weight, because the point is Pareto stationary then. Cost: one gradient a task.
-        It is slow where one gradient is much shorter than the others.
+        in Sener and Koltun's code. Like there, a normaliser enters the search for :math:`\alpha` alone, so that a loss
+        may rise with it. They weigh the heads by :math:`\alpha` too; here a task's own parameters see its loss with
+        weight one. A task with a zero gradient takes the whole weight, because the point is Pareto stationary then.
+        Cost: one gradient a task. It is slow where one gradient is much shorter than the others.
 
     References:
         Desideri (2012). Multiple-gradient descent algorithm (MGDA) for multiobjective optimization. C. R. Math.
@@ -54,8 +52,8 @@ class MGDA(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "conflict_free", "duplicate"})
-    sums_to_one: ClassVar[bool] = True
+    keeps: frozenset[str] = frozenset({"permutation", "single", "conflict_free", "duplicate"})
+    sums_to_one: bool = True
     scale: Tensor
 
     def __init__(self, preference: PerTask = None, normalise: str = "none"):
@@ -64,6 +62,8 @@ class MGDA(Balancer):
             raise RecipeError(f"MGDA knows the normalisers {', '.join(_NORMALISERS)}; got {normalise!r}.")
         self.preference = preference
         self.normalise = normalise
+        if normalise != "none":  # the search is free of conflict then, and not the gradients that it weighs
+            self.keeps = self.keeps - {"conflict_free"}
 
     def reset(self, n_tasks: int) -> None:
         """Look the preference up; step sizes of the matrix-free mode."""
@@ -76,7 +76,8 @@ class MGDA(Balancer):
         preference = self.scale[signals.index]
         factor = preference.clone()
         if "norm" in self.normalise:
-            factor /= torch.from_numpy(gramian.diagonal().copy()).sqrt().clamp_min(1e-300)
+            norms = torch.from_numpy(gramian.diagonal().copy()).sqrt()
+            factor /= torch.where(norms > 0.0, norms, 1.0)
         if "loss" in self.normalise:
             factor /= signals.losses.abs().clamp_min(1e-12)
         if self.preference is not None or self.normalise != "none":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -55,7 +53,7 @@ class MoCo(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "rows"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    keeps: frozenset[str] = frozenset({"permutation"})
     tracked: Tensor
     share: Tensor
     steps: Tensor
@@ -85,9 +83,7 @@ class MoCo(Balancer):
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """Move the tracked gradients, then the weights."""
-        rows = signals.rows
-        if rows is None:
-            raise TypeError("MoCo needs the tasks' gradients, which the signals do not hold.")
+        rows = signals.require("rows", "MoCo")
         kept = self.row_state("tracked", rows)
         self.steps += 1
         k = int(self.steps)

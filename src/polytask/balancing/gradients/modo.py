@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -47,8 +45,8 @@ class MoDo(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
-    sums_to_one: ClassVar[bool] = True
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
+    sums_to_one: bool = True
     share: Tensor
 
     def __init__(self, gamma: float = 0.1, rho: float = 0.1, independent: bool = False):
@@ -65,9 +63,7 @@ class MoDo(Balancer):
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """One projected step; absent tasks keep their share and the present ones divide the rest."""
-        estimate = signals.cross_gramian if self.independent else signals.gramian
-        if estimate is None:
-            raise TypeError("MoDo needs the (cross) Gramian of the tasks' gradients, which the signals do not hold.")
+        estimate = signals.require("cross_gramian" if self.independent else "gramian", "MoDo")
         held = self.share[signals.index]
         start = tensor_of(shares(held.cpu().numpy()))
         weights = self.iterate(signals, start, estimate.to(start) @ start)

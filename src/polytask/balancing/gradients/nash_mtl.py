@@ -49,11 +49,13 @@ class NashMTL(Balancer):
     ranges: ClassVar[Ranges | None] = {}
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "scale", "conflict_free"})
+    keeps: frozenset[str] = frozenset({"permutation", "single", "scale", "conflict_free"})
 
     def __init__(self, max_norm: float | None = None):
         super().__init__()
         self.max_norm = None if max_norm is None else at_least("NashMTL", "max_norm", max_norm, 0.0, above=True)
+        if max_norm is not None:
+            self.keeps = self.keeps - {"single"}
 
     def reset(self, n_tasks: int) -> None:
         """Step sizes of the matrix-free mode."""

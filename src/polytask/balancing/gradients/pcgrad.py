@@ -43,7 +43,7 @@ class PCGrad(Balancer):
     ranges: ClassVar[Ranges | None] = {}
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"single"})
+    keeps: frozenset[str] = frozenset({"single"})
 
     def __init__(self, seed: int = 0):
         super().__init__()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -57,7 +55,7 @@ class SDMGrad(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     share: Tensor
     chosen: Tensor
 
@@ -122,6 +120,4 @@ def _product(scaled: Floats, weights: Floats) -> Floats:
 def _estimate(signals: Signals, independent: bool) -> Floats:
     if not independent:
         return gramian_of(signals)
-    if signals.cross_gramian is None:
-        raise TypeError("With independent=True the balancer needs cross_gramian, which the signals do not hold.")
-    return signals.cross_gramian.cpu().numpy()
+    return signals.require("cross_gramian", "SDMGrad with independent=True").cpu().numpy()

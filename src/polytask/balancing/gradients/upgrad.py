@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -43,7 +41,7 @@ class UPGrad(Balancer):
     """
 
     needs: frozenset[str] = frozenset({"losses", "gramian"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "conflict_free"})
+    keeps: frozenset[str] = frozenset({"permutation", "single", "conflict_free"})
     chosen: Tensor
     active: Tensor
     warm: Tensor

@@ -1,4 +1,4 @@
-"""Losses whose logarithm is taken."""
+"""Losses for methods that take their logarithm or their reciprocal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["positive"]
 
 
 def positive(balancer: Balancer, losses: Float[Tensor, " T"], smallest: float) -> Float[Tensor, " T"]:
-    """The losses, those below ``smallest`` replaced by it and noted: their logarithm would be huge or undefined."""
+    """The losses, those below ``smallest`` replaced by it, and a fallback noted."""
     if bool((losses < smallest).any()):
-        balancer.note_fallback(f"a loss is below {smallest:g}, where its logarithm has no use: {smallest:g} was taken")
+        balancer.note_fallback(f"a loss is below {smallest:g} and was counted as {smallest:g}")
     return losses.clamp_min(smallest)

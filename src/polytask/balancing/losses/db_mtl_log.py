@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.losses._positive import positive
 from polytask.balancing.options import at_least
@@ -37,7 +35,7 @@ class DBMTLLog(Balancer):
         Lin et al. (2023). Dual-balancing for multi-task learning. arXiv:2308.12029 (section 3.1).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "scale"})
+    keeps: frozenset[str] = frozenset({"permutation", "scale"})
 
     def __init__(self, smallest: float = 1e-8):
         super().__init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 
@@ -49,7 +48,7 @@ class DTP(Balancer):
         Guo et al. (2018). Dynamic task prioritization for multitask learning. ECCV (equations 2 to 4).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    keeps: frozenset[str] = frozenset({"permutation"})
     figure: Tensor
     told: Tensor
 

@@ -47,7 +47,7 @@ class DWA(Balancer):
 
     ranges: ClassVar[Ranges | None] = {"temperature": Range(0.5, 8.0, log=True)}
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     total: Tensor
     count: Tensor
     last: Tensor

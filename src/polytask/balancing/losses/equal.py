@@ -32,7 +32,7 @@ class Equal(Balancer):
 
     ranges: ClassVar[Ranges | None] = {}
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
 
     def weigh(self, signals: Signals) -> Float[Tensor, " T"]:
         """One for each task."""

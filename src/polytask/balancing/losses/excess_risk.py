@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -46,7 +44,7 @@ class ExcessRisk(Balancer):
         He et al. (2024). Robust multi-task learning with excess risks. ICML (section 3).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     logits: Tensor
     average: Tensor
     first: Tensor

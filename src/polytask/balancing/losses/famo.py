@@ -56,7 +56,7 @@ class FAMO(Balancer):
     ranges: ClassVar[Ranges | None] = {"lr": Range(0.005, 0.2, log=True)}
 
     needs: frozenset[str] = frozenset({"losses", "losses_after"})
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     logits: Tensor
     gaps: Tensor
     least: Tensor

@@ -38,7 +38,7 @@ class Fixed(Balancer):
 
     ranges: ClassVar[Ranges | None] = {"weights": PER_TASK}
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     chosen: Tensor
 
     def __init__(self, weights: PerTask = None):

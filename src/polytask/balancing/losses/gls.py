@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.losses._positive import positive
 from polytask.balancing.options import at_least
@@ -36,7 +34,7 @@ class GLS(Balancer):
         multi-task learning. CVPR workshops (equation 2).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single", "scale"})
+    keeps: frozenset[str] = frozenset({"permutation", "single", "scale"})
 
     def __init__(self, smallest: float = 1e-12):
         super().__init__()

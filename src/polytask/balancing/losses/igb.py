@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -47,7 +45,7 @@ class IGB(Balancer):
         Dai, Fei, Lu (2023). Improvable gap balancing for multi-task learning. UAI (section 3.3).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "scale"})
+    keeps: frozenset[str] = frozenset({"permutation", "scale"})
     total: Tensor
     count: Tensor
     steps: Tensor

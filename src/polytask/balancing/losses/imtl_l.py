@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import nn
 
@@ -34,7 +32,7 @@ class IMTLL(Balancer):
         Liu et al. (2021). Towards impartial multi-task learning. ICLR (section 3.2, equation 7).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    keeps: frozenset[str] = frozenset({"permutation"})
     log_scale: nn.ParameterList
 
     def reset(self, n_tasks: int) -> None:

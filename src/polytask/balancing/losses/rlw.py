@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -34,7 +32,7 @@ class RLW(Balancer):
         Lin et al. (2022). Reasonable effectiveness of random weighting: a litmus test for multi-task learning. TMLR.
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"single"})
+    keeps: frozenset[str] = frozenset({"single"})
 
     def __init__(self, seed: int = 0):
         super().__init__()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.losses._positive import positive
 from polytask.balancing.options import at_least
@@ -36,7 +34,7 @@ class ScaleInvariant(Balancer):
         Navon et al. (2022). Multi-task learning as a bargaining game. ICML (baseline "scale-invariant", section 6).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "scale"})
+    keeps: frozenset[str] = frozenset({"permutation", "scale"})
 
     def __init__(self, smallest: float = 1e-8):
         super().__init__()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -49,7 +47,7 @@ class STCH(Balancer):
         Lin et al. (2024). Smooth Tchebycheff scalarization for multi-objective optimization. ICML (equation 8).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     scale: Tensor
     origin: Tensor
     total: Tensor
@@ -61,6 +59,8 @@ class STCH(Balancer):
         self.preference = preference
         self.ideal = ideal
         self.warmup = None if warmup is None else int(at_least("STCH", "warmup", warmup, 1))
+        if warmup is not None:  # a task alone then sees its log loss
+            self.keeps = self.keeps - {"single"}
 
     def reset(self, n_tasks: int) -> None:
         """Look preference and ideal point up; sums for the scale after the warm-up."""

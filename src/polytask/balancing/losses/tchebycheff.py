@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from polytask.balancing.balancer import Balancer, Signals
@@ -40,7 +38,7 @@ class Tchebycheff(Balancer):
         Bowman (1976). On the relationship of the Tchebycheff norm and the efficient frontier. Springer.
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
     scale: Tensor
     origin: Tensor
 

@@ -56,7 +56,7 @@ class Uncertainty(Balancer):
 
     ranges: ClassVar[Ranges | None] = {}
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    keeps: frozenset[str] = frozenset({"permutation"})
     log_variance: nn.ParameterList
 
     def __init__(self, variant: str = "log", start: float = -0.6931471805599453):

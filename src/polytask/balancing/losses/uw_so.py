@@ -47,8 +47,8 @@ class UWSO(Balancer):
         (section 3, UW-SO).
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation", "single"})
-    sums_to_one: ClassVar[bool] = True
+    keeps: frozenset[str] = frozenset({"permutation", "single"})
+    sums_to_one: bool = True
     ranges: ClassVar[Ranges | None] = {"temperature": Range(0.5, 50.0, log=True)}
 
     def __init__(self, temperature: float = 1.0, smallest: float = 1e-12):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 
@@ -29,14 +28,14 @@ class Multipliers(Balancer):
         RecipeError: If ``start`` is negative or not finite.
     """
 
-    keeps: ClassVar[frozenset[str]] = frozenset({"permutation"})
+    keeps: frozenset[str] = frozenset({"permutation"})
     values: Tensor
     is_equality: Tensor
 
     def __init__(self, equalities: Sequence[str] = (), start: float = 0.0):
         super().__init__()
         if not 0.0 <= start < float("inf"):
-            raise RecipeError(f"{type(self).__name__} starts at a finite number of at least 0, got {start!r}.")
+            raise RecipeError(f"{type(self).__name__} needs an option start of at least 0, got {start!r}.")
         self.equalities, self.start = tuple(equalities), start
 
     def reset(self, n_tasks: int) -> None:
@@ -46,7 +45,10 @@ class Multipliers(Balancer):
             RecipeError: If ``equalities`` names a constraint that there is not.
         """
         if unknown := [name for name in self.equalities if name not in self.tasks]:
-            raise RecipeError(f"{unknown[0]!r} is no constraint. Constraints: {', '.join(self.tasks)}.")
+            raise RecipeError(
+                f"{type(self).__name__}: option equalities names {unknown[0]!r}, which is no constraint. "
+                f"Constraints: {', '.join(self.tasks)}."
+            )
         equal = torch.tensor([name in self.equalities for name in self.tasks])
         self.register_buffer("values", torch.full((n_tasks,), self.start, dtype=torch.float64))
         self.register_buffer("is_equality", equal)

@@ -12,6 +12,9 @@ __all__ = ["bargain", "bargain_slope"]
 
 _LIMIT = 1e8
 _ITERATIONS = 100
+_UNBOUNDED = "some mixture of the gradients is zero, so that there is no solution"
+_RANGE = "powers of the gradients' lengths are beyond the range of the numbers"
+_OPEN = "Newton's method did not converge"
 
 
 def bargain(gramian: Floats, exponent: float = 1.0) -> Solution:
@@ -37,7 +40,8 @@ def bargain(gramian: Floats, exponent: float = 1.0) -> Solution:
         A task with a zero gradient has nothing to bargain for and gets weight 0. If the convex hull of the gradients
         contains the origin the potential has no minimum (the weights grow without bound while the direction shrinks):
         then the min-norm weights are returned, whose direction is the zero that the bargain tends to, and the
-        solution says so.
+        solution says so. It also does where the solver stops short of an answer, e.g. with a large :math:`p` and
+        gradients whose lengths differ by many orders of magnitude.
     """
     scaled = ScaledGramian(gramian)
     weights = np.zeros(len(gramian))
@@ -52,18 +56,16 @@ def bargain(gramian: Floats, exponent: float = 1.0) -> Solution:
     if exponent == 1.0 and len(present) == 2 and cosines[0, 1] > -1.0 + 1e-12:  # closed form
         weights[present] = 1.0 / (norms * np.sqrt(1.0 + cosines[0, 1]))
         return Solution(weights)
-    u, converged = _newton(cosines, relative ** (exponent - 1.0), exponent)
-    if converged:
+    with np.errstate(all="ignore"):  # what over- or underflows is looked for below
+        u, reason = _newton(cosines, relative ** (exponent - 1.0), exponent)
+    if not reason:
         weights[present] = u / relative * unit ** (-2.0 / (1.0 + exponent))
         return Solution(weights)
-    return Solution(
-        min_norm(gramian).weights,
-        "bargaining: no solution, because some mixture of the gradients is zero; min-norm weights were used",
-    )
+    return Solution(min_norm(gramian).weights, f"bargaining: {reason}; min-norm weights were used")
 
 
-def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, bool]:
-    """Solve ``(C u)_i = k_i u_i^-p``; second value: whether it converged."""
+def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, str]:
+    """Solve ``(C u)_i = k_i u_i^-p``; second value: why there is no answer, empty if there is one."""
     n = len(gains)
     u = gains ** (1.0 / (1.0 + p))
     square = float(u @ cosines @ u)
@@ -75,23 +77,27 @@ def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, bool]:
     value = _potential(u, product, pull, p)
     best = np.inf
     sizes = np.abs(cosines)
+    if not (np.isfinite(value) and np.isfinite(pull).all() and pull.min() > 0.0):
+        return u, _RANGE
     for _ in range(_ITERATIONS):
         residual = product - pull
         error = float(np.abs(residual / pull).max())
         rounding = 1e-15 * float((sizes @ u / pull).max())
         if error <= 1e-14 or (error <= max(1e-10, min(rounding, 1e-4)) and error >= 0.5 * best):
-            return u, True
+            return u, ""
         best = min(best, error)
         if u.max() > _LIMIT * gains.max() ** (1.0 / (1.0 + p)):
-            return u, False
+            return u, _UNBOUNDED
         hessian = cosines.copy()
         hessian[diagonal, diagonal] += p * pull / u
         _, step, failed = lapack.dposv(hessian, -residual, overwrite_a=1)
         if failed:
-            return u, False
+            return u, _UNBOUNDED
+        if not np.isfinite(step).all():
+            return u, _RANGE
         relative = step / u
         if np.abs(relative).max() <= 1e-13:  # the residual of gains far below the largest is rounding
-            return u, True
+            return u, ""
         descent = float(residual @ step)
         shrink = float(relative.min())
         size = 1.0 if shrink > -0.95 else -0.95 / shrink
@@ -104,9 +110,9 @@ def _newton(cosines: Floats, gains: Floats, p: float) -> tuple[Floats, bool]:
                 break
             size *= 0.5
             if size < 1e-12:
-                return u, error <= 1e-8
+                return u, "" if error <= 1e-8 else _OPEN
         u, product, pull, value = trial, product_t, pull_t, value_t
-    return u, best <= 1e-8
+    return u, "" if best <= 1e-8 else _OPEN
 
 
 def _potential(u: Floats, product: Floats, pull: Floats, p: float) -> float:

@@ -98,9 +98,8 @@ def gramian_of(signals: Signals) -> Floats:
     Raises:
         TypeError: If the step measured none.
     """
-    if signals.gramian is None:
-        raise TypeError("This balancer needs the Gramian of the tasks' gradients, which the signals do not hold.")
-    array: Floats = signals.gramian.detach().cpu().numpy().astype(np.float64, copy=False)
+    gramian = signals.require("gramian", "This balancer")
+    array: Floats = gramian.detach().cpu().numpy().astype(np.float64, copy=False)
     return array
 
 

@@ -58,7 +58,7 @@ def min_norm(gramian: Floats) -> Solution:
     weights = frank_wolfe(gramian, weights)
     if _gap(gramian, weights) <= max(1e3 * _tolerance(gramian, weights), _SINGLE * _size(gramian, weights)):
         return Solution(weights)
-    return Solution(weights, "min-norm: the duality gap stayed open; the best point found was used")
+    return Solution(weights, "min-norm: the solver did not converge; the best point found was used")
 
 
 def _two(scaled: ScaledGramian) -> Floats:
