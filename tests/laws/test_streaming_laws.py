@@ -1,5 +1,9 @@
 """Where rows lie changes nothing that is learned: images, recordings and texts in files as in memory, bit for bit."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,3 +93,95 @@ def test_pieces_of_words_follow_from_the_words_alone():
         vocabulary.learn("it", order)
         states.append(vocabulary.state())
     assert states[0] == states[1]
+
+
+def hundred(frame):
+    """The table with a hundred targets, each of which is missing in other rows; one is observed in a few rows only."""
+    draw = np.random.default_rng(4)
+    made = {}
+    for task in range(100):
+        labels = draw.normal(size=len(frame)) if task % 2 else draw.integers(0, 2, len(frame)).astype(float)
+        made[f"t{task}"] = np.where(draw.random(len(frame)) < (0.1 if task == 7 else 0.6), labels, np.nan)
+    kinds = {name: "regression" if i % 2 else "binary" for i, name in enumerate(made)}
+    return pd.concat([frame, pd.DataFrame(made)], axis=1), kinds
+
+
+def test_a_hundred_tasks_learn_from_a_streamed_text_file_as_from_memory(tmp_path):
+    frame, tasks = hundred(pd.DataFrame({"text": [" ".join(row["words"]) for row in made_up_sentences(90)]}))
+    frame.to_csv(tmp_path / "notes.csv", index=False)
+    encoder = {"name": "text_cnn", "width": 4}
+    runs = []
+    for streamed in (False, True):
+        spec = {"path": str(tmp_path / "notes.csv"), "reads": "text", "streamed": streamed}
+        runs.append(Recipe(tasks=tasks, encoder=encoder, training={**TRAINING, "epochs": 1}, data={"it": spec}).run())
+    one, other = (run.bundle.models[0].model.state_dict() for run in runs)
+    assert all(torch.equal(other[name], value) for name, value in one.items())
+    assert runs[0].record.tasks == runs[1].record.tasks
+    assert len(runs[0].record.tasks) == 100
+
+
+def test_a_hundred_tasks_have_the_labels_of_a_streamed_table_each_in_its_own_rows(tmp_path):
+    draw = np.random.default_rng(5)
+    frame, tasks = hundred(pd.DataFrame({name: draw.normal(size=200) for name in "ab"}))
+    frame.to_parquet(tmp_path / "log.parquet", row_group_size=30, index=False)
+    recipe = {"tasks": tasks, "encoder": {"name": "tabular", "width": 4, "n_blocks": 1}, "training": TRAINING}
+    path = str(tmp_path / "log.parquet")
+    held = Recipe(**recipe, data={"it": {"path": path}}).run()
+    run = Recipe(**recipe, data={"it": {"path": path, "streamed": 40}}).run()
+    counts = [{name: (of.n_train, of.n_test) for name, of in made.record.tasks.items()} for made in (held, run)]
+    assert counts[0] == counts[1]
+    trained = run.history[-1]["train"]
+    assert {name for name, (n_train, _) in counts[1].items() if n_train} == set(trained)
+    assert np.isfinite(list(trained.values())).all()
+
+
+KILLED = """
+import os, signal, sys
+from polytask import Recipe
+from polytask.training.progress import Silent
+
+class Dies(Silent):
+    steps = 0
+
+    def step(self, losses, epoch):
+        self.steps += 1
+        if self.steps == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+Recipe.load(sys.argv[1]).run(out=sys.argv[2], progress=Dies())
+"""
+
+
+def table_of_clicks(folder):
+    draw = np.random.default_rng(6)
+    frame = pd.DataFrame({"age": draw.normal(size=150), "user": draw.integers(0, 9, 150).astype(str)})
+    frame["click"], frame["stay"] = draw.integers(0, 2, 150), frame["age"] + draw.normal(size=150)
+    frame.loc[::3, "stay"] = np.nan
+    frame.to_parquet(folder / "log.parquet", row_group_size=20, index=False)
+    encoder = {"name": "tabular", "width": 4, "n_blocks": 1, "dropout": 0.2}
+    return {"path": str(folder / "log.parquet"), "streamed": 30}, {"click": "binary", "stay": "regression"}, encoder
+
+
+def file_of_texts(folder):
+    _, spec, tasks, encoder = texts(folder)
+    return {**spec, "streamed": True}, tasks, encoder
+
+
+@pytest.mark.parametrize("made", [table_of_clicks, file_of_texts])
+def test_a_process_that_is_killed_while_it_reads_ahead_goes_on_with_the_same_bits(made, tmp_path):
+    spec, tasks, encoder = made(tmp_path)
+    training = {"epochs": 3, "batch_size": 16, "checkpoint_seconds": 0.0, "read_ahead": 3}
+    recipe = Recipe(tasks=tasks, encoder=encoder, data={"it": spec}, training=training)
+    whole = recipe.run()
+    recipe.save(tmp_path / "recipe.yaml")
+    at = str(whole.history[0]["step"] + 2)  # in the second epoch, whose order has to be that of the first life
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), str(tmp_path / "run"), at]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "run" / "checkpoint").exists()
+    resumed = recipe.run(out=tmp_path / "run", resume=True)
+    first, second = (run.bundle.models[0].model.state_dict() for run in (whole, resumed))
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in run.history] for run in (whole, resumed)]
+    assert lines[0] == lines[1]
+    assert whole.record.tasks == resumed.record.tasks
