@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from polytask.bundle import Bundle, Network, load
-from polytask.data.batch import ArraySource
 from polytask.errors import BundleError, RecipeError, UnknownNameError
 from polytask.models.model import MultiTaskModel
 from polytask.models.spec import ModelSpec
@@ -30,8 +29,8 @@ from polytask.training.old_rows import OldRows, old_rows, provenances
 from polytask.training.opening import controls_of, prepare_sets
 from polytask.training.own_ways import plateau_notes
 from polytask.training.planning import check_stop_rule
-from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
+from polytask.training.results import n_labels, result_of
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.running import Run
 from polytask.training.settings import Settings
@@ -160,7 +159,7 @@ class _Extension:
         record = ExtensionRecord(origin=self.asked["extends"], is_frozen=True, start=start)
         if self.folder is not None:
             self.folder.open(without_nan(self.asked), resume=False)
-        results = {task.name: _result(task, {}, None) for task in tasks}
+        results = {task.name: result_of(task, {}, None) for task in tasks}
         return self._finish(self._grown(spec, model, tasks), tasks, results, record, None, [])
 
     def trained(
@@ -192,10 +191,10 @@ class _Extension:
             spec, model, stages, record = heads.train(self.asked["extends"])
         finally:
             torch.set_rng_state(state)
-        validated = {task.name for task in tasks if _n_labels(task, prepared.validation)}
+        validated = {task.name for task in tasks if n_labels(task, prepared.validation)}
         prepared.notes += [*before.notes, *stages.skips.notes()]
         prepared.notes += plateau_notes(settings, controls, validated)
-        counts = {task.name: _n_labels(task, prepared.test or prepared.validation) for task in tasks}
+        counts = {task.name: n_labels(task, prepared.test or prepared.validation) for task in tasks}
         prepared.notes += [
             f"Task {name!r} is tested on {count} labels only: its metrics may be far from those on other rows."
             for name, count in counts.items()
@@ -203,7 +202,7 @@ class _Extension:
         ]
         held_out = prepared.test or prepared.validation
         metrics = evaluate(model, tasks, held_out) if held_out else {}
-        results = {task.name: _result(task, metrics, prepared) for task in tasks}
+        results = {task.name: result_of(task, metrics, prepared) for task in tasks}
         return self._finish(self._grown(spec, model, tasks), tasks, results, record, stages, prepared.notes)
 
     def _recipes(self) -> list[Recipe | None]:
@@ -260,7 +259,7 @@ class _Extension:
             parameters={
                 **counts,
                 "heads": sum(p.numel() for p in network.model.heads.parameters()),
-                "new": sum(p.numel() for p in own_parameters(network.model, dict.fromkeys(self.names, torch.empty(0)))),
+                "new": sum(p.numel() for p in own_parameters(network.model, self.names)),
             },
             sampling="" if stages is None else stages.last.feed.plan.describe(),
             notes=tuple(notes),
@@ -280,22 +279,7 @@ def _source(bundle: Bundle, name: str | None) -> str:
         raise UnknownNameError("source", name, bundle.sources)
     if name is None and len(bundle.sources) != 1:
         raise RecipeError(
-            f"This model reads several sources, {', '.join(bundle.sources)}; say which one the new rows are like."
+            f"This model reads several sources, {', '.join(bundle.sources)}: say by `source` (--source) which of them "
+            "the new rows are like."
         )
     return name or bundle.sources[0]
-
-
-def _result(task: Task, metrics: Mapping[str, Mapping[str, float]], prepared: Prepared | None) -> TaskResult:
-    first = task.metrics[0]
-    return TaskResult(
-        kind=task.kind,
-        metric=first.name,
-        higher_is_better=first.higher_is_better,
-        metrics=without_nan(metrics.get(task.name, {})),
-        n_train=0 if prepared is None else _n_labels(task, prepared.train),
-        n_test=0 if prepared is None else _n_labels(task, prepared.test or prepared.validation),
-    )
-
-
-def _n_labels(task: Task, sources: Mapping[str, ArraySource]) -> int:
-    return sum(int(s.observed[task.name].sum()) for s in sources.values() if task.name in s.tasks)

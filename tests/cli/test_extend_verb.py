@@ -144,7 +144,7 @@ def test_an_extension_tells_of_few_labels_of_new_values_and_of_the_tasks_before(
     assert done.code == 0, done.err
     assert "city: 1 value that the model does not know (Paris), in 60 of 60 rows" in done.out
     assert "Task 'z' is tested on 12 labels only" in done.out
-    assert "No inputs of the model, and so not read: late." in done.out
+    assert "Columns that the model has no inputs for are not read: late." in done.out
     told = polytask("info", tmp_path / "r2")
     assert told.code == 0
     assert f"Tasks of {run}" in told.out

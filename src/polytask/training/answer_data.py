@@ -56,7 +56,9 @@ class AnswerData(TextData):
         longest: int = 200,
     ):
         if len(texts) != len(answers):
-            raise DataError(f"{name!r} has {len(texts)} texts and {len(answers)} answers.")
+            raise DataError(
+                f"Source {name!r} has {len(texts)} texts and {len(answers)} answers: give one answer a text."
+            )
         self.answers = words_of(answers, f"Answers of {name!r}")
         super().__init__(name, texts, {task: self.answers}, vocabulary, columns, longest)
         self.task = task

@@ -140,7 +140,7 @@ def bounds_of(
     bounds = [bound for spec in specs for bound in _bounds(spec, tasks, groups, single_losses)]
     names = [bound.name for bound in bounds]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise RecipeError(f"The constraint {twice[0]} comes twice.")
+        raise RecipeError(f"The constraint {twice[0]} comes twice; once is enough.")
     _check_together(bounds)
     return bounds
 
@@ -217,7 +217,9 @@ def _check_metric(spec: ConstraintSpec, task: Task) -> None:
             f"followed by lowering the task's loss; so it takes {'at_least (>=)' if higher else 'at_most (<=)'} only."
         )
     if spec.metric in _AT_MOST_1 and spec.at_least is not None and spec.at_least > 1.0:
-        raise RecipeError(f"{task.name}.{spec.metric} is never above 1, and is to be at least {spec.at_least:g}.")
+        raise RecipeError(
+            f"{task.name}.{spec.metric} is never above 1, so no model keeps a bound of at least {spec.at_least:g}."
+        )
     if spec.within is not None:
         raise RecipeError(
             f"Groups are compared by the loss or by a rate ({', '.join(RATES)}), not by {spec.metric}: it is no mean "

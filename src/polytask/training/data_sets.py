@@ -158,7 +158,9 @@ class ArrayData(DataSet):
         self._n_rows = len(fields[0])
         for key, values in {**labels, **self.columns}.items():
             if len(values) != self._n_rows:
-                raise DataError(f"{key!r} has {len(values)} values for the {self._n_rows} rows of {name!r}.")
+                raise DataError(
+                    f"{key!r} has {len(values)} values for the {self._n_rows} rows of source {name!r}: give one a row."
+                )
 
     def __len__(self) -> int:
         return self._n_rows

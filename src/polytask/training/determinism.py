@@ -45,7 +45,8 @@ def deterministic(asked: bool) -> Iterator[None]:
             raise
         reason = str(error).split(". ")[0]
         raise TrainingError(
-            f"training.deterministic cannot be kept: {reason}. Take it out, or that operation."
+            f"training.deterministic cannot be kept: {reason}. Take the setting out, or the part of the network that "
+            "has no such algorithm."
         ) from error
     finally:
         torch.use_deterministic_algorithms(before[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -110,8 +110,8 @@ def with_adapters(spec: ModelSpec, tasks: Sequence[str], options: Mapping[str, A
     return replace(spec, sharing="residual_adapters", sharing_options={**options, "adapted": list(tasks)})
 
 
-def own_parameters(model: MultiTaskModel, before: Mapping[str, Tensor]) -> list[nn.Parameter]:
-    """The parameters that the network has only since it has grown."""
+def own_parameters(model: MultiTaskModel, before: Collection[str]) -> list[nn.Parameter]:
+    """The parameters that the network has only since it has grown; ``before`` are the names of those that it had."""
     return [parameter for name, parameter in model.named_parameters() if name not in before]
 
 

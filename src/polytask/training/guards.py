@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CALM", "FiniteParameters", "Guard"]
 
-CALM = "A lower learning rate, or clip_norm, may help; a checkpoint that was written before is whole."
+CALM = "A lower training.learning_rate, or training.clip_norm, may help; the last checkpoint is whole."
 
 
 class Guard:

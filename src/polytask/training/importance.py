@@ -81,7 +81,8 @@ def add_importance(prepared: Prepared, data: Sequence[DataSet], asked: Mapping[s
         worth = float(weights.sum()) ** 2 / float(weights.square().sum())
         what = f"column {importance.column!r}" if importance.to is None else f"likeness to those of {importance.to!r}"
         prepared.notes.append(
-            f"The {len(rows)} training rows of {name!r} are weighted by {what}, and are worth {worth:.0f} equal ones."
+            f"The {len(rows)} training rows of {name!r} are weighted by {what}, and are worth as much as {worth:.0f} "
+            "rows of one weight."
         )
 
 

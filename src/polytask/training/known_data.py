@@ -57,7 +57,7 @@ class KnownTable(TableData):
         """Only say what is not read, and what the model cannot know."""
         if self.unread:
             more = ", ..." if len(self.unread) > 8 else ""
-            notes.append(f"No inputs of the model, and so not read: {', '.join(self.unread[:8])}{more}.")
+            notes.append(f"Columns that the model has no inputs for are not read: {', '.join(self.unread[:8])}{more}.")
         for name, column in self.transform.read.items():
             if not isinstance(column, CategoricalColumn):
                 continue

@@ -66,7 +66,7 @@ class InPieces:
             raise TrainingError(
                 f"Step {at.step}: memory ran out ({reason}), and a batch of {n_rows} rows cannot go through the "
                 f"network in smaller pieces{': ' + why if why else ''}. Make training.batch_size or the network "
-                "smaller; a checkpoint that was written before is whole."
+                "smaller; the last checkpoint is whole."
             )
         self.halved += 1
         self.passes.divide(pieces)

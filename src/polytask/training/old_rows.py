@@ -178,12 +178,13 @@ def _notes(apart: Sequence[str], others: Mapping[str, Sequence[str]], unmeasured
     if others:
         who = f" ({', '.join(name for names in others.values() for name in names)})" if apart or unmeasured else ""
         notes.append(
-            f"Old tasks{who} are measured on all rows of {', '.join(others)}, which are other data than the run's, or "
-            "rows by groups without the run's other sources."
+            f"Old tasks{who} are measured on all rows of {', '.join(others)}, because it is not known which of them "
+            "their training kept apart: these are other data than the run's, or were divided by groups and come "
+            "without the run's other sources."
         )
     if unmeasured:
         notes.append(
             f"What changes for {', '.join(unmeasured)} is not measured, because there are no rows with such labels: "
-            "give old data that have them. The metrics of before are left out of the model."
+            "give old data that have them. Their metrics from before the extension are left out of the model."
         )
     return notes

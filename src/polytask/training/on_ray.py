@@ -144,7 +144,8 @@ def _train_here(config: Mapping[str, Any]) -> None:
             os.chdir(task["where"])
         except OSError as error:
             raise RecipeError(
-                f"Every machine needs the folder {task['where']}, which the files are named in."
+                f"Every machine needs the folder {task['where']}, which relative paths of data files start from: "
+                f"{error.strerror}."
             ) from error
         run(task["recipe"], task["data"], out=task["out"], resume=task["resume"], compare=task["compare"])
     except PolytaskError as error:

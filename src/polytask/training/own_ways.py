@@ -153,7 +153,7 @@ class OwnWays:
 
 
 def plateau_notes(settings: Settings, controls: Mapping[str, TaskControl], validated: Collection[str]) -> list[str]:
-    """A sentence for each ``plateau`` that waits for nothing: it needs a patience and validation labels.
+    """A sentence for each ``plateau`` that could lower no rate: it needs a patience and validation labels.
 
     Args:
         settings: The training's.
@@ -162,7 +162,7 @@ def plateau_notes(settings: Settings, controls: Mapping[str, TaskControl], valid
 
     Example:
         >>> plateau_notes(Settings(patience=None), {"a": TaskControl(schedule="plateau")}, ["a"])
-        ["The schedule plateau of task 'a' waits for half a patience, and there is none: the rate stayed as it was."]
+        ["The learning rate's schedule plateau of task 'a' needs a patience, and has none: the rate stayed as it was."]
     """
     asked = {"the training": (settings.schedule, settings.patience, bool(validated))}
     for name, control in controls.items():
@@ -170,6 +170,6 @@ def plateau_notes(settings: Settings, controls: Mapping[str, TaskControl], valid
     found = []
     for who, (schedule, patience, is_validated) in asked.items():
         if schedule == "plateau" and (patience is None or not is_validated):
-            what = "half a patience, and there is none" if patience is None else "validation labels, and there are none"
-            found.append(f"The schedule plateau of {who} waits for {what}: the rate stayed as it was.")
+            what = "a patience, and has none" if patience is None else "validation labels, and there are none"
+            found.append(f"The learning rate's schedule plateau of {who} needs {what}: the rate stayed as it was.")
     return found

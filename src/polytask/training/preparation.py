@@ -117,13 +117,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     every, tasks = list(tasks), [task for task in tasks if not task.of_inputs]
     rebuilding = [task for task in every if task.of_inputs]
     holders = {task.name: _holders(task, data) for task in tasks}
-    for d in data:
-        if not any(d in holders[task.name] for task in tasks) and not any(_reads(task, d) for task in rebuilding):
-            raise DataError(
-                f"Source {d.name!r} has no labels of any task ({', '.join(task.name for task in tasks[:5])}"
-                f"{', ...' if len(tasks) > 5 else ''}): leave it out, or name a target column of it."
-            )
-        d.check([task for task in tasks if d in holders[task.name]])
+    _check_inputs(data, tasks, rebuilding, holders)
     splits = {d.name: splitter(d, [task for task in tasks if d in holders[task.name]]) for d in data}
     for task in tasks:
         with _rows_of_the_table(task, holders[task.name]):
@@ -131,20 +125,7 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
     for d in data:
         d.fit(tasks, splits[d.name].train, notes)
 
-    def sources(part: str) -> dict[str, ArraySource]:
-        made: dict[str, ArraySource] = {}
-        for d in data:
-            rows = getattr(splits[d.name], part)
-            unknown: list[str] = []
-            if len(rows):
-                with contextlib.ExitStack() as stack:
-                    for task in tasks:
-                        stack.enter_context(_rows_of_the_table(task, [d] if d in holders[task.name] else []))
-                    made[d.name] = d.source(tasks, rows, None if part == "train" else unknown)
-                notes.extend(f"{part} rows of {d.name!r}: {text}" for text in unknown)
-        return made
-
-    parts = {part: sources(part) for part in ("train", "validation", "test")}
+    parts = {part: _sources_of(part, data, tasks, holders, splits, notes) for part in ("train", "validation", "test")}
     for part in ("validation", "test"):
         notes.extend(_unheld(tasks, parts[part], part))
 
@@ -173,6 +154,51 @@ def _check_names(data: Sequence[DataSet], tasks: Sequence[Task]) -> None:
             raise DataError(f"Each {what} needs a name of its own; {', '.join(twice)} comes twice.")
     if not tasks:
         raise TargetError("There is no task: name at least one target.")
+
+
+def _check_inputs(
+    data: Sequence[DataSet], tasks: Sequence[Task], rebuilding: Sequence[Task], holders: Mapping[str, Sequence[DataSet]]
+) -> None:
+    """Raise if a data set is of no use to any task, or its inputs give a target away.
+
+    Raises:
+        DataError: If it has labels of no task, and no task rebuilds its inputs.
+        InputError: If an input is a copy of a target.
+    """
+    for d in data:
+        mine = [task for task in tasks if d in holders[task.name]]
+        if not mine and not any(_reads(task, d) for task in rebuilding):
+            named = ", ".join(task.name for task in tasks[:5]) + (", ..." if len(tasks) > 5 else "")
+            raise DataError(
+                f"Source {d.name!r} has no labels of any task ({named}): leave it out, or name a target column of it."
+            )
+        d.check(mine)
+
+
+def _sources_of(
+    part: str,
+    data: Sequence[DataSet],
+    tasks: Sequence[Task],
+    holders: Mapping[str, Sequence[DataSet]],
+    splits: Mapping[str, Split],
+    notes: list[str],
+) -> dict[str, ArraySource]:
+    """The rows of one part, by data set; those without a row in it are left out.
+
+    Classes that training did not see are an error among the training rows, and elsewhere a note and a missing label.
+    """
+    made: dict[str, ArraySource] = {}
+    for d in data:
+        rows = getattr(splits[d.name], part)
+        if not len(rows):
+            continue
+        unknown: list[str] = []
+        with contextlib.ExitStack() as stack:
+            for task in tasks:
+                stack.enter_context(_rows_of_the_table(task, [d] if d in holders[task.name] else []))
+            made[d.name] = d.source(tasks, rows, None if part == "train" else unknown)
+        notes.extend(f"{part} rows of {d.name!r}: {text}" for text in unknown)
+    return made
 
 
 @contextlib.contextmanager

@@ -121,7 +121,26 @@ def fit(
     finally:
         torch.set_rng_state(before)
     history = stages.history if folder is None else folder.history()
-    held_out = prepared.test or prepared.validation
+    fitted = _fitted(prepared, plan, stages, spec, module, history, provenance or {})
+    fitted.notes = [*_notes(stages, plan, prepared, constraints, history), *fitted.notes]
+    last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
+    fitted.validation = dict(last.get("validation", {}))
+    if constraints.bounds:
+        fitted.constraints = results_of(constraints, model, prepared, last, history)
+    return fitted
+
+
+def _fitted(
+    prepared: Prepared,
+    plan: Plan,
+    stages: Stages,
+    spec: ModelSpec,
+    module: nn.Module | None,
+    history: list[dict[str, Any]],
+    provenance: Mapping[str, Any],
+) -> Fitted:
+    """The trained networks, tested and in a bundle."""
+    model, held_out = stages.model, prepared.test or prepared.validation
     metrics = evaluate(model, prepared.tasks, held_out) if held_out else {}
     networks, answers = [Network(spec, model.eval())], dict[str, list[int]]()
     for network, names in _at_own_best(spec, model, stages, module):
@@ -130,24 +149,14 @@ def fit(
         if held_out:
             metrics |= evaluate(network.model, [t for t in prepared.tasks if t.name in names], held_out)
     counts = model.sharing.count_parameters()
-    last = history[stages.epochs - 1 if stages.best is None else stages.best] if history else {}
-    bundle = Bundle(
-        prepared.tasks,
-        networks,
-        prepared.transforms,
-        metrics,
-        provenance or {},
-        answers,
-        prepared.texts,
-        prepared.files,
-    )
-    notes = _notes(stages, plan, prepared, constraints, history)
     own = {task: stages.last.own.best[task] + 1 for task in answers}
-    notes += [f"Task {task!r} is answered by the network of its own best epoch, {n}." for task, n in own.items()]
+    notes = [f"Task {task!r} is answered by the network of its own best epoch, {n}." for task, n in own.items()]
     if stages.resumed:
         notes.append("The training was interrupted and went on from its checkpoint.")
     return Fitted(
-        bundle=bundle,
+        bundle=Bundle(
+            prepared.tasks, networks, prepared.transforms, metrics, provenance, answers, prepared.texts, prepared.files
+        ),
         model=model,
         history=history,
         epochs=stages.epochs,
@@ -158,8 +167,6 @@ def fit(
         metrics=metrics,
         notes=notes,
         sequence=sequence_of(plan.schedule, stages) if stages.done[0].stage.name else None,
-        validation=dict(last.get("validation", {})),
-        constraints=results_of(constraints, model, prepared, last, history) if constraints.bounds else {},
         steps_per_epoch=stages.last.feed.n_steps,
     )
 
@@ -178,7 +185,7 @@ def _notes(
     notes += stages.skips.notes({bound.name: bound.task.name for bound in constraints.bounds})
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
-        notes.append(f"The schedule trains no stage of {', '.join(untrained)}: their answers are worth nothing.")
+        notes.append(f"No stage of the schedule trains {', '.join(untrained)}: the answers are an untrained network's.")
     notes += [
         f"The last stage does not train {bound.task.name!r}, so that nothing kept {bound.name} in it."
         for bound in constraints.bounds

@@ -16,15 +16,16 @@ import pandas as pd
 from torch import nn
 
 from polytask.bundle import Bundle, load
-from polytask.records import RunRecord, TaskResult, without_nan
+from polytask.records import RunRecord, without_nan
 from polytask.storage import write_json
-from polytask.tasks.task import Prediction, Task
+from polytask.tasks.task import Prediction
 from polytask.training.constraint_spec import ConstraintSpec
 from polytask.training.opening import prepare_recipe
 from polytask.training.planning import check_names, plan_of
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.ranks import here, joined
+from polytask.training.results import result_of
 from polytask.training.run import Fitted, Plan, check_constraints, fit
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.settings import Settings
@@ -226,20 +227,10 @@ def _record(
     joint: Mapping[str, Mapping[str, float | None]],
     environment: Mapping[str, Any],
 ) -> RunRecord:
-    tasks = {}
-    held_out = prepared.test or prepared.validation
-    for task in prepared.tasks:
-        metric = task.metrics[0]
-        tasks[task.name] = TaskResult(
-            kind=task.kind,
-            metric=metric.name,
-            higher_is_better=metric.higher_is_better,
-            metrics=without_nan(fitted.metrics.get(task.name, {})),
-            single=single.get(task.name),
-            n_train=_n_labels(prepared.train, task),
-            n_test=_n_labels(held_out, task),
-            joint=joint.get(task.name),
-        )
+    tasks = {
+        task.name: result_of(task, fitted.metrics, prepared, single.get(task.name), joint.get(task.name))
+        for task in prepared.tasks
+    }
     sequence = fitted.sequence
     if sequence is not None and joint:
         sequence = with_joint(sequence, {name: (r.metric, r.higher_is_better) for name, r in tasks.items()}, joint)
@@ -264,7 +255,3 @@ def _sent(history: list[dict[str, Any]]) -> dict[str, int]:
     """In data parallel: bytes that each process gave to be summed, the mean over the epochs."""
     sent = [line["bytes_per_step"] for line in history if "bytes_per_step" in line]
     return {"bytes_per_step": round(sum(sent) / len(sent))} if sent else {}
-
-
-def _n_labels(sources: Mapping[str, Any], task: Task) -> int:
-    return sum(int(source.observed[task.name].sum()) for source in sources.values() if task.name in source.tasks)

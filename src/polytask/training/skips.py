@@ -108,8 +108,8 @@ class Skips:
         if self.in_a_row[worst] > most:
             raise NonFiniteError(
                 f"{where}: {error} It is the batch number {self.in_a_row[worst]} in a row in which task {worst!r} had "
-                f"to be left out ({self.total[worst]} in all), so this is no single bad row: look at its labels, its "
-                "inputs, and its head's size.",
+                f"to be left out ({self.total[worst]} in all), so that it is more than a single bad row: look for "
+                "extreme values among its labels and inputs.",
                 error.tasks,
             ) from error
         for name in error.tasks:
@@ -146,6 +146,6 @@ class Skips:
             )
             if mine := by_task.get(name):
                 what = "the constraint" if len(mine) == 1 else "the constraints"
-                note += f" It has {what} {', '.join(mine)}, which other batches alone speak for."
+                note += f" In these batches nothing kept {what} {', '.join(mine)} either."
             found.append(note)
         return found

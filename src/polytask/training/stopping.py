@@ -126,7 +126,7 @@ def is_better(
     if rule.startswith("task:"):
         name = rule.removeprefix("task:")
         if name not in tasks:
-            raise RecipeError(f"stop_rule {rule!r} names no task with validation labels; there are {tasks}.")
+            raise RecipeError(f"stop_rule {rule!r} needs a task with validation labels: {', '.join(tasks)}.")
         column = tasks.index(name)
         return bool(losses[-1, column] < losses[best, column])
     scale = np.array([max(constant[task], 1e-12) for task in tasks])

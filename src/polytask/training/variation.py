@@ -95,11 +95,11 @@ def _check_moves(source: str, made: Mapping[str, Augmentation], tasks: Sequence[
         if task.of_inputs:
             raise RecipeError(
                 f"Augmentation {moving[0]!r} moves the images of {source!r}, and {task.who} rebuilds them where they "
-                "were; leave one of both out."
+                "were: leave one of the two out."
             )
     names = list(made)
     if any(task.of_pixels for task in here) and "mixup" in names and names.index("mixup") < names.index(moving[-1]):
         raise RecipeError(
-            f"Augmentation {moving[-1]!r} moves images of {source!r} that 'mixup' has made of two, whose labels of "
-            "pixels would be moved otherwise: give 'mixup' last."
+            f"Augmentation {moving[-1]!r} comes after 'mixup' for {source!r}, and the labels of pixels of two mixed "
+            "images cannot both follow one motion: give 'mixup' last."
         )

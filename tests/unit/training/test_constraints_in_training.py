@@ -487,7 +487,7 @@ def test_an_auto_margin_without_two_labels_is_said(metric):
 )  # fmt: skip
 def test_a_share_is_never_above_1(kind, metric):
     task = kinds.create(kind, name="y")
-    with pytest.raises(RecipeError, match=rf"y.{metric} is never above 1, and is to be at least 95"):
+    with pytest.raises(RecipeError, match=rf"y.{metric} is never above 1, so no model keeps a bound of at least 95"):
         bounds_of([read_constraint(f"y.{metric}>=95")], [task], {}, {})
 
 

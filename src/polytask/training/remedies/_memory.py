@@ -162,7 +162,10 @@ class Remembering(Remedy):
         if self.keeping not in KEEPING:
             raise RecipeError(f"{self.who}: keeping is one of {', '.join(KEEPING)}; got {self.keeping!r}.")
         if self.rows < 0 or self.batch < 1 or (self.bytes is not None and self.bytes < 0):
-            raise RecipeError(f"{self.who} needs rows and bytes of at least 0 and a batch of at least 1 row.")
+            raise RecipeError(
+                f"{self.who} needs rows and bytes of at least 0 and a batch of at least 1 row; got rows {self.rows!r}, "
+                f"bytes {self.bytes!r}, batch {self.batch!r}."
+            )
         self.memory = Memory(self.rows, self.keeping)
 
     def begin(self, scene: Scene) -> None:
