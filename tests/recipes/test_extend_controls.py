@@ -167,7 +167,7 @@ def test_labels_in_arrays_are_refused_as_those_in_a_table_are():
 
 
 def test_a_device_that_is_not_there_is_said_first(old, tmp_path):
-    with pytest.raises(RecipeError, match="training.device 'nowhere' cannot be used"):
+    with pytest.raises(RecipeError, match=r"training\.device 'nowhere' cannot be used"):
         polytask.extend(old, new_table(), ["cost"], training={"device": "nowhere"}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

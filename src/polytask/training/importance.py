@@ -38,7 +38,7 @@ class Importance:
         if (self.column is None) == (self.to is None):
             got = "both" if self.to is not None else "neither"
             raise RecipeError(
-                "importance needs either a `column` of weights, or `to`, the source that the rows should stand for; "
+                "importance needs a `column` of weights or, in its place, `to`: the source that the rows should stand for; "
                 f"got {got}."
             )
         if not self.clip >= 1.0:
