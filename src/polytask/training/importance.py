@@ -38,8 +38,8 @@ class Importance:
         if (self.column is None) == (self.to is None):
             got = "both" if self.to is not None else "neither"
             raise RecipeError(
-                "importance needs a `column` of weights or, in its place, `to`: the source that the rows should stand for; "
-                f"got {got}."
+                "importance needs a `column` of weights or, in its place, `to`: the source that the rows should stand "
+                f"for; got {got}."
             )
         if not self.clip >= 1.0:
             raise RecipeError(f"importance needs a clip of at least 1, got {self.clip!r}.")
