@@ -40,8 +40,11 @@ __all__ = [
     "TargetError",
     "TrainingError",
     "UnknownNameError",
-    "counted",
 ]
+
+
+_NAMED = 60
+"""Known names that a message lists: a table may have thousands of columns."""
 
 
 class PolytaskError(Exception):
@@ -95,7 +98,8 @@ class UnknownNameError(RecipeError):
         near = near or [candidate for candidate in names if name and candidate.startswith(name)][:1]
         hint = f" Did you mean {near[0]!r}?" if near else ""
         asked = f"{name!r}, for {where}" if where else f"{name!r}"
-        super().__init__(f"No {role} named {asked}.{hint} Known: {', '.join(names)}.")
+        more = f", ... ({len(names):,} in all)" if len(names) > _NAMED else ""
+        super().__init__(f"No {role} named {asked}.{hint} Known: {', '.join(names[:_NAMED]) or 'none'}{more}.")
 
 
 class TrainingError(PolytaskError, RuntimeError):
@@ -147,18 +151,3 @@ class MissingExtraError(PolytaskError, ImportError):
         super().__init__(
             f"{who} needs {package}, which is not installed. Install it with: pip install 'polytask[{extra}]'."
         )
-
-
-def counted(n: int, one: str, several: str = "") -> str:
-    """A number and its noun, for messages.
-
-    Args:
-        n: The number.
-        one: The noun for 1.
-        several: The noun for others; with an ``s`` if left out.
-
-    Example:
-        >>> counted(1, "epoch"), counted(1200, "batch", "batches"), counted(0, "row")
-        ('1 epoch', '1,200 batches', '0 rows')
-    """
-    return f"{n:,} {one if n == 1 else several or f'{one}s'}"

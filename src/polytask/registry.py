@@ -112,15 +112,14 @@ class Registry:
         return cls(*args, **options)
 
     def summary(self, name: str) -> str:
-        """First line of the method's class docstring, read without importing it."""
+        """First line of the method's class docstring; only methods of other distributions are imported for it."""
         if name not in self._files:
-            return inspect.getdoc(self.load(name)) or ""
+            return _first_line(inspect.getdoc(self.load(name)) or "")
         tree = ast.parse(self._files[name][1].read_text(encoding="utf-8"))
         docs = {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.ClassDef)}
         # A file may hold smaller classes beside the method's, which is called as the file is.
         named = (doc for cls, doc in docs.items() if cls.lower() == name.replace("_", ""))
-        text = next(named, next(iter(docs.values()), ""))
-        return text.strip().splitlines()[0] if text.strip() else ""
+        return _first_line(next(named, next(iter(docs.values()), "")))
 
     def by_class_name(self, class_name: str) -> type[Any]:
         """The class called ``class_name``, found by reading the files and importing only the one that has it.
@@ -171,6 +170,10 @@ class Registry:
                 f"found {[c.__name__ for c in candidates]}."
             )
         return candidates[0]
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 def adapter_of(cls: type[_C]) -> TypeAdapter[_C]:

@@ -42,6 +42,14 @@ def test_unknown_names_carry_near_ones(name, expected):
     assert expected in str(caught.value)
 
 
+def test_of_very_many_names_some_are_listed():
+    text = str(UnknownNameError("column", "c1o", [f"c{i}" for i in range(2000)]))
+    assert text.startswith("No column named 'c1o'. Did you mean 'c1")
+    assert text.endswith(", ... (2,000 in all).")
+    assert len(text) < 700
+    assert str(UnknownNameError("column", "a", [])) == "No column named 'a'. Known: none."
+
+
 def test_unknown_options_carry_near_ones():
     with pytest.raises(RecipeError, match="Did you mean 'label_smoothing'"):
         tasks.create("binary", name="a", label_smooth=0.1)
@@ -71,7 +79,10 @@ def test_plug_ins_of_other_distributions(monkeypatch):
     from polytask.tasks import Binary
 
     class Mine(Binary):
-        """Mine alone."""
+        """Mine alone.
+
+        And more of it.
+        """
 
     Mine.__module__ = "elsewhere"
     entry = SimpleNamespace(name="mine", value=f"elsewhere:{Mine.__qualname__}", load=lambda: Mine)

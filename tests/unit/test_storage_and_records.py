@@ -162,6 +162,15 @@ def test_a_newer_record_is_refused():
         RunRecord.from_json({**record().to_json(), "schema": 99})
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"schema": 1}', '{"tasks": 3, "schema": 1}', "\udcff"])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "record.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=r"record\.json is damaged or no record of a run"):
+        RunRecord.load(tmp_path / "record.json")
+    with pytest.raises(DataError, match="does not exist"):
+        RunRecord.load(tmp_path / "none.json")
+
+
 def test_a_place_that_can_hold_no_folder_is_named(tmp_path):
     file = tmp_path / "a file"
     file.write_text("held")

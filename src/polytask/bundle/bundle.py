@@ -99,6 +99,10 @@ class Bundle:
         """Names of the sources whose rows the models read."""
         return tuple(dict.fromkeys(source for model in self.models for source in model.sources))
 
+    def transforms_of(self, source: str) -> list[TableTransform]:
+        """How rows of a source that is a table become tensors, for one model or another; none for other sources."""
+        return [t for key, t in self.transforms.items() if key == source or key.startswith(f"{source} (")]
+
     def column(self, source: str) -> str | None:
         """The column of files or texts that is all that is read of a source, if it is one; ``text`` if nameless."""
         if source in self.files:
@@ -149,7 +153,7 @@ class Bundle:
         answers = {task.name: task.decode(outputs[task.name]) for task in asked if task.name in outputs}
         if name in self.texts and any(task.of_elements for task in asked):
             there = self.texts[name].lengths(self._texts(data, name))
-            answers |= {task.name: answers[task.name].within(there) for task in asked if task.of_elements}
+            answers |= {t.name: answers[t.name].within(there) for t in asked if t.of_elements and t.name in answers}
         missing = [task.name for task in asked if task.name not in answers]
         if missing and (tasks is not None or not answers):
             raise InputError(f"No model of this bundle answers {missing} for rows of {name!r}.")

@@ -105,7 +105,9 @@ def input_matrix(inputs: Any, cardinalities: Sequence[int] = ()) -> np.ndarray:
         parts.append(codes.numpy().astype(np.float32))
     elif codes is not None:
         if codes.shape[1] != len(cardinalities):
-            raise InputError(f"A model for {len(cardinalities)} categorical columns got {codes.shape[1]}.")
+            raise InputError(
+                f"A model of this bundle reads {len(cardinalities)} categorical columns, got {codes.shape[1]}."
+            )
         for position, count in enumerate(cardinalities):
             # A code beyond those of training cannot come out of the transform that was fitted with the model.
             parts.append(np.eye(count, dtype=np.float32)[codes[:, position].numpy()])

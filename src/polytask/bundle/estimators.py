@@ -118,7 +118,8 @@ class Estimators(BundledModel):
             if any(column.task in tasks for column in member.columns):
                 if matrix.shape[1] != member.estimator.n_features_in_:
                     raise InputError(
-                        f"An estimator for {member.estimator.n_features_in_} inputs got {matrix.shape[1]}."
+                        f"An estimator of this bundle reads {member.estimator.n_features_in_} inputs, got "
+                        f"{matrix.shape[1]}."
                     )
                 for column, answer in zip(member.columns, member.answers(matrix), strict=True):
                     answers[column.task, column.index] = answer

@@ -61,7 +61,9 @@ class Lines(BundledModel):
         """Outputs of the tasks asked."""
         matrix = input_matrix(inputs.inputs, self.cardinalities).astype(np.float64)
         if matrix.shape[1] != self.coefficients.shape[1]:
-            raise InputError(f"These linear models read {self.coefficients.shape[1]} inputs, got {matrix.shape[1]}.")
+            raise InputError(
+                f"The linear models of this bundle read {self.coefficients.shape[1]} inputs, got {matrix.shape[1]}."
+            )
         everything = matrix @ self.coefficients.T + self.intercepts
         ends = dict(zip(self.widths, np.cumsum(list(self.widths.values())), strict=True))
         return {

@@ -44,7 +44,9 @@ def load(path: str | Path, module: nn.Module | None = None) -> Bundle:
     try:
         data = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     except NotADirectoryError:
-        raise BundleError(f"{folder} is a file, no folder. Give the folder that `polytask fit --out` made.") from None
+        raise BundleError(
+            f"{folder} is a file, no folder. Give the folder that `polytask fit --out` or `polytask study --out` made."
+        ) from None
     except FileNotFoundError:
         if (folder / "recipe.json").exists():
             raise BundleError(
@@ -52,7 +54,8 @@ def load(path: str | Path, module: nn.Module | None = None) -> Bundle:
                 f"command, --out {folder} --resume."
             ) from None
         raise BundleError(
-            f"{folder} is no bundle: it has no bundle.json. Give the folder that `polytask fit --out` made."
+            f"{folder} is no bundle: it has no bundle.json. Give the folder that `polytask fit --out` or `polytask "
+            "study --out` made."
         ) from None
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers or nesting without end
         raise BundleError(f"{folder / 'bundle.json'} is damaged: {error}.") from error
@@ -103,8 +106,7 @@ def _read(folder: Path, data: Any, module: nn.Module | None) -> Bundle:
 def _rehearse(bundle: Bundle) -> None:
     """Answer two empty rows of each table, so that content which makes no sense is found now, not by who predicts."""
     for source in bundle.sources:
-        transforms = [t for name, t in bundle.transforms.items() if name == source or name.startswith(f"{source} (")]
-        if transforms:
+        if transforms := bundle.transforms_of(source):
             names = {name for transform in transforms for name in transform.names}
             answered = {task for model in bundle.models if source in model.sources for task in model.tasks}
             asked = [task for task in bundle.tasks if task.name in answered]

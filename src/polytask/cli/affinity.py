@@ -124,7 +124,7 @@ _IN_A_SENTENCE = 4
 def print_affinity(record: AffinityRecord) -> None:
     """A record in the terminal: matrices (of many tasks their strongest pairs), harm, groups, cost."""
     from polytask.cli.terminal import print_table, say
-    from polytask.errors import counted
+    from polytask.wording import counted
 
     names = list(record.tasks)
     for measure, found in record.measures.items():
@@ -162,7 +162,7 @@ def print_affinity(record: AffinityRecord) -> None:
 
 def _print_ends(measure: str, found: Any, names: list[str]) -> None:
     from polytask.cli.terminal import print_table, say
-    from polytask.errors import counted
+    from polytask.wording import counted
 
     pairs = [
         (value, i, j)
@@ -183,7 +183,7 @@ def _print_ends(measure: str, found: Any, names: list[str]) -> None:
 def _print_grouping(grouping: Grouping) -> None:
     from polytask.affinity.record import how_verified
     from polytask.cli.terminal import print_table, say
-    from polytask.errors import counted
+    from polytask.wording import counted
 
     every = {"chosen": grouping.chosen, **grouping.controls}
     rows = [[name, one.models, one.predicted, one.verified, one.spread, one.cost] for name, one in every.items()]

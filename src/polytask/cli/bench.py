@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from polytask.cli.options import separated
-from polytask.errors import RecipeError, counted
+from polytask.errors import RecipeError
+from polytask.wording import counted
 
 __all__ = ["bench"]
 

@@ -11,7 +11,7 @@ __all__ = ["info"]
 
 
 def info(
-    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit.")],
+    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit, extend or study.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show a trained model: its tasks, inputs, results, and where it comes from."""

@@ -14,7 +14,7 @@ __all__ = ["predict"]
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit.")],
+    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit, extend or study.")],
     data: Annotated[
         Path,
         typer.Argument(
@@ -37,8 +37,8 @@ def predict(
     """
     from polytask.bundle import load
     from polytask.cli.terminal import note, say
-    from polytask.errors import counted
     from polytask.serving.streaming import predict_file
+    from polytask.wording import counted
 
     bundle = load(run)
     bar = RowBar()

@@ -39,7 +39,8 @@ def serve(
     """
     from polytask.bundle import load
     from polytask.cli.terminal import note, say
-    from polytask.errors import MissingExtraError, counted
+    from polytask.errors import MissingExtraError
+    from polytask.wording import counted
 
     bundle = load(run)
     try:

@@ -10,7 +10,7 @@ import typer
 
 from polytask.cli import asked
 from polytask.cli.options import data_and_tasks, separated
-from polytask.errors import counted
+from polytask.wording import counted
 
 if TYPE_CHECKING:
     from polytask.records import StudyRecord

@@ -83,7 +83,7 @@ def print_record(record: RunRecord) -> None:
         _print_sequence(record, record.sequence)
     if record.extension is not None:
         _print_extension(record.extension)
-    from polytask.errors import counted
+    from polytask.wording import counted
 
     counts = record.parameters
     best = "" if record.best_epoch is None else f", best after {record.best_epoch + 1}"
@@ -126,7 +126,7 @@ def _print_constraints(constraints: Mapping[str, ConstraintResult]) -> None:
 
 def _print_extension(extension: ExtensionRecord) -> None:
     """What was added, where it started, and what changed for the old tasks."""
-    from polytask.errors import counted
+    from polytask.wording import counted
 
     for task, start in extension.start.items():
         found = list(extension.resemblance.get(task, {}).items())[:3]

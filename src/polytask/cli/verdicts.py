@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from polytask.errors import counted
+from polytask.wording import counted
 
 if TYPE_CHECKING:
     from polytask.records import StudyRecord

@@ -13,6 +13,7 @@ from polytask.errors import InputError
 __all__ = ["READERS", "TRUTH", "category_keys", "check_finite", "nearly_numbers"]
 
 TRUTH = {"true": 1.0, "false": -1.0}
+_AS_BEFORE = "Give it as the training rows had it; or train anew, with another kind of column (kinds.NAME)."
 _NEARLY = 0.2
 """Share of numbers among texts from which the others are taken for slips."""
 
@@ -74,7 +75,7 @@ def _numbers(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
     if types.is_timedelta64_dtype(values):
         return {"": values.dt.total_seconds().to_numpy(dtype=np.float64)}
     if types.is_datetime64_any_dtype(values):
-        raise InputError(f"Column {name!r} holds numbers, got dates.", name)
+        raise InputError(f"Column {name!r} is read as numbers, got dates. {_AS_BEFORE}", name)
     if types.is_numeric_dtype(values) or types.is_bool_dtype(values):
         return {"": values.to_numpy(dtype=np.float64, na_value=np.nan)}
     codes, distinct = pd.factorize(values)
@@ -95,7 +96,7 @@ def _truths(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
 
 def _dates(values: pd.Series[Any], name: str) -> dict[str, np.ndarray]:
     if pd.api.types.is_numeric_dtype(values) and values.notna().any():
-        raise InputError(f"Column {name!r} holds dates, got numbers.", name)
+        raise InputError(f"Column {name!r} is read as dates, got numbers. {_AS_BEFORE}", name)
     parsed = values
     if not pd.api.types.is_datetime64_any_dtype(values):
         parsed = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)

@@ -108,7 +108,10 @@ class NumericColumn:
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught below
                 parts[part] = Scaler(0.0, 1.0) if kind == "boolean" else Scaler.fit(present, scaling)
             if not np.isfinite([parts[part].center, parts[part].scale]).all():
-                raise InputError(f"Column {name!r} holds numbers too large to scale (up to {np.abs(present).max():g}).")
+                raise InputError(
+                    f"Column {name!r} holds numbers too large to scale (up to {np.abs(present).max():g}): give "
+                    "them in another unit, or drop the column."
+                )
             medians[part] = float(np.median(present))
         return cls(name, kind, parts, medians, bool(missing.any() and not missing.all()))
 
@@ -140,7 +143,8 @@ class NumericColumn:
             if not finite.all():
                 worst, values = int(finite.argmin()), pd.Series(values)
                 raise InputError(
-                    f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]!r} is too large a number.",
+                    f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]!r} is too large a "
+                    "number. Correct it, or leave the cell empty.",
                     self.name,
                 )
             out[:, j] = scaled

@@ -57,7 +57,8 @@ def read_conll(path: str | os.PathLike[str], columns: Mapping[str, int], word: i
     if not file.is_file():
         raise DataError(f"No file named {str(file)!r}.")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Lines end as files say, not as str.splitlines has it: a word may hold one of the other breaks of Unicode.
+        lines = file.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is no UTF-8: {error}.") from error
     needed = max([word, *columns.values()]) + 1

@@ -133,7 +133,7 @@ def read_dataset(
         [False]
     """
     if len(dataset) == 0:
-        raise InputError("The data set is empty.")
+        raise InputError("A data set needs at least one item, got none.")
     adapter = adapter or _pair
     targets = tuple(dict.fromkeys(target for task in tasks for target in task.targets))
     kept: list[Any] = []

@@ -12,8 +12,9 @@ import torch
 from polytask.data.audio import decoded_wav, resampled, wav_length
 from polytask.data.files import Files
 from polytask.data.images import GREY_MODES, opened_image
-from polytask.errors import DataError, InputError, counted
+from polytask.errors import DataError, InputError
 from polytask.shapes import Tensor
+from polytask.wording import counted
 
 __all__ = ["FileTransform", "Form", "PixelTransform", "WaveTransform", "file_transform"]
 

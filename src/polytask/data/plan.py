@@ -13,8 +13,9 @@ import torch
 from polytask.data.sampler import Sampler
 from polytask.data.samplers.proportional import Proportional
 from polytask.data.shuffles import BlockShuffle, LengthShuffle, Shuffle, WholeShuffle
-from polytask.errors import DataError, RecipeError, counted
+from polytask.errors import DataError, RecipeError
 from polytask.shapes import Int, Tensor
+from polytask.wording import counted
 
 __all__ = ["BatchPlan", "Draw"]
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from polytask.data.stratify import deal_groups, deal_rows, label_matrix
 from polytask.errors import DataError
+from polytask.wording import counted
 
 __all__ = ["Split", "given_split", "holdout", "k_folds"]
 
@@ -271,8 +272,8 @@ def given_split(column: np.ndarray, name: str, validation: float, seed: int = 0,
         keys = np.asarray(groups).astype(str)
         if len(both := np.intersect1d(keys[np.concatenate([train, held_out])], keys[test])):
             raise DataError(
-                f"Column {name!r} has {len(both)} groups on both sides, such as {both[0]!r}. Move their rows, or "
-                "divide them by --holdout with --group."
+                f"Column {name!r} has {counted(len(both), 'group')} on both sides, such as {both[0]!r}. Move their "
+                "rows, or divide them by --holdout with --group."
             )
     if not len(held_out):
         own = None if groups is None else np.asarray(groups)[train]

@@ -37,7 +37,9 @@ def file_kind(path: Path) -> str:
         DataError: If there is no such file, it is empty, or its extension is not known.
     """
     if not path.exists():
-        raise DataError(f"No file named {str(path)!r}. Give the path of a CSV, TSV, Parquet, Feather or Arrow file.")
+        raise DataError(
+            f"No file named {str(path)!r}. Give the path of a table (CSV, TSV, JSON lines, Parquet, Feather, Arrow)."
+        )
     if path.is_dir():
         raise DataError(f"{str(path)!r} is a folder; a table must be one file.")
     if path.stat().st_size == 0:

@@ -75,7 +75,7 @@ def open_table(
     else:
         table = open_foreign(data)
     if len(table) == 0:
-        raise DataError(f"{table.origin} has no rows.")
+        raise DataError(f"{table.origin} has no rows; at least one is needed.")
     return table
 
 

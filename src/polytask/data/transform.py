@@ -85,7 +85,10 @@ class TableTransform:
             if kind not in KINDS:
                 raise UnknownNameError("column kind", kind, KINDS)
         if min_count < 1 or max_categories < 1 or buckets < 1:
-            raise RecipeError("min_count, max_categories and buckets need to be at least 1.")
+            raise RecipeError(
+                f"min_count, max_categories and buckets need to be at least 1, got {min_count}, {max_categories} and "
+                f"{buckets}."
+            )
         self._names: tuple[str, ...] = ()
         self._numeric: list[NumericColumn] = []
         self._molecules: list[BitsColumn] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,13 +12,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from polytask.errors import DataError
 
-__all__ = ["SCHEMA", "as_annotated", "check_schema", "load_form", "read_form", "without_nan"]
+__all__ = ["SCHEMA", "as_annotated", "check_schema", "load_form", "read_file", "read_form", "without_nan"]
 
 SCHEMA = 1
 
 Form = TypeVar("Form")
 
-_WORDS = {"study": "a study"}
+_WORDS = {"study": "a study", "run": "a run"}
 
 
 def check_schema(schema: int) -> None:
@@ -57,11 +57,29 @@ def load_form(kind: type[Form], path: str | Path, form: str) -> Form:
     """
     file = Path(path)
     file = file / f"{form}.json" if file.is_dir() else file
+    return read_file(file, lambda data: read_form(kind, data, form), form, _writes(form))
+
+
+def read_file(path: str | Path, read: Callable[[Any], Form], form: str, way: str) -> Form:
+    """A record from its file.
+
+    Args:
+        path: The file.
+        read: Parsed JSON to the record.
+        form: What it is a record of, for messages.
+        way: How such a file comes about, for messages.
+
+    Raises:
+        DataError: If there is none, or it cannot be read.
+    """
+    file = Path(path)
     try:
-        return read_form(kind, json.loads(file.read_text(encoding="utf-8")), form)
+        return read(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError(f"{file} does not exist; {_writes(form)}") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{file} does not exist; {way}") from None
+    except DataError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # whatever the file holds
         raise DataError(f"{file} is damaged or no record of {_WORDS.get(form, form)}: {error}") from error
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polytask.records.forms import SCHEMA, as_annotated, check_schema, without_nan
+from polytask.records.forms import SCHEMA, as_annotated, check_schema, read_file, without_nan
 
 __all__ = ["ConstraintResult", "ExtensionRecord", "RunRecord", "SequenceResult", "StageRecord", "TaskResult"]
 
@@ -237,5 +236,9 @@ class RunRecord:
 
     @classmethod
     def load(cls, path: str | Path) -> RunRecord:
-        """Read a ``record.json``."""
-        return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read a ``record.json``.
+
+        Raises:
+            DataError: If there is none, it cannot be read, or it is of a newer form.
+        """
+        return read_file(path, cls.from_json, "run", "`polytask fit --out RUN` writes RUN/record.json.")

@@ -45,15 +45,14 @@ def needed_columns(bundle: Bundle, source: str) -> NeededColumns:
     if (alone := bundle.column(source)) is not None:
         names.add(alone)
         (literal if source in bundle.texts else texts).add(alone)
-    for key, transform in bundle.transforms.items():
-        if key == source or key.startswith(f"{source} ("):
-            names.update(transform.needed)
-            texts.update(set(transform.needed) - set(transform.read))  # molecules, free texts, paths of images
-            texts.update(
-                name
-                for name, column in transform.read.items()
-                if isinstance(column, CategoricalColumn) and not _are_numbers(column.categories)
-            )
+    for transform in bundle.transforms_of(source):
+        names.update(transform.needed)
+        texts.update(set(transform.needed) - set(transform.read))  # molecules, free texts, paths of images
+        texts.update(
+            name
+            for name, column in transform.read.items()
+            if isinstance(column, CategoricalColumn) and not _are_numbers(column.categories)
+        )
     return NeededColumns(frozenset(names), frozenset(texts), frozenset(literal))
 
 

@@ -57,7 +57,7 @@ class RowColumn:
 
     Args:
         name: Its name.
-        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``molecule``, ``words`` or ``image``.
+        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``molecule``, ``words``, ``image`` or ``sound``.
         typical: A usual value: the median, or the first category.
         choices: The categories known from training.
         check: Raises a ``ValueError`` for texts that the model cannot read: no molecules, no images.
@@ -99,9 +99,8 @@ class RowReader:
 
     def __init__(self, bundle: Bundle, source: str):
         columns: dict[str, NumericColumn | CategoricalColumn | BitsColumn] = {}
-        for name, transform in bundle.transforms.items():
-            if name == source or name.startswith(f"{source} ("):
-                columns = {**transform.read, **transform.read_as_bits, **columns}
+        for transform in bundle.transforms_of(source):
+            columns = {**transform.read, **transform.read_as_bits, **columns}
         self.source = source
         self.columns = tuple(RowColumn.of(column) for column in columns.values())
         if not self.columns and (cell := bundle.column(source)) is not None:

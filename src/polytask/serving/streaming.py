@@ -18,9 +18,10 @@ from polytask.data.pieces import column_names, count_rows, pieces
 from polytask.data.reads import FILE, Reads, is_of_files, listed
 from polytask.data.table import FrameTable, Table
 from polytask.data.tables import write_table
-from polytask.errors import DataError, InputError, PolytaskError, StorageError, counted
+from polytask.errors import DataError, InputError, PolytaskError, StorageError
 from polytask.serving.needed import needed_columns
 from polytask.serving.parts import Parts
+from polytask.wording import counted
 
 __all__ = ["predict_file"]
 
@@ -74,8 +75,7 @@ def predict_file(
     if target.suffix not in ENDINGS:
         raise DataError(f"Cannot write {target.name}: the ending must be one of {', '.join(ENDINGS)}.")
     name = bundle.source(source)
-    is_table = any(key == name or key.startswith(f"{name} (") for key in bundle.transforms)
-    if not is_table and bundle.column(name) is None:
+    if not bundle.transforms_of(name) and bundle.column(name) is None:
         raise InputError(f"Rows of {name!r} are arrays, not tables: call Bundle.predict on them.")
     whole = listed(Path(data), Reads(form=bundle.files[name].form))[0] if _is_folder(bundle, name, data) else None
     total = count_rows(data) if whole is None else len(whole)

@@ -22,6 +22,8 @@ __all__ = [
     "column",
     "different",
     "distinct",
+    "in_array",
+    "in_row",
     "numbers",
     "shown",
 ]
@@ -54,6 +56,26 @@ def in_row(row: int) -> str:
     return f"row {row}"
 
 
+def in_array(shape: Sequence[int], rows: Sequence[int] | np.ndarray | None = None) -> Callable[[int], str]:
+    """Where a number is, for messages, among those of rows that hold several each, as one flat array.
+
+    Args:
+        shape: Shape of all rows together.
+        rows: Numbers of the rows in the data; from 0 on if ``None``.
+
+    Example:
+        >>> in_array((2, 3))(4), in_array((2, 2, 2), rows=[7, 9])(5)
+        ('row 1, place 1', 'row 9, place 0, 1')
+    """
+
+    def where(position: int) -> str:
+        row, *place = (int(index) for index in np.unravel_index(position, shape))
+        number = row if rows is None else int(rows[row])
+        return f"row {number}" + (f", place {', '.join(map(str, place))}" if place else "")
+
+    return where
+
+
 def distinct(who: str, labels: np.ndarray, where: Callable[[int], str] = in_row) -> tuple[np.ndarray, list[Label]]:
     """Each row's position among the different labels (-1 if missing or blank), and those labels as they appear.
 
@@ -81,8 +103,8 @@ def distinct(who: str, labels: np.ndarray, where: Callable[[int], str] = in_row)
     return position_of[codes], [values[position] for position in kept]
 
 
-def numbers(who: str, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as float64, NaN where missing, and which are observed.
+def numbers(who: str, labels: Any, where: Callable[[int], str] = in_row) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as float64, NaN where missing, and which are observed; ``where`` as in :func:`distinct`.
 
     Text that spells a number counts as that number.
 
@@ -99,12 +121,12 @@ def numbers(who: str, labels: Any) -> tuple[np.ndarray, np.ndarray]:
         try:
             values[observed] = flat[observed].astype(np.float64)
         except (TypeError, ValueError):
-            raise TargetError(_not_a_number(who, flat, observed)) from None
+            raise TargetError(_not_a_number(who, flat, observed, where)) from None
         if np.isnan(values[observed]).any():
-            raise TargetError(_not_a_number(who, flat, observed))
+            raise TargetError(_not_a_number(who, flat, observed, where))
     if np.isinf(values).any():
-        row = _first(np.isinf(values))
-        raise TargetError(f"{who} needs finite numbers as labels, got {values[row]} in row {row}.")
+        first = _first(np.isinf(values))
+        raise TargetError(f"{who} needs finite numbers as labels, got {values[first]} in {where(first)}.")
     return values, observed
 
 
@@ -257,7 +279,10 @@ def _first(mask: np.ndarray) -> int:
 
 
 def _all_missing(who: str, n_rows: int) -> str:
-    return f"{who} has no label to learn from: all of its {n_rows} training labels are missing."
+    return (
+        f"{who} has no label to learn from: all of its {n_rows} training labels are missing. Leave the task out, or "
+        "give it labels."
+    )
 
 
 def _one_only(who: str, noun: str, value: Label, n_observed: int) -> str:
@@ -267,12 +292,12 @@ def _one_only(who: str, noun: str, value: Label, n_observed: int) -> str:
     )
 
 
-def _not_a_number(who: str, labels: np.ndarray, observed: np.ndarray) -> str:
-    for row in np.flatnonzero(observed):
+def _not_a_number(who: str, labels: np.ndarray, observed: np.ndarray, where: Callable[[int], str]) -> str:
+    for position in np.flatnonzero(observed):
         try:
-            is_number = not math.isnan(float(labels[row]))
+            is_number = not math.isnan(float(labels[position]))
         except (TypeError, ValueError):
             is_number = False
         if not is_number:
-            return f"{who} needs numbers as labels, got {labels[row]!r} in row {row}."
+            return f"{who} needs numbers as labels, got {labels[position]!r} in {where(int(position))}."
     raise AssertionError("every observed label is a number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from polytask.errors import TargetError
+from polytask.tasks._labels import in_row
 
 __all__ = ["Scaler"]
 
@@ -79,8 +81,10 @@ class Scaler:
         """
         return (self._forward(who, values) - self.centre) / self.scale
 
-    def encode(self, who: str, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        """Standard units in float32, 0 where not observed.
+    def encode(
+        self, who: str, values: np.ndarray, observed: np.ndarray, where: Callable[[int], str] = in_row
+    ) -> np.ndarray:
+        """Standard units in float32, 0 where not observed; ``where`` names a position for messages.
 
         Raises:
             TargetError: If an observed value is outside the transform's domain, or too far out for float32.
@@ -89,10 +93,10 @@ class Scaler:
         scaled[observed] = self.to_standard(who, values[observed])
         far = np.abs(scaled) > 1e18  # its square would be infinite in float32
         if far.any():
-            row = int(np.flatnonzero(far)[0])
+            first = int(np.flatnonzero(far)[0])
             raise TargetError(
-                f"{who} got label {values[row]} in row {row}, {abs(scaled[row]):.1g} times the training labels' spread "
-                "from their centre. Check its unit."
+                f"{who} got label {values[first]} in {where(first)}, {abs(scaled[first]):.1g} times the training "
+                "labels' spread from their centre. Check its unit."
             )
         return scaled.astype(np.float32)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from polytask.errors import RecipeError, TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
-from polytask.tasks._labels import different, numbers
+from polytask.tasks._labels import different, in_array, numbers
 from polytask.tasks._maps import by_pixel, moved_map, read_maps
 from polytask.tasks._scaling import Scaler
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
@@ -120,7 +120,8 @@ class DenseRegression(Task):
         values, seen, there = self._read(labels, self.extents_)
         targets = np.zeros((len(there), *self.extents_), dtype=np.float32)
         observed = np.zeros(targets.shape, dtype=bool)
-        targets[there] = scaler.encode(self.who, values.ravel(), seen.ravel()).reshape(values.shape)
+        where = in_array(values.shape, np.flatnonzero(there))
+        targets[there] = scaler.encode(self.who, values.ravel(), seen.ravel(), where).reshape(values.shape)
         observed[there] = seen
         return targets, observed
 
@@ -223,7 +224,7 @@ class DenseRegression(Task):
         if maps.dtype.kind == "f" and not np.isinf(maps).any():
             values, observed = maps.astype(np.float64), ~np.isnan(maps)
         else:
-            flat, seen = numbers(self.who, maps.ravel())
+            flat, seen = numbers(self.who, maps.ravel(), in_array(maps.shape, np.flatnonzero(there)))
             values, observed = flat.reshape(maps.shape), seen.reshape(maps.shape)
         if self.objective == "cosine":
             length = np.linalg.norm(np.where(observed, values, 0.0), axis=-1, keepdims=True)

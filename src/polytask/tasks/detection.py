@@ -13,7 +13,7 @@ from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor, object_array
 from polytask.tasks._boxes import Box, average_precision, read_boxes
 from polytask.tasks._centres import SURE, at_centres, best_constant, heat_of, moved_boxes, peaks_of, true_boxes
-from polytask.tasks._labels import Classes, Label, checked_order, distinct, shown
+from polytask.tasks._labels import Classes, Label, checked_order, distinct, in_row, shown
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
 from polytask.tasks.task import Metric, Prediction, Task
 
@@ -108,17 +108,20 @@ class Detection(Task):
     def fit(self, labels: np.ndarray) -> None:
         """Learn the classes, how many objects there are and how large, and the best constant."""
         self.extents_ = self.size or self._extents(labels)
-        known = [boxes for boxes in read_boxes(self.who, labels, self.extents_) if boxes is not None]
+        read = read_boxes(self.who, labels, self.extents_)
+        known = [boxes for boxes in read if boxes is not None]
         if not known or all(boxes == known[0] for boxes in known):
             what = "all of them are missing" if not known else f"all {len(known)} observed ones are equal"
             raise TargetError(f"{self.who} needs at least two different labels to learn from: {what}.")
         every = [box for boxes in known for box in boxes]
-        codes, names = distinct(self.who, object_array([box[0] for box in every]))
+        rows = [row for row, boxes in enumerate(read) for _ in boxes or ()]
+        classes = object_array([box[0] for box in every])
+        codes, names = distinct(self.who, classes, lambda position: in_row(rows[position]))
         counts = dict(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
         order = self.classes or tuple(sorted(names, key=lambda name: (isinstance(name, str), name)))
         self.classes_ = Classes(order, tuple(counts.get(name, 0) for name in order))
         if self.classes:
-            self._check_known(read_boxes(self.who, labels, self.extents_))
+            self._check_known(read)
         self.n_objects_ = len(every) / len(known)
         extents = np.array([[right - left, bottom - top] for _, left, top, right, bottom in every])
         self.sizes_ = (float(extents[:, 0].mean()), float(extents[:, 1].mean()))

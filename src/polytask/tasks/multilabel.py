@@ -95,7 +95,10 @@ class Multilabel(Task):
         present, observed = self._read(labels, n_labels=None)
         counts = np.stack([(observed & ~present).sum(0), (observed & present).sum(0)], axis=1)
         if not counts.any():
-            raise TargetError(f"{self.who} has no label to learn from: all of its {len(present)} rows are missing.")
+            raise TargetError(
+                f"{self.who} has no label to learn from: all of its {len(present)} rows are missing. Leave the task "
+                "out, or give it labels."
+            )
         if not counts.all(1).any():
             raise TargetError(
                 f"{self.who} needs a label with two different values to learn from, got one class only in each of its "
@@ -188,12 +191,18 @@ class Multilabel(Task):
         is_free = n_labels is None and len(self.targets) == 1
         if table.ndim != 2 or (table.shape[1] != wanted and not is_free):
             raise TargetError(f"{self.who} needs labels of shape [N, {wanted}], got {table.shape}.")
-        codes, values = distinct(self.who, table.ravel())
+        names = self.targets if len(self.targets) == table.shape[1] else range(table.shape[1])
+
+        def where(position: int) -> str:
+            row, k = divmod(position, table.shape[1])
+            return f"row {row}, label {names[k]!r}"
+
+        codes, values = distinct(self.who, table.ravel(), where)
         for code, value in enumerate(values):
             if value not in (0, 1):
-                row, k = divmod(int(np.flatnonzero(codes == code)[0]), table.shape[1])
+                place = where(int(np.flatnonzero(codes == code)[0]))
                 raise TargetError(
-                    f"{self.who} needs 0, 1, true or false as labels, got {value!r} in row {row}, label {k}. "
+                    f"{self.who} needs 0, 1, true or false as labels, got {value!r} in {place}. "
                     "Use a binary task for each column of other classes."
                 )
         present = np.array([value == 1 for value in values] + [False])[codes]

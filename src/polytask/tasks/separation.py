@@ -12,7 +12,7 @@ import torch
 
 from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
-from polytask.tasks._labels import numbers
+from polytask.tasks._labels import in_array, numbers
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, undefined
 from polytask.tasks._spectra import spectra, stretched, waves_of
 from polytask.tasks.task import Metric, Prediction, Task
@@ -242,7 +242,7 @@ class Separation(Task):
             table = np.stack([np.full(shape, np.nan) if row is None else row for row in rows])
         if table.ndim not in (1, 3):
             raise TargetError(f"{self.who} needs labels of shape [N, K, L], K waves a row, got {table.shape}.")
-        values, seen = numbers(self.who, table.reshape(-1))
+        values, seen = numbers(self.who, table.reshape(-1), in_array(table.shape))
         cube = (len(table), *(table.shape[1:] or (1, 1)))
         values, seen = np.where(seen, values, 0.0).reshape(cube), seen.reshape(len(table), cube[1] * cube[2])
         observed = np.asarray(seen.all(1), dtype=bool)

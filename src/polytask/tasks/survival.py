@@ -89,7 +89,10 @@ class Survival(Task):
         times, events = times[observed], events[observed]
         different(self.who, times, len(observed))
         if not events.any():
-            raise TargetError(f"{self.who} knows no event: all {len(times)} rows were only watched.")
+            raise TargetError(
+                f"{self.who} needs a row whose event came, and all {len(times)} training rows were only watched. "
+                "Leave the task out, or give it rows with events."
+            )
         ended = times[events]
         shares = np.linspace(0, 1, self.n_intervals + 1)[1:-1]
         edges = np.unique(np.quantile(ended, shares, method="inverted_cdf"))

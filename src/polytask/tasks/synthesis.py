@@ -12,7 +12,7 @@ import torch
 
 from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
-from polytask.tasks._labels import numbers
+from polytask.tasks._labels import in_array, numbers
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
 from polytask.tasks.task import Metric, Prediction, Task
 
@@ -135,7 +135,7 @@ class Synthesis(Task):
         table = np.asarray(labels)
         if table.ndim == 1 and any(isinstance(row, list | tuple | np.ndarray) for row in table):
             table = self._stacked(table)
-        values, seen = numbers(self.who, table.reshape(-1))
+        values, seen = numbers(self.who, table.reshape(-1), in_array(table.shape))
         values, seen = values.reshape(table.shape), seen.reshape(len(table), math.prod(table.shape[1:]))
         observed = np.asarray(seen.all(1) if seen.size else np.zeros(len(table)), dtype=bool)
         if gaps := np.flatnonzero(seen.any(1) & ~observed).tolist():

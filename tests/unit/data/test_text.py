@@ -143,3 +143,12 @@ def test_made_up_sentences_are_the_same_for_a_seed():
     assert made_up_sentences(5) == made_up_sentences(5)
     assert made_up_sentences(5) != made_up_sentences(5, seed=1)
     assert {feeling for _, feeling in made_up_reviews(40)} == {"pos", "neg"}
+
+
+def test_a_line_ends_where_the_file_says_so(tmp_path):
+    """Unicode has other breaks, which words of the web hold."""
+    file = tmp_path / "x.conllu"
+    file.write_bytes("1\tone\u2028two\tX\r\n2\tthree\x85\tY\r\n\r\n".encode())
+    (sentence,) = read_conll(file, {"pos": 2})
+    assert sentence.words == ["one\u2028two", "three\x85"]
+    assert sentence.tags["pos"] == ["X", "Y"]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,13 @@ def test_texts_that_came_in_no_table_are_answered_word_by_word(served_texts, of_
     pd.DataFrame({"text": texts}).to_csv(tmp_path / "in.csv", index=False)
     assert predict_file(of_texts, tmp_path / "in.csv", tmp_path / "out.csv")[0] == 2
     assert pd.read_csv(tmp_path / "out.csv")["genre"].tolist() == wanted["genre"].values.tolist()
+
+
+def test_a_task_of_words_that_no_model_answers_for_a_source_is_left_out(of_texts):
+    bundle = replace(of_texts, answers={"pos": ()})
+    assert list(bundle.predict(["a good day ."])) == ["genre"]
+    with pytest.raises(InputError, match="answers \\['pos'\\] for rows of 'notes'"):
+        bundle.predict(["a good day ."], ["pos"])
 
 
 @pytest.mark.parametrize("text", [None, "", "  "])

@@ -13,6 +13,8 @@ from polytask.shapes import object_array
 from polytask.tasks import (
     Binary,
     Count,
+    DenseRegression,
+    Detection,
     Metric,
     Multiclass,
     Multilabel,
@@ -20,6 +22,7 @@ from polytask.tasks import (
     Prediction,
     Quantile,
     Regression,
+    Synthesis,
     Tagging,
     Task,
     registry,
@@ -257,8 +260,10 @@ def test_robust_scale_falls_back_on_the_deviation_if_the_quartiles_are_equal():
 
 def test_multilabel_takes_0_1_and_booleans_only():
     task = Multilabel(name="t", target=("a", "b"))
-    with pytest.raises(TargetError, match=r"got 2 in row 1, label 0"):
+    with pytest.raises(TargetError, match=r"got 2 in row 1, label 'a'"):
         task.fit(np.array([[0, 1], [2, 1]]))
+    with pytest.raises(TargetError, match=r"got inf in row 1, label 'b'"):
+        task.fit(np.array([[0, 1], [1, math.inf]]))
     with pytest.raises(TargetError, match=r"shape \[N, 2\], got \(2, 3\)"):
         task.fit(np.zeros((2, 3)))
     task.fit(np.array([[True, False], [False, True]]))
@@ -342,3 +347,13 @@ def test_a_tag_that_cannot_be_used_is_named_by_its_row_and_its_place(bad, messag
         task.encode(rows)
     with pytest.raises(TargetError, match=message):
         Tagging(name="t", tags=("A", "B")).fit(rows)
+
+
+@pytest.mark.parametrize(("task", "labels", "message"), [
+    (DenseRegression(name="t"), [None, [[1.0, 2.0], [3.0, math.inf]]], r"got inf in row 1, place 1, 1"),
+    (Synthesis(name="t"), [[0.0, 1.0], [2.0, math.inf], None], r"got inf in row 1, place 1"),
+    (Detection(name="t", size=(9, 9)), [[], [("a", 0, 0, 2, 2), (math.inf, 1, 1, 2, 2)]], r"got inf in row 1"),
+], ids=["maps", "arrays", "boxes"])  # fmt: skip
+def test_a_number_among_those_of_a_row_is_named_by_the_row(task, labels, message):
+    with pytest.raises(TargetError, match=message):
+        task.fit(object_array(labels))
