@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from polytask import Recipe
-from polytask.cli.terminal import print_record, say
+from polytask.cli.terminal import number, print_record, say
 from polytask.data import sampled_negatives
 from polytask.training.progress import Bar
 
@@ -87,4 +87,5 @@ with tempfile.TemporaryDirectory() as folder:
     for name, metrics in asked.items():
         found = run.record.tasks[name]
         for metric in metrics:
-            say(f"{name} {metric}: joint {found.metrics[metric]}, single {(found.single or {}).get(metric)}")
+            single = (found.single or {}).get(metric)
+            say(f"{name} {metric}: joint {number(found.metrics[metric])}, single {number(single)}")

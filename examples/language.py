@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from polytask import Recipe
-from polytask.cli.terminal import print_record, say
+from polytask.cli.terminal import number, print_record, say
 from polytask.data import Vocabulary, made_up_reviews, made_up_sentences, read_conll
 from polytask.training.progress import Bar
 from polytask.training.text_data import TextData
@@ -113,4 +113,4 @@ print_record(run.record)
 if "ner" in tasks:
     found = run.record.tasks["ner"]
     single = (found.single or {}).get("span_f1")
-    say(f"F1 of whole names: joint {found.metrics['span_f1']}, single {single}.")
+    say(f"F1 of whole names: joint {number(found.metrics['span_f1'])}, single {number(single)}.")

@@ -7,9 +7,9 @@ not. Compared are three estimates of that chance on rows apart:
     joint   the same beside click, with a common trunk
     esmm    click and purchase learned from all rows, P(purchase) = P(click) P(conversion | click)
 
-ESMM is for few clicks, where its average stays right and the others' does not. With more of them (--click-rate 0.1, or
---rows 80000) learning from the clicked rows is better here, as these clicks depend on nothing that the inputs do not
-show. The rating (of bought items only) shares the trunk of the last two and stands outside the chain.
+ESMM is made for logs in which clicked rows differ from the others in ways that the inputs do not show. These clicks
+depend on the inputs alone, so that learning from the clicked rows is right too, and ahead of ESMM here. The rating (of
+bought items only) shares the trunk of the last two and stands outside the chain.
 
     python examples/recommender.py [--rows 40000] [--click-rate 0.03] [--epochs 10]
 """

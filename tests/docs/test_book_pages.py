@@ -20,6 +20,8 @@ MARKDOWN = [page for page in PAGES if page.suffix == ".md"] + [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 ]
 
+TRANSCRIPTS = sorted((DOCS / "outputs").glob("*.txt"))
+
 
 def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix().removeprefix("docs/")
@@ -65,9 +67,14 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=name_of)
-def test_files_that_are_included_are_there(page: Path) -> None:
-    for path in re.findall(r"^```\{literalinclude\} (\S+)", text_of(page), re.MULTILINE):
-        assert (page.parent / path).is_file(), path
+def test_pieces_that_are_included_are_there(page: Path) -> None:
+    """A piece begins at a text that its file has once, and ends before one that comes after it."""
+    for path, told in re.findall(r"^```\{literalinclude\} (\S+)\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        file = text_of(page.parent / path)
+        options = dict(re.findall(r"^:([\w-]+): (.+)$", told, re.MULTILINE))
+        start, end = options.get("start-at", ""), options.get("end-before", "")
+        assert not start or file.count(start) == 1, f"{path} has {start!r} {file.count(start)} times"
+        assert end in file.partition(start)[2] if start else end in file, f"{path} has no {end!r} after {start!r}"
 
 
 @pytest.mark.parametrize("page", [page for page in MARKDOWN if blocks(page, "python")], ids=name_of)
@@ -84,12 +91,16 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def commands() -> list[tuple[str, str]]:
+    """Of blocks of a shell, and of blocks that are indented, as beside the numbers in docs/results.md."""
     found = []
     for page in MARKDOWN:
-        for block in blocks(page, "sh"):
+        text = text_of(page).replace("\\\n", " ")
+        indented = "\n".join(re.findall(r"^    (polytask .*)", text, re.MULTILINE))
+        for block in (*blocks(page, "sh"), indented):
             lines = block.replace("\\\n", " ").splitlines()
             found += [(name_of(page), line.strip()) for line in lines if line.strip().startswith("polytask ")]
-    return found
+    transcripts = [(name_of(path), line[2:]) for path in TRANSCRIPTS for line in text_of(path).splitlines()]
+    return sorted({*found, *(pair for pair in transcripts if pair[1].startswith("polytask "))})
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
@@ -118,6 +129,35 @@ def test_how_to_file_runs(file: Path) -> None:
     done = subprocess.run([sys.executable, "-W", "error", str(file)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def scripts() -> list[tuple[str, str]]:
+    """Every ``python bench/x.py ...`` or ``python examples/x.py ...`` that a page or a transcript names."""
+    found = set()
+    for page in [*MARKDOWN, *TRANSCRIPTS, ROOT / "CHANGELOG.md"]:
+        text = text_of(page).replace("\\\n", " ")
+        for code in re.findall(r"`+(python [^`]*)`|^(?:    |\$ )?(python .*)$", text, re.MULTILINE):
+            line = " ".join("".join(code).split())
+            if re.match(r"python (bench|examples|docs)/", line):
+                found.add((name_of(page), line))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("page", "line"), scripts())
+def test_scripts_that_pages_name_have_these_options(page: str, line: str) -> None:
+    """The file is there, and its parser has every option of the command; nothing is run."""
+    _, path, *words = shlex.split(line, comments=True)
+    source = text_of(ROOT / path)
+    known = set(re.findall(r"""["'](--[\w-]+)["']""", source))
+    if 'add_argument(f"--{name}"' in source:  # a loop over names, which are literals of the file
+        known |= {f"--{name}" for name in re.findall(r"""["']?\b(\w+)["']?[,=)]""", source)}
+    asked = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert asked <= known, f"{path} has no {', '.join(sorted(asked - known))}"
+
+
+def test_every_transcript_is_shown() -> None:
+    shown = set(re.findall(r"literalinclude\} \.\./outputs/(\S+)", "".join(map(text_of, PAGES))))
+    assert shown == {path.name for path in TRANSCRIPTS}
 
 
 def test_every_role_has_its_cards() -> None:

@@ -1,6 +1,8 @@
 """Every example runs as it stands, for an epoch, and shows joint beside single."""
 
+import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,8 @@ import pytest
 
 from polytask.data import spoken_syllables, write_wav
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 # Options that make an example short; every example but own_loop reads --epochs.
 SHORT = {
     "digits_and_letters": ["--rows", "300"],
@@ -33,6 +36,23 @@ SHOWS = {
 }
 
 
+def shape(printed: str) -> list[str]:
+    """Headings of the tables that were printed; of an output without a table all lines, numbers and gaps left out."""
+    lines = [" ".join(line.split()) for line in printed.splitlines() if line.strip()]
+    headings = [above for above, line in itertools.pairwise(lines) if set(line) == {"─"}]
+    return sorted(set(headings)) or [" ".join(re.sub(r"-?[\d.,%]+", "#", line).split()) for line in lines]
+
+
+def recorded(name: str) -> str:
+    """What the documentation shows as the output of ``python examples/NAME.py`` without options."""
+    command = f"$ python examples/{name}.py"
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "outputs").glob("*.txt"))]
+    (printed,) = (
+        part for text in texts for part in f"\n{text}".split("\n$ ")[1:] if f"$ {part}".splitlines()[0] == command
+    )
+    return printed.partition("\n")[2]
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_example_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), "--epochs", "1", *SHORT.get(name, [])]
@@ -41,6 +61,7 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     expected = SHOWS.get(name)
     assert expected in done.stdout if expected else ("joint" in done.stdout and "single" in done.stdout)
+    assert set(shape(recorded(name))) <= set(shape(done.stdout)), "docs/outputs is of another version of the example"
 
 
 def test_digits_and_letters_take_any_balancer(tmp_path: Path) -> None:
