@@ -72,7 +72,7 @@ def test_pieces_that_are_included_are_there(page: Path) -> None:
     for path, told in re.findall(r"^```\{literalinclude\} (\S+)\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
         file = text_of(page.parent / path)
         options = dict(re.findall(r"^:([\w-]+): (.+)$", told, re.MULTILINE))
-        start, end = options.get("start-at", ""), options.get("end-before", "")
+        start, end = options.get("start-at", ""), options.get("end-before", "") or options.get("end-at", "")
         assert not start or file.count(start) == 1, f"{path} has {start!r} {file.count(start)} times"
         assert end in file.partition(start)[2] if start else end in file, f"{path} has no {end!r} after {start!r}"
 

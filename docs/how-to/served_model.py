@@ -1,6 +1,6 @@
 """A trained model served over HTTP and exported as a graph: started, asked, stopped.
 
-    python docs/how-to/serving.py
+    python docs/how-to/served_model.py
 
 Needs the extras `serve` and `export`.
 """
