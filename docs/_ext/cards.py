@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
+from costs import beside_hard
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -46,6 +47,8 @@ def card(role: str, name: str) -> Iterator[str]:
     if ranges:
         tried = "; ".join(f"``{option}``: {_range(values)}" for option, values in ranges.items())
         yield f":What a search tries: {tried}"
+    if role == "sharing":
+        yield f":Cost beside ``hard``: {beside_hard(name)}"
     yield from ("", f".. autoclass:: {home_of(role, method)}", "")
 
 
