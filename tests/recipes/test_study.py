@@ -207,6 +207,7 @@ def test_a_holdout_keeps_groups_together_and_draws_them_together(table):
         ({"split": "part"}, "names no test row"),
         ({"split": "sides", "group": "who"}, "60 groups on both sides"),
         ({"holdout": 1.5}, "between 0 and 1"),
+        ({"validation": 0.0}, "chosen by validation rows.*between 0 and 1, got 0.0"),
         ({"holdout": 0.2, "split": "part"}, "neither a holdout nor a time"),
     ],
 )

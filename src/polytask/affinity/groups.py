@@ -28,7 +28,6 @@ def make_grouping(
     budget: GroupBudget,
     *,
     verify: Verify | None = None,
-    n_random: int = 3,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Grouping:
@@ -40,38 +39,58 @@ def make_grouping(
         names: The tasks.
         budget: What may be spent.
         verify: Trains and tests arrangements; they are only predicted if ``None``.
-        n_random: Number of different arrangements at random, of groups of the chosen sizes; fewer where there are not
-            so many.
         seed: Of the random groups.
         progress: Told how far the search for the groups is.
     """
     gains = gains_of(found)
     chosen = group_tasks(gains, names, budget, seed=seed, progress=progress)
+    every = {"chosen": chosen, **_controls(chosen, gains, names, budget, seed)}
+    if verify is not None:
+        every = dict(verify(every))
+    chosen = every.pop("chosen")
+    return Grouping(
+        measure=measure,
+        budget={"models": budget.models, "cost": budget.cost, "head_cost": budget.head_cost},
+        is_exact=len(names) <= EXACT_UP_TO,
+        chosen=chosen,
+        controls=every,
+        words=_words(chosen, every),
+        notes=tuple(_notes(measure, found, gains)),
+    )
+
+
+def _controls(
+    chosen: Arrangement, gains: np.ndarray, names: Sequence[str], budget: GroupBudget, seed: int
+) -> dict[str, Arrangement]:
+    """All tasks together, each alone, and different groups at random of the chosen sizes, as far as there are such."""
     place = {name: i for i, name in enumerate(names)}
     groups = [
         Group(frozenset(place[t] for t in tasks), frozenset(place[t] for t in serves))
         for tasks, serves in zip(chosen.groups, chosen.serves, strict=True)
     ]
     everything = frozenset(range(len(names)))
-    rng = np.random.default_rng(seed)
+    alone = [Group(frozenset([j]), frozenset([j])) for j in sorted(everything)]
     controls = {
         "all together": arrangement([Group(everything, everything)], gains, names, budget),
-        "all alone": arrangement([Group(frozenset([j]), frozenset([j])) for j in sorted(everything)], gains, names),
+        "all alone": arrangement(alone, gains, names),
     }
-    if 1 < len(groups) < len(names):
-        known = {frozenset(groups)}  # what was chosen is no control of itself, and none is drawn twice
-        for _ in range(_MOST_DRAWS):
-            if len(known) > n_random:
-                break
-            drawn = random_groups(groups, len(names), rng)
-            if frozenset(drawn) not in known:
-                controls[f"random {len(known)}"] = arrangement(drawn, gains, names, budget)
-                known.add(frozenset(drawn))
-    every = {"chosen": chosen, **controls}
-    if verify is not None:
-        every = dict(verify(every))
-    chosen = every.pop("chosen")
-    off = ~np.eye(len(names), dtype=bool)
+    if not 1 < len(groups) < len(names):
+        return controls
+    rng = np.random.default_rng(seed)
+    known = {frozenset(groups)}  # what was chosen is no control of itself, and none is drawn twice
+    for _ in range(_MOST_DRAWS):
+        if len(known) > _RANDOM:
+            break
+        drawn = random_groups(groups, len(names), rng)
+        if frozenset(drawn) not in known:
+            controls[f"random {len(known)}"] = arrangement(drawn, gains, names, budget)
+            known.add(frozenset(drawn))
+    return controls
+
+
+def _notes(measure: str, found: Found, gains: np.ndarray) -> list[str]:
+    """Why the groups may mean little."""
+    off = ~np.eye(len(gains), dtype=bool)
     unknown = int((~np.isfinite(gains[off])).sum())
     notes = []
     if unknown:
@@ -80,15 +99,7 @@ def make_grouping(
         notes.append(f"{measure} has no natural zero: a pair whose value is in the middle of all counts as neutral.")
     if not found.structure.is_found:
         notes.append(f"Do not rely on the groups. {found.structure.words}")
-    return Grouping(
-        measure=measure,
-        budget={"models": budget.models, "cost": budget.cost, "head_cost": budget.head_cost},
-        is_exact=len(names) <= EXACT_UP_TO,
-        chosen=chosen,
-        controls=every,
-        words=_words(chosen, every),
-        notes=tuple(notes),
-    )
+    return notes
 
 
 def _words(chosen: Arrangement, controls: Mapping[str, Arrangement]) -> str:
@@ -107,5 +118,6 @@ def _group_words(tasks: Sequence[str], serves: Sequence[str]) -> str:
 
 
 _MOST = 8
+_RANDOM = 3
 _MOST_DRAWS = 100
 """Of few tasks there may be fewer arrangements than are asked for; so many draws hardly miss one of them."""

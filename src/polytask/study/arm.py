@@ -186,7 +186,7 @@ class Arm(ABC):
 def why_not_learn(arm: Arm, fold: FoldData) -> str:
     """Why an arm makes no sense on this data, which may have several sources; empty if it does."""
     if len(fold.prepared.train) > 1 and not (arm.is_per_task or arm.reads_sources):
-        return f"it reads one source, and the tasks are of {len(fold.prepared.train)}"
+        return f"it reads one source, and the tasks are from {len(fold.prepared.train)} sources"
     return arm.why_not(fold)
 
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from polytask.data.splits import Split
 from polytask.recipe import Recipe
@@ -142,6 +143,14 @@ Done = list[Result] | FittedArm
 """What it gives back: the trials of a unit, or the arm that was trained on all rows."""
 
 
+@cache
+def _load_libraries() -> None:
+    """Load what a first training loads: its seconds would be taken for those of the arm that happens to be first."""
+    import torchmetrics.functional  # noqa: F401
+
+    torch.optim.SGD([torch.zeros(1)])  # loads the compiler
+
+
 class Bench:
     """Where units are carried out; the folds that were used last lie ready.
 
@@ -156,6 +165,7 @@ class Bench:
 
     def carry_out(self, unit: Work) -> Done:
         """Train and test the unit's trials, networks of one shape at once; or train an arm on all rows."""
+        _load_libraries()
         if isinstance(unit, LastTraining):
             arm = make_arm(unit.arm)
             fold = self.whole.only(unit.tasks) if arm.is_per_task else self.whole

@@ -36,7 +36,7 @@ class Engine(ABC):
     def __init__(self, workers: int | None = None, threads: int = 1):
         for what, value in (("workers", workers), ("threads", threads)):
             if value is not None and value < 1:
-                raise RecipeError(f"An engine needs at least one of its {what}, got {value}.")
+                raise RecipeError(f"An engine needs {what} of at least 1, got {value}.")
         self.threads = threads
         self.workers = workers if workers is not None else max(n_cores() // threads, 1)
         self.deaths: list[str] = []

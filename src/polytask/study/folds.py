@@ -48,7 +48,7 @@ class Protocol:
         split: Instead of folds, a column that says of each row ``train``, ``validation`` or ``test``.
 
     Raises:
-        DataError: If two ways of dividing are asked for.
+        DataError: If two ways of dividing are asked for, or a share is not between 0 and 1.
 
     Note:
         Rows at random are dealt so that every part has its share of every class and of every range of numbers, for all
@@ -66,9 +66,18 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.group and self.time:
-            raise DataError("Rows are divided by group or by time, not by both.")
+            raise DataError(
+                f"Rows are divided by groups ({self.group!r}) or by time ({self.time!r}), not by both: give one."
+            )
         if self.split and (self.holdout is not None or self.time):
-            raise DataError(f"Column {self.split!r} says which rows are tested: give neither a holdout nor a time.")
+            raise DataError(
+                f"Column {self.split!r} says which rows are tested: give neither a holdout nor a time beside it."
+            )
+        if not 0 < self.validation < 1:
+            raise DataError(
+                "Trainings stop and arms are chosen by validation rows: their share of the rows that are not tested "
+                f"lies between 0 and 1, got {self.validation}."
+            )
         if self.holdout is not None and not 0 < self.holdout < 1:
             raise DataError(
                 f"The share of rows that are held out for testing lies between 0 and 1, got {self.holdout}."
@@ -83,7 +92,10 @@ class Protocol:
         if not self.folds:
             object.__setattr__(self, "folds", _FOLDS)
         if self.time and self.repeats > 1 and not self.is_fixed:
-            raise DataError(f"Blocks of time have one order, and cannot be shuffled {self.repeats} times: no repeats.")
+            raise DataError(
+                f"Rows divided by time ({self.time!r}) have one order, and folds of them cannot be repeated "
+                f"{self.repeats} times: leave repeats out (--repeats)."
+            )
         if not self.repeats:
             object.__setattr__(self, "repeats", _SEEDS if self.is_fixed else 1)
 
@@ -180,7 +192,7 @@ def make_fold(
             absent[task.name] = reason
     present = [task for task in made if task.name not in absent]
     if not present:
-        raise TargetError("No task has enough labels on this fold: " + "; ".join(absent.values()))
+        raise TargetError("No task can be learned and tested on this fold: " + "; ".join(absent.values()))
     ready = _ready(data, present, split_of(data, split), planner, seed)
     plain = ready.plain
     parts = {

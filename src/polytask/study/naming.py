@@ -27,7 +27,7 @@ def make_arm(name: str) -> Arm:
     found = _NAME.match(name)
     if found is None:
         raise RecipeError(
-            f"{name!r} names no arm. Write ARM, ARM:KIND, ARM:KIND@RATIO, ARM+BALANCER; for example joint:mmoe, "
+            f"{name!r} is no arm's name. Write ARM, ARM:KIND, ARM:KIND@RATIO, ARM+BALANCER; for example joint:mmoe, "
             f"joint:hard@0.5, joint+pcgrad. Arms: {', '.join(registry.names())}."
         )
     arm: type[Arm] = registry.load(found["arm"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -69,17 +69,6 @@ def known_classes(rows: Rows, classes: np.ndarray) -> Rows:
     return rows[0][keep], rows[1][keep]
 
 
-def estimators(
-    fold: FoldData, tasks: Sequence[Task], members: Sequence[Member], *, one_hot: bool = False
-) -> BundledModel:
+def estimators(fold: FoldData, tasks: Sequence[Task], members: Sequence[Member]) -> BundledModel:
     """The estimators as a model of a bundle."""
-    cardinalities = fold.cardinalities if one_hot else ()
-    return Estimators(fold.source, tasks, members, cardinalities, fold.encoding)
-
-
-def best_of(
-    candidates: Sequence[Mapping[str, float]], error: Callable[[Mapping[str, float]], float]
-) -> tuple[int, list[float]]:
-    """Position of the candidate with the smallest error (NaN is worst), and all errors."""
-    errors = [error(candidate) for candidate in candidates]
-    return int(np.argmin(np.where(np.isnan(errors), np.inf, errors))), errors
+    return Estimators(fold.source, tasks, members, encoding=fold.encoding)

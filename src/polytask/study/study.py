@@ -14,6 +14,7 @@ from polytask.errors import RecipeError, UnknownNameError
 from polytask.recipe import Recipe
 from polytask.records import StudyRecord, Verdict, without_nan
 from polytask.storage import write_json
+from polytask.study.arms import registry as known_arms
 from polytask.study.bench import Bench, Material
 from polytask.study.budget import DEFAULT_ARMS, NEEDED, seconds_of, with_search
 from polytask.study.choice import choose_all
@@ -123,7 +124,7 @@ class Study:
         self._needed = NEEDED if arms is None else tuple(arms)
         self._by_name = [*(arms or ()), *(SEARCHED if search is not None else ())]
         if not [make_arm(name) for name in self.arm_names]:
-            raise RecipeError("A study needs at least one arm.")
+            raise RecipeError(f"A study needs at least one arm, got none. Arms: {', '.join(known_arms.names())}.")
         self.by = by
         hidden = (*self.protocol.columns, *((by,) if by else ()))
         self.recipe = study_recipe(data, targets, {**settings, "seed": self.protocol.seed}, hidden)

@@ -124,7 +124,7 @@ def test_what_was_chosen_is_no_control_of_itself():
     gains = as_matrix(np.array([[0, 1, -1], [1, 0, -1], [-1, -1, 0.0]]))
     found = Found("", True, True, gains, gains, gains, 2, {}, Structure(True, 0.01, 0.9, ""))
     for seed in range(10):
-        made = make_grouping("lookahead", found, ["a", "b", "c"], GroupBudget(models=2), n_random=3, seed=seed)
+        made = make_grouping("lookahead", found, ["a", "b", "c"], GroupBudget(models=2), seed=seed)
         drawn = [one for name, one in made.controls.items() if name.startswith("random")]
         assert len(drawn) == 2  # of the three ways of dividing them, those that were not chosen
         assert len({frozenset(one.groups) for one in (made.chosen, *drawn)}) == 3
@@ -134,7 +134,7 @@ def test_no_random_groups_are_drawn_twice():
     gains = as_matrix(np.array([[0, 1, -1, -1], [1, 0, -1, -1], [-1, -1, 0, 1], [-1, -1, 1, 0.0]]))
     found = Found("", True, True, gains, gains, gains, 2, {}, Structure(True, 0.01, 0.9, ""))
     for seed in range(10):
-        made = make_grouping("lookahead", found, list("abcd"), GroupBudget(models=2), n_random=3, seed=seed)
+        made = make_grouping("lookahead", found, list("abcd"), GroupBudget(models=2), seed=seed)
         assert made.chosen.groups == (("a", "b"), ("c", "d"))
         drawn = {name: frozenset(one.groups) for name, one in made.controls.items() if name.startswith("random")}
         assert list(drawn) == ["random 1", "random 2"]  # pairs of four tasks: there are but two other ways

@@ -65,7 +65,7 @@ def test_names_are_checked_before_anything_is_trained():
     with pytest.raises(RecipeError, match="has no balancer"):
         make_arm("grouped+pcgrad")
     assert "at most 3 groups" in make_arm("grouped:lookahead@3").words
-    assert "at most 2 helpers" in make_arm("helpers@2").words
+    assert "at most 2 helper tasks" in make_arm("helpers@2").words
 
 
 def test_a_helped_task_without_a_validation_label_stops_by_all_tasks_of_its_network():

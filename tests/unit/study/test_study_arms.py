@@ -165,7 +165,7 @@ def test_a_hundred_tasks(name):
     ("name", "error", "says"),
     [
         *(
-            (name, RecipeError, f"{name!r} names no arm. Write")
+            (name, RecipeError, f"{name!r} is no arm's name. Write")
             for name in ("", "joint:", "joint mmoe", "joint:hard@x")
         ),
         ("joint@1.2.3", RecipeError, "ratio after @ must be a number, got '1.2.3'"),

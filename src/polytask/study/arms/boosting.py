@@ -1,4 +1,4 @@
-"""Gradient-boosted trees, one model a task."""
+"""Gradient-boosted trees, one model for each task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SORTS = ("number", "rate", "classes", "quantile")
 
 
 class Boosting(Arm):
-    """Scikit-learn's histogram-based gradient-boosted trees, one model a task, tuned and stopped early by validation.
+    """Scikit-learn's histogram-based gradient-boosted trees, one model per task, tuned and stopped early by validation.
 
     Three sizes of trees are tried; the best one learns once more, with the validation rows, for as many rounds as were
     best.
@@ -47,7 +47,7 @@ class Boosting(Arm):
     @property
     def words(self) -> str:
         """What the arm is."""
-        return "Gradient-boosted trees, one model a task (scikit-learn's histogram-based ones, tuned by validation)."
+        return "Gradient-boosted trees, one model per task (scikit-learn's histogram-based ones, tuned by validation)."
 
     def why_not(self, fold: FoldData) -> str:
         """There must be a task that it can serve."""

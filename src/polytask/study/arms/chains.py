@@ -37,11 +37,13 @@ class Chains(Arm):
     @property
     def words(self) -> str:
         """What the arm is."""
-        return "Chains of boosted trees: each task's model also reads the answers for the tasks before it."
+        return "Chains of boosted trees: the model of each task also reads the predictions for the tasks before it."
 
     def why_not(self, fold: FoldData) -> str:
-        """It takes two tasks of a sort, and rows with all their labels."""
-        return "" if self._chains(fold) else f"no two tasks of a sort have {_FEWEST} training rows with both labels"
+        """It takes two tasks of numbers or two of yes and no, and rows with all their labels."""
+        if self._chains(fold):
+            return ""
+        return f"it takes two tasks, both regression or both binary, and {_FEWEST} training rows with all their labels"
 
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
         """Tune the number of rounds by validation, and learn once more with the validation rows."""
@@ -63,7 +65,7 @@ class Chains(Arm):
         return FittedArm(models, [estimators(fold, tasks, first)] if first else models, found)
 
     def _chains(self, fold: FoldData) -> dict[str, tuple[list[Task], list[Column]]]:
-        """Tasks and columns by sort."""
+        """Tasks and columns of each chain, by what they answer."""
         found = {}
         for what in ("number", "classes"):
             tasks = [task for task in served(fold, (what,)) if task.kind in ("regression", "binary")]

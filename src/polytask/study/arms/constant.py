@@ -1,4 +1,4 @@
-"""The best constant answer a task: what every model has to beat."""
+"""The best constant answer of each task: what every model has to beat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Constant"]
 
 
 class Constant(Arm):
-    """The best constant answer a task, such as the mean of its training labels: it looks at no input.
+    """The best constant answer of each task, such as the mean of its training labels: it looks at no input.
 
     A study chooses it where no arm is clearly better, whether it is among the arms or not.
 
@@ -30,12 +30,12 @@ class Constant(Arm):
     @property
     def words(self) -> str:
         """What the arm is."""
-        return "The best constant answer a task, without a look at any input."
+        return "The best constant answer of each task, such as the mean of its labels; no input is read."
 
     def why_not(self, fold: FoldData) -> str:
         """There must be a task whose answer is not one of elements, in a source that plain models read."""
         if all(task.of_elements for task in fold.tasks):
-            return "of tags, masks and the like there is no constant that a model without inputs could give"
+            return "tags, masks and the like have no constant answer that could be given without reading the inputs"
         if all(source in fold.prepared.files for source in fold.prepared.train):
             return "it reads no files of pixels or waves"
         return ""

@@ -1,4 +1,4 @@
-"""A random forest a task."""
+"""A random forest for each task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SORTS = ("number", "rate", "classes")
 
 
 class Forest(Arm):
-    """A random forest of scikit-learn's trees, one for each task, its leaves and inputs a split tuned out of bag.
+    """Random forests of scikit-learn's trees, one per task, leaf size and inputs per split tuned by out-of-bag errors.
 
     Args:
         name: See :class:`~polytask.study.arm.Arm`.
@@ -36,7 +36,7 @@ class Forest(Arm):
     @property
     def words(self) -> str:
         """What the arm is."""
-        return "A random forest a task (scikit-learn's trees, tuned out of bag)."
+        return "One random forest per task (scikit-learn's trees, tuned by out-of-bag errors)."
 
     def why_not(self, fold: FoldData) -> str:
         """There must be a task that it can serve."""

@@ -39,12 +39,12 @@ class Grouped(Arm):
     def words(self) -> str:
         """What the arm is."""
         most = f"at most {self.most} groups" if self.most else "a few groups"
-        return f"One network a group of tasks; {most}, made by {self.measure} on the training rows."
+        return f"One network per group of tasks; {most}, by {self.measure} on the training rows."
 
     def why_not(self, fold: FoldData) -> str:
         """There must be something to divide, and rows to measure it on."""
         if len(fold.tasks) < 3:
-            return "it takes three tasks or more to have groups to choose from"
+            return "it takes three tasks or more to choose groups from"
         return why_not_measure(fold, self.measure)
 
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:

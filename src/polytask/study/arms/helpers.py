@@ -1,4 +1,4 @@
-"""One network a main task, learned with the tasks that help it."""
+"""One network for each task, learned with the tasks that help it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 3
 
 
 class Helpers(Arm):
-    """One network a main task, learned with its helpers: the tasks that do most for it, measured on training rows.
+    """One network per task, learned with its helpers: the tasks that do most for it, measured on training rows.
 
     Each task is the main task of one network, which answers that task only and stops early by it alone; its helpers
     are those of the largest affinity above zero, and there may be none.
@@ -45,7 +45,8 @@ class Helpers(Arm):
     def words(self) -> str:
         """What the arm is."""
         return (
-            f"One network a main task with at most {self.most} helpers, chosen by {self.measure} on the training rows."
+            f"One network per task, learned with at most {self.most} helper tasks; these are chosen by {self.measure} "
+            "on the training rows."
         )
 
     def why_not(self, fold: FoldData) -> str:

@@ -32,12 +32,12 @@ class JointForest(Arm):
     @property
     def words(self) -> str:
         """What the arm is."""
-        return "One forest whose splits serve all tasks (polytask.trees, tuned out of bag)."
+        return "One forest whose splits serve all tasks (polytask.trees, tuned by out-of-bag errors)."
 
     def why_not(self, fold: FoldData) -> str:
         """There must be something to share."""
         if len(served(fold, _SORTS)) < 2:
-            return "there are not two tasks that a joint forest can serve"
+            return "it takes two tasks of numbers, counts or classes"
         return ""
 
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:

@@ -44,7 +44,9 @@ class JointLinear(Arm):
 
     def why_not(self, fold: FoldData) -> str:
         """It is for two numeric tasks or more."""
-        return "" if len(self._tasks(fold)) > 1 else "there are not two numeric tasks with enough labels"
+        return (
+            "" if len(self._tasks(fold)) > 1 else f"it takes two numeric tasks with at least {_FEWEST} training labels"
+        )
 
     def fit(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> FittedArm:
         """Learn from the training rows, and once more with the validation rows."""

@@ -1,4 +1,4 @@
-"""A linear model a task."""
+"""A linear model for each task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SORTS = ("number", "rate", "classes")
 
 
 class Linear(Arm):
-    """One linear model a task: ridge for numbers, logistic for classes, Poisson for counts, each with a tuned penalty.
+    """One linear model per task: ridge for numbers, logistic for classes, Poisson for counts, with a tuned penalty.
 
     The penalty of ridge is chosen by leave-one-out error, the others' by validation; then they learn once more with
     the validation rows.
@@ -45,7 +45,7 @@ class Linear(Arm):
     @property
     def words(self) -> str:
         """What the arm is."""
-        return "One linear model a task (ridge, logistic or Poisson regression, penalty tuned)."
+        return "One linear model per task (ridge, logistic or Poisson regression, penalty tuned)."
 
     def why_not(self, fold: FoldData) -> str:
         """There must be a task that it can serve."""

@@ -47,7 +47,7 @@ class PooledNetwork(NetworkArm):
         if len(tasks) < 2:
             return "there is one task only, so there is nothing to pool"
         if len({task.kind for task in tasks}) > 1 or tasks[0].kind not in _KINDS:
-            return "the tasks are of different kinds, or of one whose labels cannot be pooled"
+            return "the tasks are of different kinds, or of a kind whose labels cannot be pooled"
         if any(task.inputs is not None for task in tasks):
             return "the tasks read different inputs"
         source = fold.prepared.train[fold.source]
@@ -56,7 +56,11 @@ class PooledNetwork(NetworkArm):
             same = len({tuple(sorted(map(str, np.unique(values)))) for values in labels}) == 1
         else:
             same = max(values.min() for values in labels) < min(values.max() for values in labels)
-        return "" if same else "the tasks have different classes or ranges, so that no answer fits all"
+        return (
+            ""
+            if same
+            else "the tasks have different classes, or ranges that do not overlap, so that no answer fits all"
+        )
 
     def trainings(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> list[Asked]:
         """The network on the stacked labels."""

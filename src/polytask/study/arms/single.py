@@ -1,4 +1,4 @@
-"""One network a task."""
+"""One network for each task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Single"]
 
 
 class Single(NetworkArm):
-    """One network a task: the twin that a joint network is judged against.
+    """One network per task: the twin that a joint network is judged against.
 
     Each has the joint network's encoder, head, optimiser, batches and largest number of steps, and stops early by its
     own task alone.
@@ -30,7 +30,7 @@ class Single(NetworkArm):
     @property
     def words(self) -> str:
         """What the arm is."""
-        return "One network a task, with the joint network's architecture and budget."
+        return "One network per task, with the joint network's architecture and largest number of steps."
 
     def trainings(self, fold: FoldData, settled: Mapping[str, float] | None = None) -> list[Asked]:
         """One network after the other."""
