@@ -1,7 +1,6 @@
 """Laws of the data path: order of rows and columns, missing values anywhere, splits, batches."""
 
 import json
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -139,6 +138,8 @@ def test_folds_are_a_partition(n_rows, seed, n_folds, validation, is_stratified)
     try:
         folds = k_folds(n_rows, n_folds, seed=seed, labels=labels, validation=validation)
     except DataError:  # a part would be empty; the unit tests say when
+        if n_rows * validation >= 6:
+            raise
         return
     assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(n_rows))
     for fold in folds:
@@ -181,7 +182,9 @@ def test_parts_of_a_source_are_its_rows(n_rows, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_splits_depend_on_the_seed_only(seed):
-    np.random.seed(seed)  # noqa: NPY002
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert holdout(50, seed=1).validation.tolist() == holdout(50, seed=1).validation.tolist()
+    found = []
+    for state in (0, seed + 1):
+        np.random.seed(state)  # noqa: NPY002
+        found.append([part.tolist() for part in vars(holdout(50, seed=seed)).values()])
+    assert found[0] == found[1]
+    assert found[0] != [part.tolist() for part in vars(holdout(50, seed=seed + 1)).values()]

@@ -14,7 +14,7 @@ from test_resume import StopAfter, table
 import polytask
 from polytask import Recipe
 from polytask.cli import main
-from polytask.errors import BundleError, DataError, InputError, PolytaskError, RecipeError
+from polytask.errors import BundleError, DataError, InputError, RecipeError
 from polytask.training import new_heads
 from polytask.training.data_sets import ArrayData
 from polytask.training.interruption import Interrupted
@@ -295,7 +295,7 @@ def test_what_cannot_be_asked_is_said(old, tmp_path):
     with pytest.raises(RecipeError, match="'cross_stitch' cannot take a further task"):
         polytask.extend(stitched.bundle, new_table(), ["cost"], training=QUICK)
     (tmp_path / "bundle.json").write_text("{}")
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleError, match=r"bundle\.json"):
         polytask.extend(tmp_path, new_table(), ["cost"])
 
 
@@ -322,7 +322,7 @@ def test_arrays_are_extended_too():
     rows = ArrayData("images", images, {"dark": (bright < np.median(bright)).astype(int)})
     made = polytask.extend(run.bundle, rows, {"dark": "binary"}, training={"epochs": 1})
     assert set(made.record.extension.change.values()) == {0.0}
-    with pytest.raises(PolytaskError):
+    with pytest.raises(InputError, match="The model"):
         polytask.extend(run.bundle, ArrayData("images", images[:, :4], {"dark": bright > 0}), {"dark": "binary"})
 
 

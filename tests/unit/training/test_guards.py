@@ -96,7 +96,7 @@ def test_what_is_usual_is_robust():
     skips.look(["a"], [99.0], 100)
     for i in range(500):
         skips.look(["a"], [1.01**i], 100)  # slowly rising losses are no explosion
-    with pytest.raises(ExplodedError):
+    with pytest.raises(ExplodedError, match=r"'a' \(1e\+06\) is over 100 times what it usually was"):
         skips.look(["a"], [1e6], 100)
     zeros = Skips()
     for _ in range(40):
@@ -165,7 +165,10 @@ def test_deterministic_algorithms_only():
 
 
 def test_settings_of_guards():
-    for wrong in ({"explosion": -1}, {"load_seconds": 0}):
-        with pytest.raises(RecipeError):
+    for wrong, words in (
+        ({"explosion": -1}, "explosion must be at least 0"),
+        ({"load_seconds": 0}, "load_seconds must"),
+    ):
+        with pytest.raises(RecipeError, match=words):
             Settings.from_options(wrong)
     assert issubclass(ExplodedError, NonFiniteError)  # a study takes both for a training that diverged
