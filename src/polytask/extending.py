@@ -30,7 +30,7 @@ from polytask.training.opening import controls_of, prepare_sets
 from polytask.training.own_ways import plateau_notes
 from polytask.training.planning import check_stop_rule
 from polytask.training.progress import Progress, Silent
-from polytask.training.results import n_labels, result_of
+from polytask.training.results import n_labels, result_of, step_notes
 from polytask.training.run_folder import RunFolder, environment
 from polytask.training.running import Run
 from polytask.training.settings import Settings
@@ -194,6 +194,7 @@ class _Extension:
         validated = {task.name for task in tasks if n_labels(task, prepared.validation)}
         prepared.notes += [*before.notes, *stages.skips.notes()]
         prepared.notes += plateau_notes(settings, controls, validated)
+        prepared.notes += step_notes(stages.last.feed.n_steps, stages.epochs, prepared, settings)
         counts = {task.name: n_labels(task, prepared.test or prepared.validation) for task in tasks}
         prepared.notes += [
             f"Task {name!r} is tested on {count} labels only: its metrics may be far from those on other rows."

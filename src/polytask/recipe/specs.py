@@ -132,7 +132,10 @@ class SplitSpec(_Strict):
     @model_validator(mode="after")
     def _check(self) -> SplitSpec:
         if self.method in ("grouped", "time", "given") and not self.column:
-            raise ValueError(f"a {self.method} split needs a column")
+            raise ValueError(f"a {self.method} split needs a column: set split.column")
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test together leave no row for training")
+            raise ValueError(
+                f"validation {self.validation:g} and test {self.test:g} together leave no row for training: their sum "
+                "must be below 1"
+            )
         return self

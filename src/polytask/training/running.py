@@ -25,10 +25,9 @@ from polytask.training.planning import check_names, plan_of
 from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress
 from polytask.training.ranks import here, joined
-from polytask.training.results import result_of
+from polytask.training.results import result_of, step_notes
 from polytask.training.run import Fitted, Plan, check_constraints, fit
 from polytask.training.run_folder import RunFolder, environment
-from polytask.training.settings import Settings
 from polytask.training.transfer import with_joint
 
 if TYPE_CHECKING:
@@ -136,31 +135,12 @@ def _run(
     if compare and not compares:
         single = _train_single(prepared, plan, folder, module, progress)
     joint = _train_joint(prepared, plan, folder, module, progress) if compare and fitted.sequence is not None else {}
-    fitted.notes += _step_notes(fitted, prepared, plan.settings)
+    fitted.notes += step_notes(fitted.steps_per_epoch, fitted.epochs, prepared, plan.settings)
     record = _record(recipe, prepared, fitted, {name: one.metrics for name, one in single.items()}, joint, machine)
     if folder is not None:
         here().by_first(lambda: _save(folder, fitted, record))
         folder.drop_checkpoint()
     return Run(fitted.bundle, record, fitted.history, folder.path if folder else None)
-
-
-_FEW_STEPS = 2
-"""An epoch of no more steps than these is noted."""
-
-
-def _step_notes(fitted: Fitted, prepared: Prepared, settings: Settings) -> list[str]:
-    """What to do where an epoch changes the parameters once or twice only, so that all of them are soon over."""
-    n_rows, steps = sum(map(len, prepared.train.values())), fitted.steps_per_epoch
-    smaller = next((size for size in (128, 64, 32, 16, 8, 4) if 8 * size <= n_rows), 4)
-    if steps > _FEW_STEPS or smaller >= settings.batch_size:
-        return []
-    times = "step" if steps == 1 else "steps"
-    note = (
-        f"An epoch is {steps} {times} only ({n_rows} training rows, batch_size {settings.batch_size}), so that the "
-        f"{fitted.epochs} epochs changed the parameters {fitted.epochs * steps} times: smaller batches may learn more, "
-        f"such as --set training.batch_size={smaller}."
-    )
-    return [note]
 
 
 def _save(folder: RunFolder, fitted: Fitted, record: RunRecord) -> None:
