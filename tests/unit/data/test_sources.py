@@ -221,7 +221,7 @@ def test_dataset_adapter_with_dicts():
 @pytest.mark.parametrize(
     ("dataset", "error", "words"),
     [
-        ([], InputError, "empty"),
+        ([], InputError, "at least one item"),
         ([1, 2], InputError, "pair of inputs and labels"),
         (Items([1.0, 2.0], lambda i: (i + 1,)), InputError, "Item 1 has inputs of shape"),
         (Items([(1.0, 2.0)]), TargetError, "2 labels, but the tasks have 1"),

@@ -150,7 +150,7 @@ def test_a_streamed_run_that_is_interrupted_ends_with_the_same_bits(path, tmp_pa
 
 def test_what_cannot_be_streamed_is_said(tmp_path, path):
     (tmp_path / "log.csv").write_text("a,click\n1,0\n2,1\n")
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="can only be streamed from a Parquet file"):
         Recipe(
             data={"log": {"path": str(tmp_path / "log.csv"), "streamed": True}}, **RECIPE | {"tasks": ["click"]}
         ).run()
