@@ -162,7 +162,7 @@ def _read(name: str, values: pd.Series[Any], size: tuple[int, int] | None) -> tu
             else f"of {shown_size(wanted)}, as the {'first' if size is None else 'training'} ones"
         )
         raise InputError(
-            f"Column {name!r} needs images {whose}; {some}{more}. Mend these files, or empty the cells.", name
+            f"Column {name!r} needs images {whose}; {some}{more}. Replace these files, or leave the cells empty.", name
         )
     return codes, found
 

@@ -125,7 +125,9 @@ def _texts(name: str, values: pd.Series[Any]) -> tuple[np.ndarray, list[str]]:
         rows = np.flatnonzero(np.isin(codes, bad))
         some = ", ".join(f"row {values.index[row]} has {str(values.iloc[row])!r}" for row in rows[:3])
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-        raise InputError(f"Column {name!r} needs SMILES of molecules; {some}{more}. Mend these cells, or empty them.")
+        raise InputError(
+            f"Column {name!r} needs SMILES of molecules; {some}{more}. Correct these cells, or leave them empty."
+        )
     return codes, known
 
 

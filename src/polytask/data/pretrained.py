@@ -41,7 +41,11 @@ class PretrainedVocabulary:
             raise DataError(
                 f"{folder} has no tokenizer.json; give the folder of a model saved with its fast tokenizer."
             )
-        self._take(file.read_text(encoding="utf-8"), pieces_a_word, str(file))
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file} cannot be read: {error}") from error
+        self._take(text, pieces_a_word, str(file))
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
