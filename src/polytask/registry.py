@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -105,10 +106,12 @@ class Registry:
 
         Raises:
             UnknownNameError: If there is no such method.
-            RecipeError: If an option is not one of the method's.
+            RecipeError: If an option is not one of the method's, or is a text where it takes a number, and the like.
         """
         cls = self.load(name)
-        check_options(f"{self.role} {name!r}", cls, options)
+        who = f"{self.role} {name!r}"
+        check_options(who, cls, options)
+        _check_kinds(who, cls, options)
         return cls(*args, **options)
 
     def summary(self, name: str) -> str:
@@ -253,6 +256,48 @@ def check_options(who: str, maker: Callable[..., Any], options: Mapping[str, Any
     unknown = [name for name in options if name not in parameters]
     if unknown:
         raise RecipeError(str(UnknownNameError(f"option of {who}", unknown[0], _keywords(parameters.values()))))
+
+
+def _check_kinds(who: str, maker: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise if an option of plain data is of another kind than the method's signature says."""
+    parameters = inspect.signature(maker).parameters
+    for name, value in options.items():
+        note = parameters[name].annotation if name in parameters else ""
+        note = note.replace("tuple[", "Sequence[").replace(", ...]", "]") if isinstance(note, str) else ""
+        wanted = [_KINDS.get(part) for part in note.split(" | ")]
+        kinds = [kind for kind in wanted if kind is not None]
+        if len(kinds) == len(wanted) and not any(fits(value) for _, fits in kinds):
+            needs = " or ".join(what for what, _ in kinds)
+            raise RecipeError(f"Option {name} of {who} takes {needs}; got {value!r}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda values: isinstance(values, Iterable) and not isinstance(values, str) and all(map(fits, values))
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a whole number", _is_whole),
+    "float": ("a number", _is_number),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "str": ("a text", _is_text),
+    "None": ("null", lambda value: value is None),
+    "Sequence[int]": ("a list of whole numbers", _list_of(_is_whole)),
+    "Sequence[float]": ("a list of numbers", _list_of(_is_number)),
+    "Sequence[str]": ("a list of texts", _list_of(_is_text)),
+}
+"""By how a signature annotates an option: what it takes, and whether a value is that; others are not checked."""
 
 
 def _keywords(parameters: Iterable[inspect.Parameter]) -> list[str]:

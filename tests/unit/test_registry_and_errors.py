@@ -12,6 +12,7 @@ import polytask
 from polytask import errors
 from polytask.balancing import registry as balancers
 from polytask.errors import PolytaskError, RecipeError, UnknownNameError
+from polytask.models.encoders import registry as encoders
 from polytask.registry import Registry
 from polytask.tasks import registry as tasks
 
@@ -53,6 +54,32 @@ def test_of_very_many_names_some_are_listed():
 def test_unknown_options_carry_near_ones():
     with pytest.raises(RecipeError, match="Did you mean 'label_smoothing'"):
         tasks.create("binary", name="a", label_smooth=0.1)
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "options", "message"),
+    [
+        (balancers, "fairgrad", {"alpha": "2"}, "Option alpha of balancer 'fairgrad' takes a number; got '2'."),
+        (balancers, "dwa", {"period": 1.5}, "Option period .* takes a whole number or null; got 1.5."),
+        (balancers, "nash_mtl", {"max_norm": True}, "takes a number or null; got True."),
+        (balancers, "modo", {"independent": "no"}, "takes true or false; got 'no'."),
+        (balancers, "fixed", {"weights": 3.0}, ""),
+        (encoders, "mlp", {"widths": "wide"}, "takes a list of whole numbers; got 'wide'."),
+        (encoders, "mlp", {"widths": [8, None]}, r"takes a list of whole numbers; got \[8, None\]."),
+        (
+            tasks,
+            "quantile",
+            {"name": "y", "quantiles": [0.1, "high"]},
+            r"takes a list of numbers; got \[0.1, 'high'\].",
+        ),
+    ],
+)
+def test_options_of_another_kind_are_named_before_they_are_used(registry, name, options, message):
+    if not message:  # a kind that is no plain data: the method looks at it when it has its tasks
+        registry.create(name, **options)
+        return
+    with pytest.raises(RecipeError, match=message):
+        registry.create(name, *([] if registry is not encoders else [{}]), **options)
 
 
 def test_names_and_summaries_import_nothing():

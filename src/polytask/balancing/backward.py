@@ -121,8 +121,9 @@ def balanced_backward(
             f"polytask.balancing.registry.create('nash_mtl'); got {balancer!r}."
         )
     _check_mode(balancer, mode)
-    if sketch < 1:
-        raise RecipeError(f"sketch takes the numbers a task, 1 or more; got {sketch}.")
+    for name, number in (("sketch", sketch), ("every", every)):
+        if number < 1:
+            raise RecipeError(f"balanced_backward needs {name} of at least 1, got {number}.")
     opened = open_step(losses, balancer, shared)
     opened.unit = 1.0 if scaler is None or not opened.index else float(scaler.scale(torch.ones(())).item())
     opened.scale, opened.given_features, opened.given_heads = scale, features, heads

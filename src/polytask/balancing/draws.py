@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from polytask.errors import RecipeError
 from polytask.shapes import Tensor
 
 __all__ = ["Draws"]
@@ -19,6 +20,9 @@ class Draws(nn.Module):
 
     Args:
         seed: Any integer from 0 on.
+
+    Raises:
+        RecipeError: If it is negative.
 
     Example:
         >>> draws, again = Draws(7), Draws(7)
@@ -34,6 +38,8 @@ class Draws(nn.Module):
 
     def __init__(self, seed: int = 0):
         super().__init__()
+        if not 0 <= seed < 2**63:
+            raise RecipeError(f"A seed is a whole number from 0 to 2^63 - 1, got {seed!r}.")
         self.register_buffer("seed", torch.tensor(seed, dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 

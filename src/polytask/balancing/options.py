@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import SupportsFloat, TypeAlias
 
 import torch
 
@@ -59,7 +59,7 @@ def per_task(who: str, option: str, values: PerTask, tasks: Sequence[str], defau
         tensor([1., 3.], dtype=torch.float64)
     """
     if values is None:
-        numbers = [default] * len(tasks)
+        given = [default] * len(tasks)
     elif isinstance(values, str | int | float):
         raise RecipeError(f"{who}: option {option} takes one number per task, by name or in a list; got {values!r}.")
     elif isinstance(values, Mapping):
@@ -68,9 +68,12 @@ def per_task(who: str, option: str, values: PerTask, tasks: Sequence[str], defau
             raise RecipeError(
                 f"{who}: option {option} names {unknown[0]!r}, which is no task. Tasks: {', '.join(tasks)}."
             )
-        numbers = [float(values.get(name, default)) for name in tasks]
+        given = [values.get(name, default) for name in tasks]
     else:
-        numbers = [float(value) for value in values]
+        given = list(values)
+    if other := [value for value in given if isinstance(value, str | bytes) or not isinstance(value, SupportsFloat)]:
+        raise RecipeError(f"{who}: option {option} takes one number per task; got {other[0]!r} among them.")
+    numbers = [float(value) for value in given]
     if len(numbers) != len(tasks):
         raise RecipeError(f"{who}: option {option} has {len(numbers)} numbers for {len(tasks)} tasks.")
     if not all(0.0 <= number < float("inf") for number in numbers):

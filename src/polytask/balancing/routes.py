@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def by_rows(step: Step, balancer: Balancer, signals: Signals, extras: Extras) ->
     route = "sketch" if extras.sketch else "ghost" if rows.layers else "rows"
     result = Result(route, torch.zeros(len(step.losses)), gramian, passes=len(step.losses), layers=rows.decided)
     if not gramian.isfinite().all():
-        head_weights = _overflow(step, gramian, result)
+        head_weights = _overflow(step, gramian.diagonal(), result)
         combined = rows.combined(head_weights)
     else:
         flat = (rows.buffer.flat() if step.unit == 1 else rows.buffer.flat() / step.unit) if "rows" in needs else None
@@ -201,7 +202,7 @@ def by_features(step: Step, balancer: Balancer, signals: Signals) -> Result:
     gramian = features_gramian(step, found) / step.unit**2
     result = Result("features", torch.zeros(len(step.losses)), gramian, passes=1)
     if not gramian.isfinite().all():
-        weights = head_weights = _overflow(step, gramian, result)
+        weights = head_weights = _overflow(step, gramian.diagonal(), result)
     else:
         signals = result.signals = replace(signals, gramian=gramian)
         weights = result.weights = solve(balancer, signals, step.unit * step.scale)
@@ -244,7 +245,9 @@ def by_product(step: Step, balancer: Balancer, signals: Signals) -> Result:
             after = weights
         kept.store(signals.index, after)
     else:
-        _overflow(step, torch.diag(product), result)
+        # One bad gradient spoils every product; whose it is shows above the shared part, if it arose there.
+        own = torch.tensor([sum(float(c.abs().sum()) for c in at) for at in found.at_features])
+        _overflow(step, product if own.isfinite().all() else own, result)
     add_heads(step, found, balancer.head_weights(signals, weights).detach().to("cpu", torch.float64))
     add_gradients(step.shared, combined, step.scale)
     return result
@@ -273,12 +276,13 @@ def _need_shared(step: Step, balancer: Balancer) -> None:
         )
 
 
-def _overflow(step: Step, gramian: Float[Tensor, "T T"], result: Result) -> Float[Tensor, " T"]:
+def _overflow(step: Step, norms: Float[Tensor, " T"], result: Result) -> Float[Tensor, " T"]:
     """A scaler expects overflows and skips the step, whatever the gradient then is; without one they are an error."""
     if step.unit != 1.0:
         result.overflow, result.gramian = True, None
-        return torch.ones(len(gramian), dtype=torch.float64)
-    bad = [name for name, norm in zip(step.names, gramian.diagonal().tolist(), strict=True) if norm - norm != 0]
+        return torch.ones(len(norms), dtype=torch.float64)
+    bad = [name for name, norm in zip(step.names, norms.tolist(), strict=True) if not isfinite(norm)]
     raise NonFiniteError(
-        f"The gradient of task {', '.join(map(repr, bad))} is NaN or infinite, so nothing was changed."
+        f"The gradient of task {', '.join(map(repr, bad))} is NaN or infinite though its loss is not, so nothing was "
+        "changed. Look for a root, a logarithm or a division at zero on the way to the loss."
     )

@@ -93,8 +93,13 @@ def open_step(losses: Losses, balancer: Balancer, shared: nn.Module | Iterable[T
     """Name the tasks, bind the balancer at the first step, and set the absent ones aside.
 
     Raises:
-        RecipeError: If the tasks are not those that the balancer is bound to, or a loss is not one number.
+        RecipeError: If the tasks are not those that the balancer is bound to, a loss is not one number, or an argument
+            is of another kind.
     """
+    if isinstance(losses, Tensor) and losses.dim() == 0:
+        raise RecipeError("balanced_backward takes one loss a task, in a list or by name; got one tensor, their sum?")
+    if isinstance(shared, Tensor):
+        raise RecipeError("shared takes the module of the shared part or a list of its parameters; got one tensor.")
     given = _named(losses, balancer)
     for name, loss in given.items():
         if loss is not None and not isinstance(loss, Tensor):
@@ -113,7 +118,10 @@ def open_step(losses: Losses, balancer: Balancer, shared: nn.Module | Iterable[T
     values = torch.empty(0, dtype=torch.float64)
     if tensors:
         values = torch.stack([loss.detach().reshape(()) for loss in tensors]).to("cpu", torch.float64)
-    return Step(balancer.tasks, [i for i, _ in present], tensors, values, list(dict.fromkeys(trainable)))
+    step = Step(balancer.tasks, [i for i, _ in present], tensors, values, list(dict.fromkeys(trainable)))
+    if constant := [name for name, loss in given.items() if loss is not None and not loss.requires_grad]:
+        step.notes.append(f"{', '.join(constant)}: the loss carries no graph, so the task counts as absent")
+    return step
 
 
 def check_finite(step: Step) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polytask.balancing.backward import balanced_backward
 from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.gradients.nash_mtl import NashMTL
 from polytask.errors import NonFiniteError, RecipeError
 
 
@@ -132,6 +133,10 @@ def test_no_task_present_changes_nothing() -> None:
     assert outcome.report.route == "nothing"
     assert outcome.weights.tolist() == [0, 0, 0]
     assert all(p.grad is None for p in net.parameters())
+    losses = [loss.detach() for loss in net.losses()[0]]
+    outcome = balanced_backward([None, *losses[1:]], net.trunk.parameters(), balancer=ByNorm())
+    assert outcome.report.absent == ("0", "1", "2")
+    assert outcome.report.notes == ("1, 2: the loss carries no graph, so the task counts as absent",)
 
 
 def test_mapping_may_leave_tasks_out_once_bound() -> None:
@@ -159,6 +164,11 @@ def test_non_finite_loss_and_gradient_name_the_task() -> None:
     with pytest.raises(NonFiniteError, match="'0'"):
         balanced_backward([bad, losses[1], losses[2]], net.trunk.parameters(), z, balancer=ByNorm())
     assert all(p.grad is None for p in net.trunk.parameters())
+    losses, z = net.losses()
+    losses = [losses[0], (z[0, 0] * 0).sqrt(), losses[2]]
+    with pytest.raises(NonFiniteError, match="of task '1' is NaN"):
+        balanced_backward(losses, net.trunk.parameters(), z, balancer=NashMTL(), mode="matrix_free")
+    assert all(p.grad is None for p in net.parameters())
 
 
 def test_zero_gradient_has_a_zero_row() -> None:
@@ -324,6 +334,13 @@ def test_wrong_arguments_are_named() -> None:
         balanced_backward(losses, shared, [z, z, z], balancer=ByNorm())  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="one task or more"):
         balanced_backward([], shared, z, balancer=ByNorm())
+    with pytest.raises(RecipeError, match="got one tensor, their sum"):
+        balanced_backward(sum(losses), shared, z, balancer=ByNorm())  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="list of its parameters; got one tensor"):
+        balanced_backward(losses, shared[0], z, balancer=ByNorm())
+    for name in ("every", "sketch"):
+        with pytest.raises(RecipeError, match=f"needs {name} of at least 1, got 0"):
+            balanced_backward(losses, shared, z, balancer=ByNorm(), **{name: 0})
     with pytest.raises(RecipeError, match="below the features"):
         balanced_backward(losses, net.heads[0].parameters(), z, balancer=ByNorm())
 

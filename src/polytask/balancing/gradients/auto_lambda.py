@@ -6,7 +6,7 @@ import torch
 
 from polytask.balancing.adam import PerTaskAdam
 from polytask.balancing.balancer import Balancer, Signals
-from polytask.balancing.options import at_least
+from polytask.balancing.options import at_least, within
 from polytask.shapes import Float, Tensor
 
 __all__ = ["AutoLambda"]
@@ -57,7 +57,7 @@ class AutoLambda(Balancer):
     def __init__(self, lr: float = 1e-4, start: float = 0.1, step: float = 1e-3):
         super().__init__()
         self.lr = at_least("AutoLambda", "lr", lr, 0.0, above=True)
-        self.start = start
+        self.start = within("AutoLambda", "start", start, -100.0, 100.0)
         self.step = at_least("AutoLambda", "step", step, 0.0, above=True)
 
     def reset(self, n_tasks: int) -> None:

@@ -89,6 +89,8 @@ class CRMOGM(Balancer):
 def _made(balancer: Balancer | str) -> Balancer:
     if isinstance(balancer, Balancer):
         return balancer
+    if not isinstance(balancer, str):
+        raise RecipeError(f"CRMOGM takes the other method by its name, such as mgda, or an object; got {balancer!r}.")
     from polytask.balancing import registry
 
     made: Balancer = registry.create(balancer)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from polytask.balancing.balancer import Balancer, Signals
+from polytask.balancing.options import within
 from polytask.errors import RecipeError
 from polytask.ranges import Ranges
 from polytask.shapes import Float, Tensor
@@ -30,7 +31,7 @@ class Uncertainty(Balancer):
         start: First value of every :math:`s_i`; the default starts at the weights of plain summation.
 
     Raises:
-        RecipeError: If the variant is unknown.
+        RecipeError: If the variant is unknown or the start out of range.
 
     Example:
         >>> balancer = Uncertainty()
@@ -64,7 +65,7 @@ class Uncertainty(Balancer):
         if variant not in ("log", "positive"):
             raise RecipeError(f"Uncertainty knows the variants 'log' and 'positive', got {variant!r}.")
         self.variant = variant
-        self.start = start
+        self.start = within("Uncertainty", "start", start, -100.0, 100.0)
 
     def reset(self, n_tasks: int) -> None:
         """One learned log variance per task."""
