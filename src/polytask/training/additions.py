@@ -16,7 +16,7 @@ __all__ = ["Additions"]
 
 @dataclass
 class Additions:
-    """What a training does beyond lowering the losses of its tasks; nothing, if nothing is said.
+    """What a training does besides lowering the losses of its tasks; by default nothing.
 
     Args:
         remedies: What keeps the tasks of earlier stages; their state is not in the training's own.

@@ -14,7 +14,7 @@ _LARGEST = 32 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep up to 256 MiB that were freed; whether it does now.
+    """Let the process keep up to 256 MiB of freed memory for its next step; returns whether it does now.
 
     A training step allocates the same tensors as the step before and frees them all. The GNU C library gives them
     back to the system at the end of each step, and the system then has to clear each page anew: a quarter of the

@@ -77,7 +77,7 @@ class AnswerData(TextData):
         return object_array([self.text.next_words(self.answers[row]) for row in asked])
 
     def inputs_of(self, rows: np.ndarray) -> ArraySource:
-        """Codes of the words, and of what stands before each place."""
+        """Codes of the words, and of the answer's words before each place."""
         made = self.text.encode([self.texts[row] for row in rows])
         return ArraySource(self.name, {**made, "prefix": self.text.prefix([self.answers[row] for row in rows])})
 
@@ -94,4 +94,4 @@ class AnswerData(TextData):
         return self.text.answer_length + 1
 
     def _check_lengths(self, task: Task, rows: np.ndarray) -> None:
-        """Labels are made of the answers, and so as many as places."""
+        """Nothing to check: labels are made from the answers, so there is one for each place."""

@@ -45,7 +45,7 @@ def training_of(
     remedies: Sequence[Remedy] = (),
     factors: Mapping[nn.Parameter, float] | None = None,
 ) -> Training:
-    """The training of one stage, or the only one."""
+    """The training of one stage of a schedule (the only one of ``joint``)."""
     rows = {name: len(source) for name, source in prepared.train.items()}
     blocks = {name: source.blocks for name, source in prepared.train.items() if source.blocks is not None}
     if settings.alike_lengths and (both := [name for name in blocks if name in prepared.texts]):
@@ -68,7 +68,7 @@ def training_of(
 
 
 def constraints_of(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_stage: bool = False) -> Constraints:
-    """What is kept; in a stage, the constraints on its tasks, whose multipliers then start anew."""
+    """The constraints of a run; of a stage only those on its tasks, with multipliers that start anew."""
     bounds = [spec for spec in plan.constraints if isinstance(spec, ConstraintSpec)]
     if of_stage:
         bounds = [spec for spec in bounds if spec.task in (ALL, *(task.name for task in prepared.tasks))]
@@ -81,7 +81,7 @@ def constraints_of(plan: Plan, prepared: Prepared, model: MultiTaskModel, *, of_
 def _bounds(
     plan: Plan, prepared: Prepared, specs: Sequence[ConstraintSpec], single_losses: Mapping[str, float]
 ) -> list[Bound]:
-    """The inequalities, none of them on a task that another network answers."""
+    """The inequalities; an error if one is on a task whose answers come from a network of its own best epoch."""
     resolved = bounds_of(specs, prepared.tasks, prepared.groups, single_losses)
     for bound in resolved:
         if bound.task.name in plan.controls and plan.controls[bound.task.name].patience is not None:
@@ -100,7 +100,7 @@ def check_constraints(plan: Plan, prepared: Prepared, module: nn.Module | None =
             task that is compared with its single model has no validation label.
     """
     validated = {task for source in prepared.validation.values() for task in source.tasks if source.coverage(task)}
-    # What the single models' losses will be nobody knows yet, and no two bounds made of them exclude each other.
+    # The single models' losses are not known yet; NaN in their place makes no two bounds contradict each other.
     losses = dict.fromkeys(validated, math.nan)
     _bounds(plan, prepared, [spec for spec in plan.constraints if isinstance(spec, ConstraintSpec)], losses)
     if rules := [rule for rule in plan.constraints if isinstance(rule, WeightRule)]:

@@ -99,7 +99,7 @@ class Bound:
 
     @property
     def scale(self) -> float:
-        """What a violation of 1 is compared by, when violations of several constraints are added."""
+        """What violations are divided by before those of several constraints are added."""
         has_unit = self.metric == "loss" or any(
             m.name == self.metric and not m.baseline_free for m in self.task.metrics
         )

@@ -67,5 +67,5 @@ def restore(training: Training, state: Mapping[str, Any]) -> None:
 
 
 def _parts(training: Training) -> dict[str, Any]:
-    """What has a state of its own."""
+    """The parts of a training that have a ``state_dict``."""
     return {"plan": training.feed.plan, **{name: getattr(training, name) for name in _PARTS}}

@@ -34,7 +34,7 @@ _SOME = 100
 
 
 class FileData(ColumnData):
-    """Images or recordings in files of their own, of which names and labels are in memory.
+    """Images or recordings, each in a file of its own; only their names and labels are in memory.
 
     The headers of all files are looked at before anything is learned.
 
@@ -80,7 +80,7 @@ class FileData(ColumnData):
 
     @property
     def reader(self) -> CellReader:
-        """What decodes files."""
+        """The reader that decodes files."""
         file, files = self.file, self.files
 
         def decoded(names: Sequence[Any], rows: np.ndarray) -> Tensor:
@@ -149,7 +149,7 @@ class TextColumnData(ColumnData):
 
     @property
     def reader(self) -> CellReader:
-        """What splits texts and gives words codes."""
+        """The reader that splits texts into words and encodes them."""
         if self._kept is None:  # the vocabulary may learn another division's words while this one's sources are read
             self._kept = TextTransform().load_state(self.text.state())
         text = self._kept

@@ -29,7 +29,7 @@ _SINGLE = re.compile(r"^single\s*(?:\+\s*(?P<by>\S+))?$")
 
 @dataclass(frozen=True)
 class ConstraintSpec:
-    """A bound on what a task's outputs are measured by.
+    """A bound on a loss, a rate or another metric of a task.
 
     Args:
         task: The task's name, or ``all``.
@@ -86,7 +86,7 @@ class ConstraintSpec:
 
     @property
     def share(self) -> float:
-        """The part by which a loss may exceed the single model's."""
+        """The share by which a loss may exceed the single model's."""
         text = self.worse_than_single_by
         if text is None:
             return 0.0

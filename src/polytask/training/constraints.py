@@ -44,7 +44,7 @@ class Measured:
 
 @dataclass
 class Constraints:
-    """Follows the bounds of a training.
+    """Measures the constraints of a training in each step and at the end of each epoch.
 
     Args:
         bounds: The inequalities.
@@ -101,7 +101,7 @@ class Constraints:
         return found
 
     def _values(self, seen: Sequence[tuple[Mapping[str, Tensor], Batch]]) -> list[tuple[Tensor | None, float]]:
-        """Of each bound a proxy of value zero, for its gradient, and the true violation.
+        """For each bound a differentiable proxy whose value is zero, and the true violation.
 
         In data parallel the mean of the processes' proxies is that of the joined batch, and the truth is the batch's:
         a constraint that some process has labels of is there in all of them.
@@ -126,7 +126,7 @@ class Constraints:
         return values
 
     def _terms(self, i: int, bound: Bound, seen: Sequence[tuple[Mapping[str, Tensor], Batch]]) -> list[Terms]:
-        """What the parts of a bound are means of: its measure, or the task's loss where only epochs can measure it.
+        """The terms whose means are a bound's parts: of its measure, or of the loss if only an epoch can measure it.
 
         Empty if the batches have no such task, or nothing was measured yet.
         """

@@ -57,7 +57,7 @@ class DataSet(ABC):
 
     @property
     def column_names(self) -> Sequence[str]:
-        """What :meth:`column` knows."""
+        """Names that :meth:`column` takes."""
         return self.label_names
 
     @abstractmethod
@@ -77,7 +77,7 @@ class DataSet(ABC):
         """The inputs and weights of the given rows as tensors."""
 
     def check(self, tasks: Sequence[Task]) -> None:  # noqa: B027
-        """Raise if the answer is among the questions; nothing to check by default.
+        """Raise if an input gives a target away; by default there is nothing to check.
 
         Raises:
             InputError: If an input gives a target away.
@@ -166,7 +166,7 @@ class DataSet(ABC):
 
 
 def one_value_a_row(name: str, values: np.ndarray) -> np.ndarray:
-    """The values of a column, each of which can be compared with the others.
+    """The values of a column, checked to be single values, no lists.
 
     Raises:
         DataError: If one is a list or a mapping, as JSON lines and Parquet may hold.
@@ -185,7 +185,7 @@ _WORDS = {True: {"yes", "true", "on", "y"}, False: {"no", "false", "off", "n"}}
 
 
 def _is_one_of(values: np.ndarray, wanted: Any) -> np.ndarray:
-    """Which values are the wanted one, or among several.
+    """Which values are the wanted one, or one of several.
 
     YAML reads ``yes`` as true, so that a truth value also stands for the words for it.
     """
@@ -217,7 +217,7 @@ def _without_unknown(task: Task, labels: np.ndarray, notes: list[str]) -> np.nda
 
 
 def _known_part(task: Task, label: Any) -> tuple[Any, list[Any]]:
-    """A label without what training did not see, and what that is."""
+    """A label without the classes that training did not see, and these classes."""
     if task.of_pixels or not isinstance(label, list | tuple):
         return None, [label]
     known = task.is_known(object_array([[element] for element in label]))

@@ -23,7 +23,7 @@ __all__ = ["splitter_of", "to_stratify"]
 
 
 def splitter_of(spec: SplitSpec, seed: int, data: Sequence[DataSet], tasks: Sequence[Task]) -> Splitter:
-    """What divides the rows of data sets as a recipe says.
+    """The splitter of a recipe: divides the rows of each data set into parts.
 
     Args:
         spec: How; by groups, no group is on two sides, in whatever data sets its rows are.
@@ -56,7 +56,7 @@ def splitter_of(spec: SplitSpec, seed: int, data: Sequence[DataSet], tasks: Sequ
 
 
 def to_stratify(data: DataSet, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-    """The labels that a division looks at: of tasks of pixels, waves and the like, whether a row has one."""
+    """The labels to stratify by; for tasks of pixels, waves and the like, whether a row has a label."""
     labels = {task.name: data.labels(task) for task in tasks}
     for task in tasks:
         given = labels[task.name]
@@ -72,13 +72,13 @@ def _are_sequences(labels: np.ndarray) -> bool:
 
 
 def _all_missing(labels: np.ndarray) -> np.ndarray:
-    """Rows without any number."""
+    """Which rows have no number at all."""
     missing = np.asarray(pd.isna(labels)).reshape(len(labels), -1)
     return np.asarray(missing.all(axis=1))
 
 
 def _grouped_together(spec: SplitSpec, seed: int, data: Sequence[DataSet], tasks: Sequence[Task]) -> Splitter:
-    """What divides each data set by groups, no group of which is on two sides, in whatever data sets its rows are.
+    """The splitter by groups for several data sets: no group is in two parts, whichever data sets its rows are in.
 
     Args:
         spec: A split by groups; every data set has its column.

@@ -85,14 +85,14 @@ def _keep_newest(training: Training) -> None:
 
 
 def _losses_of_epoch(training: Training, train: Mapping[str, float]) -> Mapping[str, float]:
-    """The losses that fading goes by, of the kind that its constant ones are: without the factors of a warm-up."""
+    """The losses that fading compares with those of constant predictions: without the factors of a warm-up."""
     at = training.at
     steps = range(at.epoch * training.feed.n_steps, at.step)
     return at.validation[-1] if training.validation else training.own.unweighed(train, steps)
 
 
 def _slow_or_stop(training: Training) -> None:
-    """Lower learning rates where nothing gets better, and end the training if there is no hope, or no epoch."""
+    """Lower learning rates on a plateau, and end the training when patience, tasks or epochs are used up."""
     at, settings, own, optimisation = training.at, training.settings, training.own, training.optimisation
     for name, (epochs, patience) in own.since_best(at.epoch - 1).items():
         optimisation.no_better_for(epochs, patience, name)

@@ -56,7 +56,7 @@ def outputs_of(
 
 
 def _gathered(mine: Tensor, n_rows: int, piece: int) -> Tensor:
-    """All rows in order, where each process has every so many pieces of them."""
+    """All rows in order, gathered from processes that took turns with the pieces."""
     ranks = here()
     sizes = [min(piece, n_rows - start) for start in range(0, n_rows, piece)]
     parts = ranks.gather(mine, [sum(sizes[rank :: ranks.size]) for rank in range(ranks.size)])

@@ -18,7 +18,7 @@ STARTS = ("closest", "fresh")
 
 
 def check_asked(recipe: Recipe, options: Mapping[str, Any], old_data: Any) -> None:
-    """Raise if settings contradict each other, or one of them could not be kept.
+    """Raise if settings contradict each other, or one of them has no meaning for an extension.
 
     Args:
         recipe: Tasks, split and training of the extension.

@@ -20,7 +20,7 @@ _STEPS = 64
 
 
 class Fading:
-    r"""Dropout with the probability :math:`p \min(1, 4 u)`, where :math:`u` is the share that is not explained yet.
+    r"""Dropout with the probability :math:`p \min(1, 4 u)`, where :math:`u` is the share of the loss not yet explained.
 
     Dropout is noise, which keeps a network from learning that of the labels. Labels that hold next to none, such as the
     results of a simulation, it keeps from being learned exactly. So it fades where less than a quarter is left to be
@@ -58,7 +58,7 @@ class Fading:
         self.set(1.0)
 
     def set(self, unexplained: float) -> None:
-        """Give dropout the strength for this share that is not explained."""
+        """Set the strength of dropout for this unexplained share."""
         # In steps, so that the last bits of a loss, which a stack computes in another order, decide no mask.
         self.strength = round(min(1.0, unexplained / _BEGINS) * _STEPS) / _STEPS if self.is_on else 1.0
         for dropout in self.dropouts:
@@ -82,7 +82,7 @@ class Fading:
 
 
 def constant_in_training(tasks: Sequence[Task], feed: Feed) -> dict[str, float]:
-    """The loss of each task's constant prediction as an epoch's training losses are counted, for want of other rows."""
+    """Training loss of each task's constant prediction, weighted as in an epoch; used without validation rows."""
     if feed.draws_per_step == 1:
         return constant_losses(tasks, feed.sources, weighted=True)
     # A step has a batch of every source, whose mean losses are added.

@@ -25,7 +25,7 @@ def results_of(
     last: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
 ) -> dict[str, ConstraintResult]:
-    """Each constraint's values and whether it is kept.
+    """The result of each constraint: its values, and whether it is kept.
 
     A constraint is broken if it is violated on the validation rows, by which the epoch was chosen (on the training rows
     if there are none), or so far on the test rows that chance does not explain it: by more than 1.96 standard errors.
@@ -52,7 +52,7 @@ def results_of(
 
 
 def margin_notes(bounds: Sequence[Bound], history: Sequence[Mapping[str, Any]], rows: str) -> list[str]:
-    """A sentence for each ``auto`` margin that had nothing to go by.
+    """A sentence for each ``auto`` margin that stayed 0 because nothing could be measured.
 
     Args:
         bounds: The constraints.

@@ -116,7 +116,7 @@ def own_parameters(model: MultiTaskModel, before: Collection[str]) -> list[nn.Pa
 
 
 class Answers:
-    """What a network answered to some rows, to see later whether it still does.
+    """Outputs of a network on some rows, to compare with its outputs later.
 
     Args:
         model: The network.

@@ -44,7 +44,7 @@ class Guard:
 
 
 class FiniteParameters(Guard):
-    """Stops before a checkpoint holds what no step can mend: a gradient may overflow though its loss did not."""
+    """Stops before a checkpoint holds NaN or infinite parameters: a gradient may overflow though its loss did not."""
 
     @torch.no_grad()
     def end_epoch(self, training: Training) -> None:

@@ -54,7 +54,7 @@ class KnownTable(TableData):
         self.unread = [column for column in opened.names if column not in named]
 
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
-        """Only say what is not read, and what the model cannot know."""
+        """Learn nothing; note columns that are not read, and values that the model does not know."""
         if self.unread:
             more = ", ..." if len(self.unread) > 8 else ""
             notes.append(f"Columns that the model has no inputs for are not read: {', '.join(self.unread[:8])}{more}.")
@@ -73,7 +73,7 @@ class KnownTable(TableData):
 
 
 def known_data(bundle: Bundle, network: Network, source: str, data: Any, recipe: Recipe) -> tuple[DataSet, list[str]]:
-    """New rows of a source that the network knows.
+    """New rows of one of the network's sources, as a data set, and notes.
 
     Raises:
         InputError: If they are not as the network's inputs are.

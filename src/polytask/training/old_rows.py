@@ -135,7 +135,7 @@ def _trainings(bundle: Bundle, tasks: Sequence[Task], recipes: Sequence[Recipe |
     left = {task.name: task for task in tasks}
     found: list[_Training] = []
     for origin, recipe in reversed(list(zip(provenances(bundle), recipes, strict=True))):
-        # Of a network that was put together by hand no recipe tells the tasks: what no extension added is its own.
+        # A network that was put together by hand has no recipe: all tasks that no extension added are its own.
         mine = [name for name in left if recipe is None or name in recipe.tasks]
         found.append(_Training([left.pop(n) for n in mine], recipe, origin.get("data", {}), "of" not in origin))
     return found[::-1]

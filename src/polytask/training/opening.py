@@ -114,7 +114,7 @@ def _table(
 
 
 def _column(name: str, data: Any, spec: SourceSpec, vocabulary: Vocabulary) -> ColumnData:
-    """A data set of which one column is read, by an encoder of its own.
+    """A data set whose one column is read whole, by an encoder of texts, images or recordings.
 
     Raises:
         RecipeError: If something is said about further input columns.

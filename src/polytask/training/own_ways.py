@@ -84,7 +84,7 @@ class OwnWays:
 
         Args:
             losses: By task, with the factors.
-            steps: Numbers of the steps, of which there is at least one.
+            steps: Numbers of the steps; at least one.
         """
         found = dict(losses)
         for name, control in self.controls.items():
@@ -101,7 +101,7 @@ class OwnWays:
         for name, control in self.controls.items():
             if name in self.stopped or (control.patience is None and control.schedule != "plateau"):
                 continue
-            if name not in losses:  # no validation labels: nothing to go by, which a note of the run says
+            if name not in losses:  # no validation labels; a note of the run says so
                 continue
             loss = math.inf if math.isnan(losses[name]) else losses[name]
             if name not in self.lowest or loss < self.lowest[name]:

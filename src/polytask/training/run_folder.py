@@ -133,7 +133,7 @@ class RunFolder:
             ) from None
 
     def _is_untouched(self) -> bool:
-        """Whether nothing would be lost here: empty, or a run that failed, or was killed, before its first epoch."""
+        """Whether nothing would be lost: it is empty, or holds a run that ended before its first epoch."""
         held = {path.name for path in self.path.iterdir() if not is_half(path)}
         return held <= {"recipe.json", "environment.json", ".lock"}
 

@@ -116,7 +116,7 @@ class Skips:
             losses[name] = None
 
     def were_numbers(self, tasks: Iterable[str]) -> None:
-        """These tasks took part in the step."""
+        """Reset the counts in a row of tasks that took part in the step."""
         if self.in_a_row:
             for name in tasks:
                 self.in_a_row.pop(name, None)
@@ -130,7 +130,7 @@ class Skips:
         Example:
             >>> for note in Skips({"a": 3, "a.loss<=1": 2}).notes({"a.loss<=1": "a", "a.recall>=0.9": "a"}):
             ...     print(note)
-            Task 'a': its loss was NaN, infinite or exploded in 3 batches, which were left out for it. It has ...
+            Task 'a': its loss was NaN, infinite or exploded in 3 batches, which were left out for it. Only ...
             Constraint a.loss<=1: it was NaN or infinite in 2 batches, in which nothing kept it.
         """
         by_task: dict[str, list[str]] = {}
@@ -146,6 +146,6 @@ class Skips:
             )
             if mine := by_task.get(name):
                 what = "the constraint" if len(mine) == 1 else "the constraints"
-                note += f" In these batches nothing kept {what} {', '.join(mine)} either."
+                note += f" Only the other batches count for {what} {', '.join(mine)}."
             found.append(note)
         return found

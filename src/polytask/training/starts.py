@@ -44,7 +44,7 @@ _RIDGE = 1.0
 
 @dataclass(frozen=True)
 class Line:
-    """The new task's outputs as a line through an old task's.
+    """The new task's outputs as a linear function of an old task's.
 
     Args:
         task: The old task.
@@ -61,7 +61,7 @@ class Line:
 
 
 def lines_from(model: MultiTaskModel, sources: Mapping[str, Source], new: Task, old: Sequence[str]) -> list[Line]:
-    """The line from each old task to the new one, the closest first; empty if fewer than two rows have a label.
+    """The linear map from each old task to the new one, the closest first; empty if fewer than two rows have a label.
 
     It is also empty where labels do not say which outputs of a row would be right: for elements of rows, and for
     outputs that are no numbers of the label's own, such as embeddings.
@@ -99,7 +99,7 @@ def lines_from(model: MultiTaskModel, sources: Mapping[str, Source], new: Task, 
 
 
 def start_from(model: MultiTaskModel, new: str, line: Line) -> bool:
-    """Give the new task the old one's own parameters below the head, and the head that the line makes of the old one's.
+    """Start the new task from an old one: its own parameters below the head, and its head composed with the line.
 
     Returns:
         Whether it could be done: both heads must be one linear layer.
@@ -144,7 +144,7 @@ def _line(task: str, z: Float[Tensor, "M O"], y: Float[Tensor, "M N"]) -> Line:
 
 
 def _right_outputs(task: Task, targets: Tensor) -> Float[Tensor, "M O"]:
-    """Outputs that would be right for encoded labels; probabilities are kept off 0 and 1, at a tenth."""
+    """Outputs that would be right for encoded labels; probabilities stay about a tenth away from 0 and 1."""
     n, width = len(targets), task.n_outputs
     if task.link == "softmax":
         sure = functional.one_hot(targets.long(), width).double() * 0.9 + 0.1 / width

@@ -18,7 +18,7 @@ _LEAST_STRENGTH = 1 / 16
 
 
 class StopRule:
-    """Which epoch is to be kept, and when no better one is waited for any longer; all of its state is the position.
+    """Decides which epoch to keep and when to stop waiting for a better one; it keeps no state besides the position.
 
     Args:
         settings: The rule, the patience, the number of epochs.

@@ -58,13 +58,13 @@ class StreamedTable(TableData):
 
     @property
     def reader(self) -> RowGroups:
-        """The row groups; the same for all parts, so that what is held is held once."""
+        """The row groups, shared by all parts, so that rows held in memory are held once."""
         if self._reader is None:
             self._reader = RowGroups(self.path, self.transform, 2 * self.window)
         return self._reader
 
     def inputs_of(self, rows: np.ndarray) -> ArraySource:
-        """The rows, of which nothing is read yet but their weights.
+        """The rows as a source that reads them later; only their weights are read now.
 
         Raises:
             DataError: If the rows are not in the file's order.

@@ -122,7 +122,7 @@ def word_fields(text: TextTransform) -> InputShape:
 def tags_beside_words(
     made: ArraySource, tasks: Sequence[Task], elements: Callable[[Task], int], check: Callable[[Task], None]
 ) -> ArraySource:
-    """A source whose tasks of elements have a label for each of so many elements, checked before."""
+    """The source with the labels of tasks of elements checked, and cut or padded to as many elements as rows have."""
     targets, observed = dict(made.targets), dict(made.observed)
     for task in tasks:
         if task.of_elements and task.name in targets and observed[task.name].ndim > 1:
@@ -138,5 +138,5 @@ def _one_a_row(values: Any) -> np.ndarray:
 
 
 def _as_wide(tensor: Tensor, length: int) -> Tensor:
-    """Cut off, or padded with zeros, to so many elements."""
+    """The tensor cut off, or padded with zeros, to this many elements."""
     return torch.nn.functional.pad(tensor[:, :length], (0, max(length - tensor.shape[1], 0)))

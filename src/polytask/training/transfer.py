@@ -94,7 +94,7 @@ def with_joint(
     metrics: Mapping[str, tuple[str, bool]],
     joint: Mapping[str, Mapping[str, float | None]],
 ) -> SequenceResult:
-    """The same with the differences worked out, those to a joint model among them.
+    """The same record with backward and forward transfer, forgetting and intransigence worked out.
 
     Args:
         sequence: The stages.

@@ -1,4 +1,4 @@
-"""A table of which one column is all that is read, as a data set of a run."""
+"""A table whose one column is read whole by an encoder, as a data set of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WINDOW = 20_000
 
 
 class ColumnData(TableRows):
-    """A table of which one column is all that is read; the others hold labels, groups, times and weights.
+    """A table whose one column is the input; the others hold labels, groups, times and weights.
 
     Args:
         name: The source's name.
@@ -89,7 +89,7 @@ class ColumnData(TableRows):
         return StreamedSource(self.name, {}, {}, {}, weights, reader=self.reader, rows=rows, window=window)
 
     def view(self, task: Task) -> View | None:
-        """All is read."""
+        """``None``: the whole column is read."""
         if task.inputs is not None:
             raise InputError(f"{task.who} reads all of {self.reads.column!r} of {self.name!r}: take its `inputs` out.")
         return None

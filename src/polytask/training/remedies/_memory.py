@@ -24,7 +24,7 @@ _PIECE = 1024
 
 @dataclass
 class Memory:
-    """Rows of a stream, of which any number was seen and only ``capacity`` are kept.
+    """A sample of at most ``capacity`` rows of a stream of any length.
 
     ``reservoir`` keeps each row seen with the same probability. ``class_balanced`` keeps as many rows of each class
     as there are, up to an equal share, and within a class each row with the same probability.

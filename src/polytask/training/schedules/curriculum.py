@@ -86,7 +86,7 @@ class Curriculum(Schedule):
             )
 
     def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
-        """Those that a given order leaves out; a learned one has all."""
+        """The tasks that a given order leaves out; a learned order has them all."""
         return () if isinstance(self.order, str) else super().never_trains(tasks)
 
     def next_stage(self, tasks: Sequence[str], epochs: int, n_layers: int, done: Sequence[StageResult]) -> Stage | None:

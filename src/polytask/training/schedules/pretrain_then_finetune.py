@@ -67,7 +67,7 @@ class PretrainThenFinetune(Schedule):
             raise RecipeError(f"Schedule 'pretrain_then_finetune': how is one of {', '.join(WAYS)}; got {self.how!r}.")
 
     def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
-        """Those in neither of both lists, where both are given."""
+        """The tasks in neither list, if both are given."""
         who = "schedule 'pretrain_then_finetune'"
         named = {*as_names(who, self.pretrain), *as_names(who, self.finetune)}
         return tuple(task for task in tasks if task not in named) if self.finetune else ()

@@ -33,7 +33,7 @@ class Begun:
 
 
 def begin(prepared: Prepared, plan: Plan) -> Begun:
-    """Set a training of all tasks at once up; parameters are drawn from PyTorch's generator.
+    """Set up a training of all tasks at once; parameters are drawn from PyTorch's generator.
 
     Raises:
         PolytaskError: If a name or an option is not known.

@@ -93,7 +93,7 @@ def fit_stacked(
         progress: Told about each step of every member.
         done: Told the position and the result of each training as soon as its stack is done.
         known: By position, what ``done`` was told before an interruption; stacks are made up as if nothing were known,
-            and one of which all is known is not trained again.
+            and a stack whose results are all known is not trained again.
 
     Raises:
         PolytaskError: If a name or an option is not known.
@@ -182,7 +182,7 @@ def _alone(asked: Asked, why: str, progress: Progress | None) -> Fitted | NonFin
         fitted = fit(asked.prepared, asked.plan, progress=progress, title=asked.title)
     except NonFiniteError as error:
         return error
-    if why != _NO_OTHER:  # nothing was there to be stacked with, which nobody needs to be told
+    if why != _NO_OTHER:  # there was nothing to stack it with, which needs no note
         fitted.notes.append(f"Trained by itself and in no stack: {why}.")
     return fitted
 

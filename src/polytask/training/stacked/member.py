@@ -1,4 +1,4 @@
-"""A member of a stack: a training of its own, of which only the passes are done together with others'."""
+"""A member of a stack: a training of its own that shares only the forward and backward passes with the others."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Member:
         self.is_done = True
 
     def look(self, losses: Sequence[float], present: Sequence[bool] | None) -> None:
-        """Leave the stack because of a loss that is no number, or exploded; by itself the training goes on without it.
+        """Leave the stack if a loss is not finite or exploded; alone, the training can leave that batch out and go on.
 
         Args:
             losses: Of each task, zero for an absent one.

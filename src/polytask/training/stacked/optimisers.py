@@ -72,7 +72,7 @@ class Optimisers:
             leaf.grad = None
 
     def keep(self, positions: Sequence[int], before: dict[str, Tensor]) -> None:
-        """Follow the program to fewer members.
+        """Keep the state of the members that stay.
 
         Args:
             positions: Those that stay.

@@ -36,7 +36,7 @@ def why_alone(prepared: Prepared, plan: Plan) -> str:
     if any(task.of_elements for task in prepared.tasks):
         return "a task labels the elements of its inputs"
     if prepared.texts:
-        return "its inputs are texts, of which a batch holds as many words as the longest has"
+        return "its inputs are texts, which are padded to the longest of each batch"
     if any(task.weight == 0.0 for task in prepared.tasks):
         return "a task has the weight 0"
     if len(prepared.train) != 1:
@@ -63,7 +63,7 @@ def _why_settings(settings: Settings) -> str:
     if settings.max_seconds is not None:
         return "it stops by the clock"
     if settings.deterministic or settings.load_seconds is not None:
-        return "it asks for deterministic algorithms, or for batches in time"
+        return "it has training.deterministic or training.load_seconds"
     if settings.precision != "fp32" or settings.recompute or settings.accumulate > 1:
         return "it trains in another precision, or computes activations again"
     return "" if settings.mode == "exact" else f"its balancer runs in the mode {settings.mode}"
@@ -78,7 +78,7 @@ def _why_balancer(balancer: Balancer) -> str:
 
 
 def why_built_alone(begun: Begun) -> str:
-    """The same, as far as only the network itself tells, which is the same for all of one shape."""
+    """The same, for reasons that only the built network shows; one network stands for all of its shape."""
     training = begun.training
     model = training.model
     if next(iter(model.buffers()), None) is not None:
