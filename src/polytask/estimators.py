@@ -159,12 +159,21 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
         """Mean over the tasks of the coefficient of determination (numbers) or the accuracy (classes).
 
         Only observed labels count; a task without any in Y is left out.
+
+        Raises:
+            TargetError: If Y has no observed label, or not the rows of X and the columns of the training.
         """
         from sklearn.metrics import accuracy_score, r2_score
 
         answers = self._answers(X)
         labels = self._labels(y, None)
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        n_rows = len(next(iter(answers.values())).values)
+        if labels.shape != (n_rows, len(self.tasks_)):
+            raise TargetError(
+                f"Y needs a row for each of the {n_rows} of X and a column for each of {len(self.tasks_)} tasks, got "
+                f"{labels.shape}."
+            )
+        weights = None if sample_weight is None else _checked_weights(sample_weight, n_rows)
         scores = []
         for column, task in zip(labels.columns, self.tasks_, strict=True):
             seen = labels[column].notna().to_numpy()

@@ -27,10 +27,21 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, Shaped
 from torch import Tensor
 
-__all__ = ["Bool", "Complex", "Float", "Inputs", "Int", "Shaped", "Tensor", "object_array"]
+__all__ = ["Bool", "Complex", "Float", "Inputs", "Int", "Shaped", "Tensor", "labelled", "object_array"]
 
 Inputs: TypeAlias = "Tensor | dict[str, Tensor]"
 """What an encoder reads: one tensor, or one per named input; the first dimension is B."""
+
+
+def labelled(observed: Shaped[Tensor, "N ..."]) -> Bool[Tensor, " N"]:
+    """Which rows have a label, of which a task of words or pixels has several in each.
+
+    Example:
+        >>> import torch
+        >>> labelled(torch.tensor([[True, False], [False, False]]))
+        tensor([ True, False])
+    """
+    return observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()
 
 
 def object_array(values: Collection[Any]) -> Shaped[np.ndarray, " N"]:

@@ -162,3 +162,8 @@ def test_bad_input(data):
         fitted.predict(X[:, :2])
     with pytest.raises(TargetError, match="no observed label"):
         fitted.score(X, np.full_like(Y, np.nan))
+    for wrong in (Y[:, :-1], Y[:-1]):
+        with pytest.raises(TargetError, match=f"a row for each of the {len(X)} of X and a column for each of"):
+            fitted.score(X, wrong)
+    with pytest.raises(InputError, match="sample_weight needs the shape"):
+        fitted.score(X, Y, sample_weight=np.ones(3))

@@ -92,7 +92,7 @@ def find_affinity(
     if not measures:
         raise RecipeError(f"Name at least one measure: {', '.join(registry.names())}.")
     if seeds < 1:
-        raise RecipeError(f"It takes at least one seed, got {seeds}.")
+        raise RecipeError(f"Measures need at least one seed, got {seeds}.")
     chosen = group_by or measures[0]
     made: dict[str, Measure] = {name: registry.create(name) for name in dict.fromkeys([*measures, chosen])}
     folder = RunFolder(out) if out is not None else None

@@ -188,7 +188,7 @@ def half(prepared: Prepared, seed: int, which: int, groups: Groups | None = None
             if not 0 < len(mine) < len(groups[name]):
                 raise DataError(
                     f"Two readings take two halves of the rows with no group in both, and all rows of {name!r} would "
-                    "be in one of them: it has too few groups. One reading, or more groups, would do."
+                    "be in one of them: it has too few groups. Take one reading (--seeds 1), or more groups."
                 )
     train = {name: prepared.train[name].take(mine) for name, mine in rows.items()}
     kept = None if groups is None else {name: groups[name][mine.numpy()] for name, mine in rows.items()}

@@ -37,7 +37,7 @@ class Measure(ABC):
         words: What a value means, in half a sentence; row i, column j.
         directed: Whether what i does for j may differ from what j does for i.
         has_zero: Whether zero separates help from harm. If not, only the order of the values counts, and grouping
-            takes a pair of middling affinity for neutral.
+            takes the median of all pairs for neutral.
         halves: Whether each two seeds read two halves of the training rows that have no row in common, so that the
             spread over seeds tells what other rows would have given. If not, seeds differ in trainings only.
         trains: Whether networks are trained for it.

@@ -1,4 +1,4 @@
-"""From what is given to prepared data: a table, several of them, or a long one whose column says whose a row is."""
+"""From what is given to prepared data: a table, several, or a long one, each value of a column of which is a task."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def open_prepared(
     if by is None:
         return _prepared(recipe, None if isinstance(data, str | Path) else data)
     if isinstance(data, Mapping) and any(isinstance(value, DataSet) for value in data.values()):
-        raise DataError(f"A column {by!r} that says whose a row is belongs to one table, not to several data sets.")
+        raise DataError(f"Tasks by the values of {by!r} are made of the rows of one table, got several data sets.")
     return _by_value(recipe, data, name, by, known)
 
 

@@ -16,7 +16,7 @@ from polytask.balancing.ghost import Ghost
 from polytask.data.batch import ArraySource, Batch
 from polytask.models.model import MultiTaskModel
 from polytask.models.sharing.sharing import Features
-from polytask.shapes import Float, Tensor
+from polytask.shapes import Float, Tensor, labelled
 from polytask.training.loop import Training
 from polytask.training.objective import Objective
 
@@ -119,7 +119,10 @@ def _n_labelled(probe: Probe) -> int:
     """Labels of all tasks in the probe, those of one task and row counted once."""
     tasks = probe.training.tasks
     return sum(
-        len(_labelled(source, t.name)) for source in probe.sources.values() for t in tasks if t.name in source.tasks
+        int(labelled(source.observed[t.name]).sum())
+        for source in probe.sources.values()
+        for t in tasks
+        if t.name in source.tasks
     )
 
 
@@ -128,7 +131,7 @@ def _of_own_rows(probe: Probe) -> Float[Tensor, "T T"]:
     training = probe.training
     model, shared = training.model, training.passes.shared
     (source,) = probe.sources.values()
-    rows = [_labelled(source, task.name) for task in training.tasks]
+    rows = [labelled(source.observed[task.name]).nonzero().flatten() for task in training.tasks]
     g_TP = torch.zeros(len(rows), sum(p.numel() for p in shared), device=training.device)
     with still(model, probe.seed):
         for g_P, task, mine in zip(g_TP, training.tasks, rows, strict=True):
@@ -144,12 +147,6 @@ def _of_own_rows(probe: Probe) -> Float[Tensor, "T T"]:
     found_TT = (g_TP @ g_TP.t()).cpu()
     absent = torch.tensor([not len(mine) for mine in rows])
     return found_TT.masked_fill(absent.unsqueeze(1) | absent, float("nan"))
-
-
-def _labelled(source: ArraySource, task: str) -> Tensor:
-    """Rows with a label of the task."""
-    observed = source.observed[task]
-    return (observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()).nonzero().flatten()
 
 
 def _of_all_rows(probe: Probe) -> Float[Tensor, "T T"]:
@@ -222,7 +219,7 @@ def _chosen(source: ArraySource, rows: int, labels: int, seed: int) -> Tensor:
     chosen = torch.zeros(len(source), dtype=torch.bool)
     chosen[order[:rows]] = True
     for observed in source.observed.values():
-        seen = observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()
+        seen = labelled(observed)
         lacking = labels - int((seen & chosen).sum())
         if lacking > 0:
             rest = order[(seen & ~chosen)[order]]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from polytask.shapes import Float, Inputs, Int, Shaped, Tensor
+from polytask.shapes import Float, Inputs, Int, Shaped, Tensor, labelled
 
 __all__ = ["ArraySource", "Batch", "Source", "readable"]
 
@@ -192,10 +192,7 @@ class ArraySource:
 
     def coverage(self, task: str) -> float:
         """Share of the rows with at least one observed label of the task."""
-        observed = self.observed[task]
-        return (
-            observed.flatten(1).any(1).double().mean().item() if observed.ndim > 1 else observed.double().mean().item()
-        )
+        return labelled(self.observed[task]).double().mean().item()
 
     def take(self, rows: Int[Tensor, " M"]) -> ArraySource:
         """A source of the given rows only."""

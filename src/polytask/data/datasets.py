@@ -13,7 +13,7 @@ from polytask.data.batch import Batch, Source
 from polytask.data.labels import encode_labels, has_labels, labels_from
 from polytask.data.sources import array_source
 from polytask.errors import InputError, TargetError
-from polytask.shapes import Inputs, Int, Tensor, object_array
+from polytask.shapes import Inputs, Int, Tensor, labelled, object_array
 from polytask.tasks.task import Task
 
 __all__ = ["DatasetContents", "DatasetSource", "read_dataset"]
@@ -100,8 +100,7 @@ class DatasetSource:
 
     def coverage(self, task: str) -> float:
         """Share of the rows with at least one observed label of the task."""
-        observed = self.observed[task]
-        return (observed.flatten(1).any(1) if observed.ndim > 1 else observed).double().mean().item()
+        return labelled(self.observed[task]).double().mean().item()
 
 
 def read_dataset(

@@ -14,7 +14,7 @@ from polytask.data.labels import encode_labels, has_labels, labels_from, labels_
 from polytask.data.tables import TableLike, open_table
 from polytask.data.transform import TableTransform
 from polytask.errors import InputError
-from polytask.shapes import Int, Tensor
+from polytask.shapes import Int, Tensor, labelled
 from polytask.tasks.task import Task
 
 __all__ = ["RowsOf", "array_source", "observed_of", "table_source"]
@@ -178,7 +178,7 @@ class RowsOf:
         observed = observed_of(self, task)
         if observed is None:
             observed = self.source.batch(self.rows).observed[task]
-        return (observed.flatten(1).any(1) if observed.ndim > 1 else observed).double().mean().item()
+        return labelled(observed).double().mean().item()
 
 
 def observed_of(source: Source, task: str) -> Tensor | None:

@@ -102,7 +102,7 @@ def heat_map(measure: str, words: str, tasks: Sequence[str], values: Sequence[Se
     }
     few = len(ticks(names)["tickvals"]) < len(names)
     some = " Only some names are shown; pointing at a cell names its tasks." if few else ""
-    caption = f"{words[:1].upper()}{words[1:]}; row i, column j, like tasks side by side.{some}"
+    caption = f"{words[:1].upper()}{words[1:]}; row i, column j; similar tasks stand side by side.{some}"
     return Figure(measure, alt, [trace], layout, heat_height(len(names)), caption=caption)
 
 

@@ -9,10 +9,10 @@ from polytask.records import RunRecord
 __all__ = ["sequence_view"]
 
 KINDS = {
-    "backward": "backward transfer: at the end less after its own stage (below 0: forgotten)",
-    "forgetting": "forgetting: best before the end less at the end",
-    "forward": "forward transfer: before its own stage less before all",
-    "intransigence": "intransigence: trained at once less after its own stage",
+    "backward": "backward transfer: at the end minus after its own stage (below 0: forgotten)",
+    "forgetting": "forgetting: best before the end minus at the end",
+    "forward": "forward transfer: just before its own stage minus before all stages",
+    "intransigence": "intransigence: all tasks trained at once minus after its own stage",
 }
 
 

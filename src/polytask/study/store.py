@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from polytask.data.batch import ArraySource
 from polytask.errors import RunFolderError, StorageError
 from polytask.records import StudyFold, without_nan
-from polytask.shapes import Tensor
+from polytask.shapes import Tensor, labelled
 from polytask.storage import load_tree, save_tree, write_json
 from polytask.study.folds import JudgedFold
 from polytask.tasks.task import Task, task_from_options
@@ -25,7 +24,6 @@ __all__ = [
     "KeptFold",
     "Store",
     "Trial",
-    "has_labels",
     "keep_fold",
     "keep_trial",
     "load_answers",
@@ -159,7 +157,7 @@ def keep_fold(store: Store, tested: JudgedFold) -> KeptFold:
         for source, encodings in sources.items():
             labels = encodings[""]
             for name in labels.tasks:
-                seen = has_labels(labels, name)
+                seen = labelled(labels.observed[name])
                 kept = {"targets": labels.targets[name][seen], "observed": labels.observed[name][seen]}
                 if part == "test" and tested.groups is not None:
                     kept["groups"] = torch.from_numpy(tested.groups[source])[seen]
@@ -207,9 +205,3 @@ def load_answers(store: Store, arm: str, repeat: int, fold: int) -> Answers:
 def keep_trial(store: Store, trial: Trial, answers: Answers, repeat: int, fold: int) -> None:
     """Keep what an arm did on a fold."""
     store.save(trial_key(trial.arm, repeat, fold), asdict(trial), answers)
-
-
-def has_labels(source: ArraySource, task: str) -> Tensor:
-    """Rows with an observed label of the task."""
-    observed = source.observed[task]
-    return observed.flatten(1).any(1) if observed.ndim > 1 else observed

@@ -10,12 +10,12 @@ import torch
 
 from polytask.errors import NonFiniteError
 from polytask.records import without_nan
-from polytask.shapes import Tensor
+from polytask.shapes import Tensor, labelled
 from polytask.study.arm import Arm, learn, outputs_of, why_not_learn
 from polytask.study.finished import FinishedNetworks
 from polytask.study.folds import JudgedFold
 from polytask.study.networks import NetworkArm, whole
-from polytask.study.store import Answers, KeptFold, Trial, has_labels
+from polytask.study.store import Answers, KeptFold, Trial
 from polytask.training.run import Fitted
 
 __all__ = ["losses_of", "train_trials"]
@@ -72,7 +72,9 @@ def _train(
     answers = {}
     for part, outputs in everything.items():
         holders = {name: by[""] for by in tested.parts[part].values() for name in by[""].tasks}
-        answers[part] = {name: out[has_labels(holders[name], name)].contiguous() for name, out in outputs.items()}
+        answers[part] = {
+            name: out[labelled(holders[name].observed[name])].contiguous() for name, out in outputs.items()
+        }
     metrics = {name: _score(kept, "test", name, out) for name, out in answers["test"].items()}
     validation = {
         name: _score(kept, "validation", name, out)["relative_error"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from polytask.errors import NonFiniteError
-from polytask.shapes import Bool, Float, Shaped, Tensor
+from polytask.shapes import Bool, Float, Shaped, Tensor, labelled
 from polytask.tasks.task import Metric
 
 __all__ = [
@@ -49,7 +49,7 @@ def observed_rows(
 
     An output that is NaN makes every metric NaN: counting it as a wrong (or right) class would hide it.
     """
-    rows = observed.flatten(1).any(1) if observed.ndim > 1 else observed
+    rows = labelled(observed)
     # On the CPU, because float64 is missing or slow elsewhere.
     seen = outputs.detach()[rows].cpu().double()
     if not len(seen) or not seen.isfinite().all():

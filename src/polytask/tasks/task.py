@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from polytask.errors import RecipeError, TargetError
-from polytask.shapes import Bool, Float, Inputs, Shaped, Tensor
+from polytask.shapes import Bool, Float, Inputs, Shaped, Tensor, labelled
 from polytask.tasks.prediction import Prediction
 
 __all__ = ["Metric", "Prediction", "Task", "task_from_options"]
@@ -169,7 +169,7 @@ class Task(ABC):
         if observed.all():  # selecting copies and costs more than the loss itself
             return self.label_losses(outputs, targets).flatten()
         if observed.ndim > 1:
-            rows = observed.flatten(1).any(1)
+            rows = labelled(observed)
             return self.label_losses(outputs[rows], targets[rows])[observed[rows]]
         return self.label_losses(outputs[observed], targets[observed])
 

@@ -12,7 +12,7 @@ import torch
 
 from polytask.data.batch import Batch, Source
 from polytask.models.model import MultiTaskModel
-from polytask.shapes import Tensor
+from polytask.shapes import Tensor, labelled
 from polytask.tasks.members import mean_answer
 from polytask.training.bounds import Bound, mean_and_error, stacked
 from polytask.training.evaluation import outputs_of
@@ -233,7 +233,7 @@ def _or_none(value: float) -> float | None:
 def _resampled_error(bound: Bound, joined: Sequence[Tensor]) -> float:
     """Standard deviation of the measure over bootstrap samples of the observed rows, always the same ones."""
     outputs, targets, observed = joined
-    rows = torch.nonzero(observed.flatten(1).any(1) if observed.ndim > 1 else observed).squeeze(1)
+    rows = torch.nonzero(labelled(observed)).squeeze(1)
     if len(rows) < 2:
         return math.inf
     generator = torch.Generator().manual_seed(0)

@@ -18,7 +18,7 @@ from polytask.data.transform import TableTransform
 from polytask.errors import DataError, TargetError, UnknownNameError
 from polytask.models.inputs import InputShape
 from polytask.models.views import View, select_view
-from polytask.shapes import Inputs
+from polytask.shapes import Inputs, labelled
 from polytask.tasks.task import Task
 from polytask.training.data_sets import DataSet
 
@@ -76,7 +76,7 @@ class Prepared:
                 ranked = {task: groups for task, groups in source.ranked.items() if task in mine}
                 own = replace(source, targets=targets, observed=observed, task_weights=weights, ranked=ranked)
                 # Steps on rows without a label would teach nothing and cost as much.
-                some = torch.stack([o.flatten(1).any(1) if o.ndim > 1 else o for o in observed.values()]).any(0)
+                some = torch.stack([labelled(o) for o in observed.values()]).any(0)
                 if bool(some.any()):
                     chosen[name] = own if bool(some.all()) else own.take(some.nonzero().squeeze(1))
             return chosen

@@ -37,9 +37,11 @@ class GroupBudget:
             raise RecipeError("A grouping needs a budget: a number of models, a total cost, or both.")
         for value in (self.models, self.cost):
             if value is not None and not value >= 1:
-                raise RecipeError(f"A grouping needs a budget of at least one model, got {value!r}.")
+                raise RecipeError(f"A grouping needs a limit of at least one model, got {value!r}.")
         if not self.head_cost >= 0:
-            raise RecipeError(f"One more task in a group cannot cost less than nothing, got {self.head_cost!r}.")
+            raise RecipeError(
+                f"One more task in a group cannot cost less than nothing; head_cost is {self.head_cost!r}."
+            )
 
     def cost_of(self, groups: Sequence[Group]) -> float:
         """Total cost of groups."""
@@ -77,5 +79,5 @@ class GroupBudget:
         cheapest = min(self.group_cost(n_tasks), float(n_tasks) if self.most_models(n_tasks) == n_tasks else np.inf)
         if self.cost is not None and cheapest > self.cost + 1e-9:
             raise RecipeError(
-                f"A budget of {self.cost:g} has no room for {n_tasks} tasks: all together they cost {cheapest:g}."
+                f"A cost of {self.cost:g} has no room for {n_tasks} tasks: together they cost {cheapest:g}. Give more."
             )

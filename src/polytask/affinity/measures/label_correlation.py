@@ -82,7 +82,7 @@ class LabelCorrelation(Measure):
         return Reading(values, tuple(notes))
 
     def gains(self, values: np.ndarray) -> np.ndarray:
-        """Strength of the correlation, whatever its sign, against that of a middling pair."""
+        """Absolute correlation, less the median of all pairs."""
         return above_middle(np.abs(values))
 
 

@@ -60,7 +60,7 @@ class Lookahead(Measure):
 
     def __init__(self, looks: int = 10, step: str = "optimiser"):
         if step not in ("optimiser", "sgd"):
-            raise RecipeError(f"lookahead steps as 'optimiser' or as 'sgd', got {step!r}.")
+            raise RecipeError(f"The measure lookahead needs step 'optimiser' or 'sgd', got {step!r}.")
         self.looks, self.step = looks, step
 
     def read(self, ground: Ground) -> Reading:

@@ -13,7 +13,7 @@ from polytask.affinity.measures._representation import features_of, notes_of, wi
 from polytask.data.batch import ArraySource
 from polytask.errors import RecipeError
 from polytask.models.model import MultiTaskModel
-from polytask.shapes import Bool, Float, Tensor
+from polytask.shapes import Float, Tensor, labelled
 from polytask.tasks.task import Task
 
 __all__ = ["Transfer"]
@@ -67,7 +67,7 @@ class Transfer(Measure):
 
     def __init__(self, normalise: str = "own", width: int = 32, penalty: float = 1e-2):
         if normalise not in ("own", "ahp"):
-            raise RecipeError(f"transfer normalises by 'own' or by 'ahp', got {normalise!r}.")
+            raise RecipeError(f"The measure transfer needs normalise 'own' or 'ahp', got {normalise!r}.")
         self.normalise, self.width, self.penalty = normalise, width, penalty
 
     def read(self, ground: Ground) -> Reading:
@@ -93,7 +93,7 @@ class Transfer(Measure):
         """Validation loss of each label of the task on the frozen features; ``None`` if there is nothing to read."""
         held = {
             part: [
-                source.take(_seen(source.observed[task.name]).nonzero().flatten())
+                source.take(labelled(source.observed[task.name]).nonzero().flatten())
                 for source in getattr(ground.prepared, part).values()
                 if task.name in source.tasks and source.name in model.inputs
             ]
@@ -139,10 +139,6 @@ def ahp(losses_SN: np.ndarray) -> np.ndarray:
     principal = np.abs(np.real(vectors.eigenvectors[:, np.argmax(np.real(vectors.eigenvalues))]))
     merit: np.ndarray = principal / principal.sum()
     return merit
-
-
-def _seen(observed: Tensor) -> Bool[Tensor, " N"]:
-    return observed.flatten(1).any(1) if observed.ndim > 1 else observed.bool()
 
 
 def _labels(sources: list[ArraySource], task: Task) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from polytask.data.batch import Batch, Source
-from polytask.shapes import Int, Tensor
+from polytask.shapes import Int, Tensor, labelled
 from polytask.tasks.task import Task
 from polytask.training.ranks import here
 from polytask.training.remedy import Scene
@@ -84,8 +84,7 @@ def _labelled(source: Source, tasks: list[Task], n_rows: int, generator: torch.G
     kept: list[Tensor] = []
     for rows in torch.randperm(len(source), generator=generator).split(1024):
         observed = source.batch(rows).observed
-        there = torch.stack([observed[task.name].flatten(1).any(1) if observed[task.name].ndim > 1
-                             else observed[task.name] for task in tasks]).any(0)  # fmt: skip
+        there = torch.stack([labelled(observed[task.name]) for task in tasks]).any(0)
         kept.append(rows[there])
         if sum(map(len, kept)) >= n_rows:
             break

@@ -11,7 +11,7 @@ import torch
 from polytask.data.batch import ArraySource, Source
 from polytask.data.sources import RowsOf
 from polytask.errors import RecipeError
-from polytask.shapes import Tensor
+from polytask.shapes import Tensor, labelled
 from polytask.training.objective import Objective
 from polytask.training.ranks import here
 from polytask.training.remedy import Remedy, Scene
@@ -203,7 +203,7 @@ class Remembering(Remedy):
         there = torch.zeros(len(rows), dtype=torch.bool)
         for place, task in reversed(list(enumerate(tasks))):
             observed = batch.observed[task]
-            mine = observed if observed.ndim == 1 else observed.flatten(1).any(1)
+            mine = labelled(observed)
             there |= mine
             if self.here.tasks[task].kind in ("binary", "multiclass", "ordinal"):
                 codes = first + (place + 1 << 20) + batch.targets[task].long()

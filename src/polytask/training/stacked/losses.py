@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from polytask.data.batch import ArraySource
-from polytask.shapes import Bool, Float, Tensor
+from polytask.shapes import Bool, Float, Tensor, labelled
 from polytask.tasks.task import Task
 from polytask.training.loss_groups import Group
 
@@ -56,9 +56,7 @@ class Labels:
                 self.observed.append(observed * source.row_weights.view(-1, *[1] * (observed.ndim - 1)))
             self.weights.append(torch.tensor([tasks[i].weight for i in at], dtype=torch.float64))
             self.shares.append(torch.tensor([shares[i] for i in at], dtype=torch.float64))
-        seen = [source.observed[name].flatten(1).any(1) if source.observed[name].ndim > 1 else source.observed[name]
-                for name in names]  # fmt: skip
-        self.seen = torch.stack(seen, dim=1)
+        self.seen = torch.stack([labelled(source.observed[name]) for name in names], dim=1)
         self.is_constant = source.row_weights is None and all(bool(seen.all()) for seen in self.observed)
         self._scales: dict[tuple[int, int], Tensor] = {}
 
