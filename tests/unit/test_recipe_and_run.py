@@ -264,6 +264,7 @@ def test_recipes_as_data(tmp_path):
         ({"tasks": ["a"], "data": {"x": {"pth": "a.csv"}}}, "No setting named 'pth', for data.x. Did you mean 'path'"),
         ({"tasks": ["a"], "training": {"epochs": 0}}, "epochs must be at least 1"),
         ({"tasks": 3}, "tasks"),
+        ({"tasks": ["a"], "head_hidden": [8, 0]}, "head_hidden.1 needs a number of at least 1, got 0"),
     ],
 )
 def test_recipes_that_cannot_be_used(settings, message):
@@ -349,3 +350,14 @@ def test_an_epoch_of_few_steps_is_noted_with_what_to_do():
     assert "the 2 epochs changed the parameters 2 times" in note
     assert note.endswith("such as --set training.batch_size=4.")
     assert notes(batch_size=4) == []
+
+
+def test_a_task_of_weight_0_without_a_constraint_is_noted():
+    def notes(**settings):
+        tasks = {"price": {"kind": "regression", "weight": 0}, "ill": "binary"}
+        made = Recipe(tasks=tasks, encoder=SMALL, training={"epochs": 1, "batch_size": 8}, **settings)
+        return [note for note in made.run(table()).record.notes if "Weight 0" in note]
+
+    (note,) = notes()
+    assert "nothing was learned for price." in note
+    assert notes(constraints=["price.loss<=9"]) == []

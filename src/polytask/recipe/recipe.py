@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from polytask.errors import RecipeError, UnknownNameError
 from polytask.recipe.specs import Choice, ReadsSpec, SourceSpec, SplitSpec
@@ -71,7 +71,7 @@ class Recipe(BaseModel):
     balancer: Choice = Choice(name="equal")
     sampler: Choice = Choice(name="proportional")
     schedule: Choice = Choice(name="joint")
-    head_hidden: list[int] = []
+    head_hidden: list[Annotated[int, Field(ge=1)]] = []
     constraints: list[Any] = []
     multipliers: Choice = Choice(name="augmented_lagrangian")
     split: SplitSpec = SplitSpec(validation=0.15, test=0.2)

@@ -186,6 +186,12 @@ def _notes(
     trained = {task for result in stages.done for task in result.stage.tasks}
     if untrained := [task.name for task in prepared.tasks if task.name not in trained]:
         notes.append(f"No stage of the schedule trains {', '.join(untrained)}: the answers are an untrained network's.")
+    bounded = {bound.task.name for bound in constraints.bounds}
+    if idle := [task.name for task in prepared.tasks if task.weight == 0.0 and task.name not in bounded]:
+        notes.append(
+            f"Weight 0 and no constraint: nothing was learned for {', '.join(idle)}. Give a weight above 0, or a "
+            "constraint."
+        )
     notes += [
         f"The last stage does not train {bound.task.name!r}, so that nothing kept {bound.name} in it."
         for bound in constraints.bounds

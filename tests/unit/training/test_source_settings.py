@@ -78,16 +78,23 @@ def test_images_are_moved_and_turned():
     rng = np.random.default_rng(0)
     images = (rng.random((40, 1, 16, 12)) * 255).astype(np.uint8)
     data = ArrayData("pictures", images, {"y": images.mean((1, 2, 3))})
-    asked = Recipe(
-        tasks={"y": "regression"},
-        data={"pictures": {"augment": [{"name": "shift", "most": 0.25}, "rotate", "cutout"]}},
-        encoder="cnn",
-        training={"epochs": 1, "batch_size": 10},
-    )
-    assert all(
-        batch.inputs.dtype == torch.float32 and batch.inputs.shape[1:] == (1, 16, 12)
-        for batch in batches_of(asked, data)
-    )
+
+    def seen(*augment):
+        asked = Recipe(
+            tasks={"y": "regression"},
+            data={"pictures": {"augment": list(augment)}},
+            encoder="cnn",
+            training={"epochs": 1, "batch_size": 10},
+        )
+        return batches_of(asked, data)
+
+    varied = seen({"name": "shift", "most": 0.25}, "rotate", "cutout")
+    for before, after in zip(seen(), varied, strict=True):
+        assert after.inputs.dtype == torch.float32
+        assert after.inputs.shape == before.inputs.shape
+        assert all(not torch.equal(one, other) for one, other in zip(before.inputs, after.inputs, strict=True))
+        assert before.motion is None
+        assert after.motion.shape == (len(after), 2, 3)
 
 
 @pytest.mark.parametrize(
