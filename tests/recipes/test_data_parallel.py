@@ -241,7 +241,7 @@ def test_what_cannot_be_is_refused_by_all(both):
     assert both[0]["refusals"] == both[1]["refusals"]
     full, others = both[0]["refusals"]
     assert full == "The disk is full."
-    assert others.startswith("Rank 1 has not the same rows or settings as rank 0")
+    assert others.startswith("Rank 1 has not the same parameters as rank 0")
 
 
 def test_shares_cover_a_draw_and_leave_nobody_a_single_row():
