@@ -24,7 +24,7 @@ from polytask.training.extension_checks import check_asked
 from polytask.training.growth import check_new, own_parameters
 from polytask.training.known_data import check_labels, known_data
 from polytask.training.listeners import Listeners
-from polytask.training.new_heads import How, NewHeads, OldTasks
+from polytask.training.new_heads import ExtensionSettings, NewHeads, OldTasks
 from polytask.training.old_rows import OldRows, old_rows, provenances
 from polytask.training.opening import controls_of, prepare_sets
 from polytask.training.own_ways import plateau_notes
@@ -182,7 +182,7 @@ class _Extension:
         settings = Settings.from_options({**self.recipe.training, "seed": self.recipe.seed})
         check_stop_rule(settings, [task.name for task in tasks])
         controls = controls_of(self.recipe)
-        how = How(settings, start, unfreeze, remedies, self.adapters, controls)
+        how = ExtensionSettings(settings, start, unfreeze, remedies, self.adapters, controls)
         old = OldTasks(self.old, before.kept, before.train)
         state = torch.get_rng_state()
         torch.manual_seed(self.recipe.seed)

@@ -33,11 +33,11 @@ from polytask.training.stages import Stages
 from polytask.training.starts import Line, lines_from, start_from
 from polytask.training.task_control import TaskControl
 
-__all__ = ["How", "NewHeads", "OldTasks"]
+__all__ = ["ExtensionSettings", "NewHeads", "OldTasks"]
 
 
 @dataclass(frozen=True)
-class How:
+class ExtensionSettings:
     """What is asked of an extension.
 
     Args:
@@ -145,7 +145,9 @@ class NewHeads:
         listeners: Who is told; the run folder gets the history of the start that is kept.
     """
 
-    def __init__(self, network: Network, old: OldTasks, prepared: Prepared, how: How, listeners: Listeners):
+    def __init__(
+        self, network: Network, old: OldTasks, prepared: Prepared, how: ExtensionSettings, listeners: Listeners
+    ):
         self.network, self.old, self.prepared, self.how, self.listeners = network, old, prepared, how, listeners
         parts = {"": prepared.train, "validation ": prepared.validation, "test ": prepared.test, "old ": old.kept}
         rows = {what + name: source for what, sources in parts.items() for name, source in sources.items()}
