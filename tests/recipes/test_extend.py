@@ -304,11 +304,15 @@ def test_an_extension_goes_on_bit_for_bit_and_can_be_extended_again(old, tmp_pat
         return polytask.extend(old / "run", new_table(), ["cost"], out=folder, training=QUICK, **options)
 
     whole = extended(tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        extended(tmp_path / "cut", progress=StopAfter(6))
-    resumed = extended(tmp_path / "cut", resume=True)
-    states = [run.bundle.models[0].model.state_dict() for run in (whole, resumed)]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    n_steps = whole.history[-1]["step"]
+    for folder, steps, words in (("cut", 6, "after step 6"), ("late", n_steps + 3, "from another start; what the")):
+        with pytest.raises(Interrupted, match=words) as stop:
+            extended(tmp_path / folder, progress=StopAfter(steps))
+        assert f"--resume: {tmp_path / folder}." in str(stop.value)
+        resumed = extended(tmp_path / folder, resume=True)
+        states = [run.bundle.models[0].model.state_dict() for run in (whole, resumed)]
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+        assert resumed.record.extension == whole.record.extension
     further = polytask.extend(tmp_path / "cut", new_table(), ["group"], training=QUICK)
     assert [task.name for task in further.bundle.tasks] == ["price", "ill", "cost", "group"]
 
