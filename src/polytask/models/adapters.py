@@ -44,8 +44,8 @@ class FlatAdapter(nn.Module):
         coded = [name for name, field in shape.fields.items() if field.cardinalities]
         if coded:
             raise InputError(
-                f"This encoder reads numbers, but {coded} hold categorical codes. Use the 'tabular' encoder, "
-                "or encode the columns as numbers."
+                f"This encoder reads numbers, but {', '.join(coded)} holds categories. Take the encoder tabm or "
+                "tabular, or leave the columns of categories out."
             )
         self.names = tuple(shape.fields)
         self.n_values = sum(field.n_values for field in shape.fields.values())

@@ -7,6 +7,7 @@ from torch import nn
 from polytask.errors import RecipeError
 from polytask.models.encoders import registry as encoders
 from polytask.models.encoders.encoder import Encoder
+from polytask.models.limits import check_limits
 from polytask.models.model import MultiTaskModel
 from polytask.models.sharing import registry as sharings
 from polytask.models.sharing.sharing import Sharing
@@ -26,9 +27,11 @@ def build_model(spec: ModelSpec, module: nn.Module | None = None) -> MultiTaskMo
 
     Raises:
         UnknownNameError: If the encoder or the sharing is not known.
-        RecipeError: If an option is not one of theirs.
+        RecipeError: If an option is not one of theirs, or out of its range.
     """
     check_encoder(spec)
+    check_limits(f"encoder {spec.encoder!r}", spec.encoder_options)
+    check_limits(f"sharing {spec.sharing!r}", spec.sharing_options)
     options = dict(spec.encoder_options)
     if module is not None:
         options["module"] = module

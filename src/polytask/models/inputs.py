@@ -64,7 +64,7 @@ class InputShape:
         got = InputShape.of(inputs)
         for name, expected in self.fields.items():
             if name not in got.fields:
-                raise InputError(f"{who} needs the input {name!r}; got {sorted(got.fields)}.")
+                raise InputError(f"{who} needs the input {name!r}; got {', '.join(map(repr, got.fields)) or 'none'}.")
             if got.fields[name].shape != expected.shape:
                 raise InputError(
                     f"{who} was built for {name!r} of shape {expected.shape} a row; got {got.fields[name].shape}. "

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from polytask.errors import InputError
 from polytask.models.inputs import SINGLE, InputShape
 from polytask.shapes import Inputs, Tensor
 
@@ -71,8 +72,8 @@ class BySource(nn.Module):
         """Run the module of ``source``."""
         if source is None:
             if len(self.by_source) != 1:
-                raise ValueError(
-                    f"Several sources are known, {list(self.by_source)}; say which one these rows come from."
+                raise InputError(
+                    f"The network reads the sources {', '.join(self.by_source)}: say with source= whose rows these are."
                 )
             source = next(iter(self.by_source))
         out: Tensor = self.by_source[source](inputs)

@@ -87,7 +87,7 @@ def test_sources_of_any_shape_meet_one_trunk(name, sources):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_several_sources_must_be_named(name):
     encoder = build(name, SEVERAL[name])
-    with pytest.raises(ValueError, match="say which one"):
+    with pytest.raises(ValueError, match="say with source= which"):
         encoder(SEVERAL[name]["a"])
 
 
@@ -155,7 +155,7 @@ def test_a_batch_of_another_shape_is_refused_before_anything_runs(name, wrong):
 
 def test_a_missing_field_is_named():
     model = build_model(ModelSpec({"main": InputShape.of(table(), CODES)}, {"a": 1}, encoder="tabular"))
-    with pytest.raises(InputError, match=r"needs the input 'categorical'; got \['numeric'\]"):
+    with pytest.raises(InputError, match=r"needs the input 'categorical'; got 'numeric'"):
         model({"numeric": vectors(2, 3)})
 
 
@@ -178,7 +178,7 @@ def test_what_is_no_image_is_refused(name):
 
 
 def test_codes_are_refused_where_numbers_are_read():
-    with pytest.raises(InputError, match="categorical codes"):
+    with pytest.raises(InputError, match="holds categories"):
         registry.create("mlp", {"main": InputShape.of(table(), CODES)})
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from polytask.errors import RecipeError
 from polytask.models.adapters import FlatAdapter, adapt
 from polytask.models.dropout import Dropout
 from polytask.models.encoders.encoder import Encoder
@@ -28,6 +29,10 @@ class MLP(Encoder):
     Shape:
         fields ``[B, ...]`` -> ``[B, widths[-1]]``
 
+    Raises:
+        RecipeError: If there is no layer.
+        InputError: If a field holds integer codes.
+
     Example:
         >>> import torch
         >>> encoder = MLP({"main": InputShape.of(torch.zeros(1, 4))}, widths=(16, 8))
@@ -39,6 +44,8 @@ class MLP(Encoder):
 
     def __init__(self, inputs: Mapping[str, InputShape], widths: Sequence[int] = (256, 256, 256), dropout: float = 0.0):
         super().__init__(inputs)
+        if not widths:
+            raise RecipeError("The encoder mlp needs the width of one layer or more, such as [256], got none.")
         flat = {source: FlatAdapter(shape).n_values for source, shape in inputs.items()}
         # One width: concatenating is enough. Several: each source is projected to the first layer's width.
         same = len(set(flat.values())) == 1

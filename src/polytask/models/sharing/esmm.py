@@ -31,17 +31,18 @@ class ESMM(Sharing):
     being trained on the clicked alone, which are no fair sample.
 
     Args:
-        encoder: The encoder; all its stages, up to the ratio, are the shared trunk.
+        encoder: The encoder; all its stages are the shared trunk.
         tasks: Names of the tasks.
         chain: The events in order, binary tasks; the first two tasks if not given. Other tasks stand alone.
         tower_widths: Widths of the dense layers of each task's tower.
-        ratio: Share of the encoder's stages in the trunk; must be above 0, as sharing the embedding is the point.
+        ratio: Must be 1, as sharing the embedding is the point; here for recipes that give a ratio to any sharing.
 
     Shape:
         inputs of the encoder -> per task ``[B, D]``
 
     Raises:
-        RecipeError: If the chain names something that is no task, or a task in it has not exactly one output.
+        RecipeError: If the chain names something that is no task, a task in it has not exactly one output, or the ratio
+            leaves a stage out of the trunk.
 
     Example:
         >>> from polytask.models.building import build_model
