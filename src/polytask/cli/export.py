@@ -13,7 +13,7 @@ __all__ = ["export"]
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit or study.")],
+    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit, extend or study.")],
     out: Annotated[Path, typer.Option(help="Folder for the graph and its JSON file. Must be empty or not exist.")],
     to: Annotated[str, typer.Option(help="onnx, or torch for a program of torch.export.")] = "onnx",
     tasks: Annotated[str, typer.Option(help="Only these tasks: a,b. All if left out.")] = "",

@@ -14,7 +14,7 @@ __all__ = ["extend"]
 
 
 def extend(
-    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit.")],
+    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit or extend.")],
     targets: Annotated[str, typer.Option(help="New target columns: z, or with a kind: z:count.")],
     out: Annotated[Path, typer.Option(help="Run folder to make. Must not exist, unless with --resume.")],
     data: Annotated[

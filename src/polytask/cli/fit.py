@@ -61,7 +61,7 @@ def fit(
     ] = "augmented_lagrangian",
     epochs: Annotated[int | None, typer.Option(help="At most this many.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows a step.", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest in the training.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of parameters, batches and splits.")] = 0,
     settings: Annotated[

@@ -14,7 +14,10 @@ def info(
     run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit, extend or study.")],
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show a trained model: its tasks, inputs, results, and where it comes from."""
+    """Show a trained model: its tasks, inputs, results, and where it comes from.
+
+    Example: polytask info runs/first
+    """
     import json
 
     from polytask.bundle import Network, load

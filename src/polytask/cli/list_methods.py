@@ -39,7 +39,10 @@ def list_methods(
         str, typer.Argument(help=f"One of: {', '.join(ROLES)}; search, what a search tries. All if left out.")
     ] = "",
 ) -> None:
-    """List the methods by the name that the command line and recipes know them by, with a line on each."""
+    """List the methods by the name that the command line and recipes know them by, with a line on each.
+
+    Example: polytask list balancers
+    """
     from importlib import import_module
 
     from polytask.cli.terminal import say

@@ -31,7 +31,10 @@ def predict(
     """Predict all tasks for new rows: a column for each task, then its probabilities.
 
     The file may be larger than memory: it is read in pieces, and rows keep their order. Columns that the model does not
-    read are named. After a stop or a kill the same command with --resume goes on; without it nothing is begun anew.
+    read are named.
+
+    After Ctrl-C or a kill, the same command with --resume goes on where it was, as for polytask fit; --overwrite begins
+    anew.
 
     Example: polytask predict runs/first new.parquet --out predictions.parquet
     """

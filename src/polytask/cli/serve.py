@@ -13,7 +13,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit or study.")],
+    run: Annotated[Path, typer.Argument(help="Run folder (or bundle) of polytask fit, extend or study.")],
     host: Annotated[str, typer.Option(help="Address to listen on; only this machine unless told otherwise.")] = (
         "127.0.0.1"
     ),

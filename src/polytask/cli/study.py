@@ -87,7 +87,9 @@ def study(
     A task for each school, one split: polytask study pupils.csv --targets score --by school --holdout 0.2
 
     Molecules: polytask study assays.csv --targets toxic,soluble --set kinds.smiles=molecule
+
     Free text: polytask study reviews.csv --targets stars,helpful --set kinds.review=words
+
     Images, paths from the table's folder on: polytask study shots.csv --targets defect,depth --set kinds.photo=image
 
     A recipe names the tasks, the networks and the data, several sources too: polytask study recipe.yaml
