@@ -10,6 +10,7 @@ from polytask.data.marking import between_marks, marked
 from polytask.data.text import words_of
 from polytask.errors import InputError
 from polytask.tasks._spans import spans_of
+from polytask.wording import counted
 
 __all__ = ["Event", "event_rows", "find_events"]
 
@@ -51,15 +52,18 @@ def event_rows(sentences: Sequence[Sequence[str]], events: Sequence[Sequence[Eve
         [['B-who', None, 'O', None, 'B-from']]
     """
     if len(sentences) != len(events):
-        raise InputError(f"There are {len(sentences)} sentences and events of {len(events)}.")
+        raise InputError(
+            f"Each sentence needs its list of events, got {counted(len(sentences), 'sentence')} and "
+            f"{counted(len(events), 'list')}."
+        )
     triggers = []
     texts: list[list[str]] = []
     roles: list[list[Any]] = []
-    for words, told in zip(sentences, events, strict=True):
-        triggers.append(_tags(len(words), [(*event.trigger, event.kind) for event in told]))
+    for row, (words, told) in enumerate(zip(sentences, events, strict=True)):
+        triggers.append(_tags(row, len(words), [(*event.trigger, event.kind) for event in told]))
         for event in told:
             texts.append(marked(words, event.trigger))
-            roles.append(between_marks(_tags(len(words), event.arguments), event.trigger))
+            roles.append(between_marks(_tags(row, len(words), event.arguments), event.trigger))
     return {"triggers": triggers, "texts": texts, "roles": roles}
 
 
@@ -93,12 +97,17 @@ def find_events(
     return events
 
 
-def _tags(n_words: int, spans: Sequence[tuple[int, int, str]]) -> list[str]:
+def _tags(row: int, n_words: int, spans: Sequence[tuple[int, int, str]]) -> list[str]:
     tags = ["O"] * n_words
     for begin, end, sort in spans:
         if not 0 <= begin < end <= n_words:
-            raise InputError(f"A span of {sort!r} is {begin} to {end}, and the sentence has {n_words} words.")
+            raise InputError(
+                f"Sentence {row}: a span of {sort!r} is {begin} to {end}, and there are {counted(n_words, 'word')}. "
+                "A span is the positions of its first word and of the one after its last, from 0."
+            )
         if any(tag != "O" for tag in tags[begin:end]):
-            raise InputError(f"A span of {sort!r}, {begin} to {end}, overlaps another one.")
+            raise InputError(
+                f"Sentence {row}: a span of {sort!r}, {begin} to {end}, overlaps another one. Leave one of them out."
+            )
         tags[begin:end] = [f"B-{sort}", *[f"I-{sort}"] * (end - begin - 1)]
     return tags

@@ -51,9 +51,9 @@ def test_events_come_back_from_their_rows():
 
 
 def test_events_that_cannot_be_are_named():
-    with pytest.raises(InputError, match="1 sentences and events of 2"):
+    with pytest.raises(InputError, match="got 1 sentence and 2 lists"):
         event_rows([WORDS], [[], []])
-    with pytest.raises(InputError, match="'from' is 5 to 9, and the sentence has 6 words"):
+    with pytest.raises(InputError, match="Sentence 0: a span of 'from' is 5 to 9, and there are 6 words"):
         event_rows([WORDS], [[Event((2, 3), "move", ((5, 9, "from"),))]])
     with pytest.raises(InputError, match="'to', 3 to 5, overlaps"):
         event_rows([WORDS], [[Event((2, 3), "move", ((3, 4, "from"), (3, 5, "to")))]])
