@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from polytask.bundle import Bundle, Estimators, Network
-from polytask.errors import BundleError, DataError, RecipeError, StorageError
+from polytask.errors import BundleError, DataError, PolytaskError, RecipeError, StorageError
 from polytask.models.building import build_model
 from polytask.models.encoders import registry as encoders
 from polytask.models.inputs import Field, InputShape
@@ -133,7 +133,7 @@ def test_one_head_only(tmp_path):
 
 def test_a_graph_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "run", lambda path, rows: [np.zeros((len(rows[0]), 1))] * 2)
-    with pytest.raises(Exception, match="differ from the network's"):
+    with pytest.raises(PolytaskError, match="differ from the network's"):
         export(bundle_of("mlp", widths=(8,)), tmp_path / "graph", "torch")
     assert not list((tmp_path / "graph").iterdir())
 

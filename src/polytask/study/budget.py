@@ -132,13 +132,14 @@ class Budget:
         one = max(last * self.n_folds, spent) / self.workers
         return max(1, min(_MOST_REPEATS, 1 + int((self.seconds - spent / self.workers - last) / max(one, 1e-9))))
 
-    def overrun(self, spent: float) -> str:
+    def overrun(self, spent: float, elapsed: float = 0.0) -> str:
         """Why the trainings took longer than the budget; empty if they did not.
 
         Args:
-            spent: Seconds of all trials of the arms that were kept, in sum.
+            spent: Seconds of all trials of the arms that were kept, in sum; also those before an interruption.
+            elapsed: Seconds on the clock since the trainings began, with the start of workers and what they wait for.
         """
-        took = (spent + self._wasted) / self.workers
+        took = max((spent + self._wasted) / self.workers, elapsed)
         if self.seconds is None or took <= self.seconds:
             return ""
         needed = [arm for arm in self.costs if arm in self.needed]
@@ -147,7 +148,7 @@ class Budget:
             folds = f"{min(_FEWEST_FOLDS, self.n_folds)} folds"
             why = f"whatever the budget is, {', '.join(needed)} are trained on at least {folds}"
         else:
-            why = "they took longer than those of the first fold, from which the time was planned"
+            why = "they took longer than was planned from those of the first fold, such as on a busy machine"
         return (
             f"The trainings took about {took:.0f} s, more than the budget of {self.seconds:g} s: {why}. To be faster, "
             "give fewer arms (--arms), fewer rows, or fewer epochs (--set training.epochs=20)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -75,6 +76,7 @@ class Trainings:
             RecipeError: If no arm can be run.
             TrainingError: If a worker died again and again.
         """
+        began = time.monotonic()
         trials = self._first_fold()
         n_folds, n_all = self.budget.folds(), len(self.places)
         places = self.places[:n_folds]
@@ -94,7 +96,7 @@ class Trainings:
             self._go_through(more, trials)
             places += more
         spent = sum(trial.seconds for found in trials.values() for trial in found)
-        self.overrun = self.budget.overrun(spent)
+        self.overrun = self.budget.overrun(spent, time.monotonic() - began)
         kept = [self._keep(place) for place in places]
         scores = [
             FoldScores(

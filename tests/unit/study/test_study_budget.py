@@ -72,4 +72,5 @@ def test_time_is_left_for_repetitions_only_if_the_first_took_no_longer_than_plan
     assert budget.repeats(spent=10.0) == 4
     assert budget.repeats(spent=40.0) == 2
     assert budget.overrun(spent=99.0) == ""
-    assert "longer than those of the first fold" in budget.overrun(spent=130.0)
+    assert "took about 130 s" in budget.overrun(spent=130.0)
+    assert "longer than was planned from those of the first fold" in budget.overrun(spent=50.0, elapsed=130.0)
