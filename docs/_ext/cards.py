@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
-from costs import beside_hard
+from costs import beside_hard, size_of
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -49,6 +49,8 @@ def card(role: str, name: str) -> Iterator[str]:
         yield f":What a search tries: {tried}"
     if role == "sharing":
         yield f":Cost beside ``hard``: {beside_hard(name)}"
+    if role == "encoders" and (size := size_of(name)):
+        yield f":Size by default: {size}"
     yield from ("", f".. autoclass:: {home_of(role, method)}", "")
 
 

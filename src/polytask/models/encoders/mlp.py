@@ -38,6 +38,10 @@ class MLP(Encoder):
         >>> encoder = MLP({"main": InputShape.of(torch.zeros(1, 4))}, widths=(16, 8))
         >>> encoder(torch.zeros(3, 4)).shape, len(encoder.stages)
         (torch.Size([3, 8]), 2)
+
+    Note:
+        A plain network, without embeddings, normalisation or residual connections: for arrays of numbers, and as a
+        small encoder in tests and comparisons. For tables ``tabm``, the default, is usually better.
     """
 
     exports: ClassVar[bool] = True

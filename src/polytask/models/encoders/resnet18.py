@@ -34,6 +34,10 @@ class ResNet18(Encoder):
         >>> encoder(torch.zeros(2, 3, 32, 32)).shape, len(encoder.stages)
         (torch.Size([2, 64]), 5)
 
+    Note:
+        It starts from random weights; none are downloaded. Batch normalisation sees the rows of one batch, so that
+        batches of few rows give it noisy means. On 28 x 28 pixels a pass costs over a hundred times that of ``cnn``.
+
     References:
         He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1.
     """

@@ -45,6 +45,10 @@ class Tabular(Encoder):
         >>> encoder({"numeric": torch.zeros(5, 3), "categorical": torch.zeros(5, 2, dtype=torch.int64)}).shape
         torch.Size([5, 32])
 
+    Note:
+        One network, where ``tabm``, the default for tables, is an ensemble in one: behind it on every table of
+        ``docs/results.md`` (the column ``plain``). Blocks normalise by layer, so that a batch may be small.
+
     References:
         Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data", NeurIPS 2021 (the residual network);
         "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022, section 3.3 (periodic).
