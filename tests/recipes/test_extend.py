@@ -305,7 +305,7 @@ def test_an_extension_goes_on_bit_for_bit_and_can_be_extended_again(old, tmp_pat
 
     whole = extended(tmp_path / "whole")
     n_steps = whole.history[-1]["step"]
-    for folder, steps, words in (("cut", 6, "after step 6"), ("late", n_steps + 3, "from another start; what the")):
+    for folder, steps, words in (("cut", 6, "after step 6"), ("late", n_steps + 3, "in a further training of the run")):
         with pytest.raises(Interrupted, match=words) as stop:
             extended(tmp_path / folder, progress=StopAfter(steps))
         assert f"--resume: {tmp_path / folder}." in str(stop.value)

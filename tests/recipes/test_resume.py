@@ -214,6 +214,17 @@ def test_resumed_equals_uninterrupted_with_bounds_by_single_models_and_several_s
     assert_equal_runs(whole, interrupted_and_resumed(asked, data, tmp_path / "cut", [30, 5]))
 
 
+def test_a_run_that_is_interrupted_in_a_single_model_says_where_it_goes_on(tmp_path):
+    asked = recipe(training={"epochs": 2, "batch_size": 8})
+    whole = asked.run(table(), compare=True)
+    stop = StopAfter(whole.history[-1]["step"] + 3)
+    with pytest.raises(Interrupted, match=r"in a further training of the run.*--resume: .*cut\.$"):
+        asked.run(table(), out=tmp_path / "cut", compare=True, progress=stop)
+    resumed = asked.run(table(), out=tmp_path / "cut", compare=True, resume=True)
+    assert_equal_runs(whole, resumed)
+    assert all(result.single is not None for result in resumed.record.tasks.values())
+
+
 def test_interrupted_at_every_step_of_an_epoch(tmp_path):
     asked = recipe(training={"epochs": 2, "batch_size": 8})
     whole = asked.run(table())

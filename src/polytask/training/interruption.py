@@ -10,17 +10,41 @@ from typing import Any
 
 from polytask.training.run_folder import RunFolder
 
-__all__ = ["Interrupted", "Interruption"]
+__all__ = ["Interrupted", "Interruption", "resumable_in"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or a termination signal: the step was finished and, if there is a run folder, a checkpoint written."""
+    """Ctrl-C or a termination signal: the step was finished and, if there is a run folder, a checkpoint written.
+
+    Attributes:
+        folder: The run folder that the message names.
+    """
+
+    folder: RunFolder | None = None
 
     @classmethod
     def after(cls, step: int, folder: RunFolder | None) -> Interrupted:
         """The training stops after this step, whose state is in the folder."""
         onward = f"Go on by --resume: {folder.path}." if folder else "There is no run folder to go on in."
-        return cls(f"Interrupted after step {step}. {onward}")
+        made = cls(f"Interrupted after step {step}. {onward}")
+        made.folder = folder
+        return made
+
+
+@contextmanager
+def resumable_in(folder: RunFolder | None) -> Iterator[None]:
+    """Inside, trainings that have no folder of their own are a part of this folder's run, and are done again by it."""
+    try:
+        yield
+    except Interrupted as stop:
+        if folder is None or stop.folder is not None:
+            raise
+        made = Interrupted(
+            "Interrupted in a further training of the run, which begins anew; all that was done before is kept. Go on "
+            f"by --resume: {folder.path}."
+        )
+        made.folder = folder
+        raise made from stop
 
 
 class Interruption:

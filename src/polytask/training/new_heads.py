@@ -21,7 +21,7 @@ from polytask.tasks.task import Task
 from polytask.training.building import make_remedies
 from polytask.training.evaluation import evaluate, mean_losses
 from polytask.training.growth import Answers, grown
-from polytask.training.interruption import Interrupted
+from polytask.training.interruption import resumable_in
 from polytask.training.layers import only_reached_by
 from polytask.training.listeners import Listeners
 from polytask.training.preparation import Prepared
@@ -207,15 +207,8 @@ class NewHeads:
         first = self._arm("closest" if closest else "fresh", closest, self.listeners)
         if not first.lines:
             return {"fresh": first}
-        try:
+        with resumable_in(self.listeners.folder):
             return {"closest": first, **self._further_arms(first)}
-        except Interrupted as stop:
-            if self.listeners.folder is None:
-                raise
-            raise Interrupted(
-                "Interrupted while new heads were trained from another start; what the first one gave is kept. Go on "
-                f"by --resume: {self.listeners.folder.path}."
-            ) from stop
 
     def _further_arms(self, first: _Arm) -> dict[str, _Arm]:
         """All fresh; and each task from its better start, if these differ. The folder stays that of the first arm."""

@@ -20,6 +20,7 @@ from polytask.records import RunRecord, without_nan
 from polytask.storage import write_json
 from polytask.tasks.task import Prediction
 from polytask.training.constraint_spec import ConstraintSpec
+from polytask.training.interruption import resumable_in
 from polytask.training.opening import prepare_recipe
 from polytask.training.planning import check_names, plan_of
 from polytask.training.preparation import Prepared
@@ -96,7 +97,8 @@ def run(
             return _run(recipe, data, None, resume, compare, module, progress)
         with contextlib.closing(RunFolder(out)) as folder:
             folder.check(resume=resume)
-            return _run(recipe, data, folder, resume, compare, module, progress)
+            with resumable_in(folder):
+                return _run(recipe, data, folder, resume, compare, module, progress)
 
 
 def _run(
