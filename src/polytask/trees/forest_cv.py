@@ -24,7 +24,7 @@ _SEARCH_TREES = 100
 def _inputs_tried(max_features: float | str | None, n_inputs: int) -> Any:
     """How many inputs scikit-learn tries at a split, so that two names for one number are tried once."""
     if isinstance(max_features, str):
-        count = {"sqrt": np.sqrt(n_inputs), "log2": np.log2(n_inputs)}.get(max_features)
+        count = {"sqrt": np.sqrt(n_inputs), "log2": np.log2(max(n_inputs, 1))}.get(max_features)
         return max_features if count is None else max(1, int(count))
     if max_features is None:
         return n_inputs

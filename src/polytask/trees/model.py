@@ -83,7 +83,7 @@ class TreeModel(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     def _read_inputs(self, X: Any, *, reset: bool) -> NDArray[np.float32]:
         try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite, and refused
                 read = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=reset)
         except ValueError as error:
             hint = ""

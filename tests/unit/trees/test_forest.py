@@ -257,6 +257,8 @@ def test_bad_inputs():
         forest.predict(np.full((1, 4), np.inf))
     with pytest.raises(InputError, match="too large"):
         forest.predict(np.full((1, 4), 1e300))
+    with pytest.raises(InputError, match="infinity"):
+        forest.predict(np.array([[1e300, -1e300, 0.0, 0.0]]))  # one infinity less another is no number
     with pytest.raises(InputError, match=r"convert.*OrdinalEncoder"):
         JointForest(**SMALL).fit(np.array([["text", "x"]]), [1.0])
     with pytest.raises(InputError, match="egative"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from polytask.errors import RecipeError
+from polytask.errors import InputError, RecipeError
 from polytask.trees import JointForest, JointForestCV
 
 
@@ -73,3 +73,8 @@ def test_nothing_to_try(wrong):
     X, Y = noisy(n=20)
     with pytest.raises(RecipeError, match="sequence"):
         JointForestCV(**wrong).fit(X, Y)
+
+
+def test_a_table_without_inputs_is_refused_by_name():
+    with pytest.raises(InputError, match="0 feature"):
+        JointForestCV().fit(np.empty((20, 0)), np.arange(20.0))
