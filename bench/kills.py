@@ -46,7 +46,7 @@ from polytask.serving.export import export
 from polytask.serving.export import run as run_graph
 from polytask.serving.streaming import predict_file
 from polytask.storage import is_half, load_tree
-from polytask.study import Protocol, Study, trials
+from polytask.study import Protocol, Study, store, trials
 from polytask.training import running
 from polytask.training.loop import Training
 from polytask.training.run_folder import RunFolder
@@ -60,7 +60,7 @@ PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
     "end of an epoch": (Training.end_epoch,),
     "checkpoint": (RunFolder.save_checkpoint, RunFolder.append_history, RunFolder.truncate_history),
     "bundle": (Bundle.save,),
-    "trial": (trials.train_trials, trials.keep_trial, trials.keep_fold),
+    "trial": (trials.train_trials, store.keep_trial, store.keep_fold),
     "export": (export,),
     "prediction": (predict_file,),
 }
