@@ -54,8 +54,8 @@ def balanced_backward(
     rows of ``J`` are the tasks' gradients and ``w`` are the balancer's weights, found from ``G = J J.T``.
 
     Args:
-        losses: One scalar a task. A loss that is ``None`` or carries no graph marks a task without a label in this
-            batch: it gets no weight and keeps its state. A sequence holds every task; a mapping may leave some out
+        losses: One scalar a task. A loss that is ``None``, or a zero without graph, marks a task without a label in
+            this batch: it gets no weight and keeps its state. A sequence holds every task; a mapping may leave some out
             once the balancer is bound.
         shared: The parameters on which the tasks meet, or the module that has them; frozen ones are passed over.
         features: What the shared part returned: one tensor, or one for each task. With it the tasks' own parts are
@@ -91,7 +91,8 @@ def balanced_backward(
 
     Raises:
         NonFiniteError: If a loss is NaN or infinite, or a gradient that the method looks at; names the task.
-        RecipeError: If the method cannot run in the mode, or the arguments contradict each other.
+        RecipeError: If the method cannot run in the mode, the arguments contradict each other, a loss that is not zero
+            carries no graph, or no loss reaches a shared parameter.
 
     Example:
         >>> from polytask.balancing.balancer import Balancer

@@ -13,6 +13,7 @@ from polytask.balancing.graph import Reach, reach
 from polytask.balancing.peers import Peers
 from polytask.errors import NonFiniteError, RecipeError
 from polytask.shapes import Float, Tensor
+from polytask.wording import counted
 
 __all__ = ["Heads", "Losses", "Step", "add_gradients", "check_finite", "given_heads", "open_step", "survey"]
 
@@ -93,8 +94,8 @@ def open_step(losses: Losses, balancer: Balancer, shared: nn.Module | Iterable[T
     """Name the tasks, bind the balancer at the first step, and set the absent ones aside.
 
     Raises:
-        RecipeError: If the tasks are not those that the balancer is bound to, a loss is not one number, or an argument
-            is of another kind.
+        RecipeError: If the tasks are not those that the balancer is bound to, an argument is of another kind, a loss is
+            not one number, or one that is not zero carries no graph.
     """
     if isinstance(losses, Tensor) and losses.dim() == 0:
         raise RecipeError("balanced_backward takes one loss a task, in a list or by name; got one tensor, their sum?")
@@ -104,6 +105,11 @@ def open_step(losses: Losses, balancer: Balancer, shared: nn.Module | Iterable[T
     for name, loss in given.items():
         if loss is not None and not isinstance(loss, Tensor):
             raise RecipeError(f"Task {name!r}: the loss must be a tensor (None without a label), got {loss!r}.")
+        if loss is not None and not loss.requires_grad and loss.detach().any():
+            raise RecipeError(
+                f"Task {name!r}: the loss is not zero and carries no graph, so nothing would learn from it: it was "
+                "detached, found under no_grad, or all of its parameters are frozen. Give None to leave a task out."
+            )
     position = {name: i for i, name in enumerate(balancer.tasks)}
     present = [(position[name], loss) for name, loss in given.items() if loss is not None and loss.requires_grad]
     present.sort(key=lambda pair: pair[0])
@@ -153,7 +159,10 @@ def _named(losses: Losses, balancer: Balancer) -> dict[str, Tensor | None]:
     if not balancer.tasks:
         balancer.bind([str(i) for i in range(len(items))])
     if len(items) != len(balancer.tasks):
-        raise RecipeError(f"The balancer is bound to {len(balancer.tasks)} tasks, got {len(items)} losses.")
+        raise RecipeError(
+            f"The balancer is bound to {counted(len(balancer.tasks), 'task')}, got "
+            f"{counted(len(items), 'loss', 'losses')}: give one for each, and None for a task without a label here."
+        )
     return dict(zip(balancer.tasks, items, strict=True))
 
 
@@ -161,14 +170,16 @@ def survey(step: Step) -> None:
     """Find each task's own parameters and its way to the shared ones.
 
     Raises:
-        RecipeError: If the features carry no graph, none of the shared parameters is below them, or ``heads`` does not
-            name every task.
+        RecipeError: If the features carry no graph, none of the shared parameters is below them (without features:
+            below a loss), or ``heads`` does not name every task.
     """
     step.features = _distinct(step.given_features, step)
     if step.is_first:
         _check_below(step)
     reaches = [reach([loss], step.features) for loss in step.losses]
     shared = {id(p) for p in step.shared}
+    if step.is_first and not step.features:
+        _check_reached(step, reaches)
     around = [any(id(leaf) in shared for leaf in one.leaves) for one in reaches] if step.features else []
     step.used = [one.stops if not goes else [] for one, goes in zip(reaches, around, strict=True)] if around else []
     for i, loss in enumerate(step.losses):
@@ -210,6 +221,17 @@ def _check_below(step: Step) -> None:
         raise RecipeError(
             f"None of the shared parameters is below the features, but {len(below)} others are: "
             "shared= takes the parameters of what returned the features."
+        )
+
+
+def _check_reached(step: Step, reaches: Sequence[Reach]) -> None:
+    """Gradients of parameters that no loss reaches are zero, and a balancer would weigh nothing without a word."""
+    shared = {id(p) for p in step.shared}
+    leaves = [id(leaf) for one in reaches for leaf in one.leaves]
+    if shared and leaves and shared.isdisjoint(leaves):
+        raise RecipeError(
+            f"No loss reaches any of the {counted(len(shared), 'shared parameter')}: shared= takes the part of the "
+            "network, or the parameters, that the tasks have in common."
         )
 
 

@@ -165,6 +165,9 @@ class Passes:
     ) -> Outcome:
         """One gradient of the losses; a task whose loss is no number is taken out of them."""
         further = self.extra.losses(batches, at.step) if self.extra.needs else {}
+        for name, loss in losses.items():
+            if loss is not None and not loss.requires_grad:
+                losses[name] = None  # a stage froze all that the task reaches
         sources = ", ".join(repr(batch.source) for batch in batches)
         where = f"Step {at.step} (epoch {at.epoch}, a batch of {sources})"
         while True:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from polytask.balancing import NashMTL
 from polytask.balancing.backward import balanced_backward
 from polytask.balancing.balancer import Balancer, Signals
 from polytask.balancing.gradients.nash_mtl import NashMTL
@@ -319,6 +321,23 @@ def test_detached_features_and_vector_losses_are_refused() -> None:
         balanced_backward(losses, net.trunk.parameters(), z.detach(), balancer=ByNorm())
     with pytest.raises(RecipeError, match="one number"):
         balanced_backward([z, *losses[1:]], net.trunk.parameters(), z, balancer=ByNorm())
+
+
+def test_a_loss_without_graph_is_refused_unless_it_is_zero() -> None:
+    net = Net()
+    losses, z = net.losses()
+    for bad in (losses[1].detach(), torch.tensor(math.nan)):
+        with pytest.raises(RecipeError, match="'1': the loss is not zero and carries no graph"):
+            balanced_backward([losses[0], bad, losses[2]], net.trunk.parameters(), z, balancer=ByNorm())
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("mode", ["exact", "matrix_free"])
+def test_shared_parameters_that_no_loss_reaches_are_refused(mode: str) -> None:
+    net = Net()
+    losses, _ = net.losses()
+    with pytest.raises(RecipeError, match="No loss reaches any of the 2 shared parameters"):
+        balanced_backward(losses, torch.nn.Linear(3, 4), balancer=NashMTL(), mode=mode)
 
 
 def test_wrong_arguments_are_named() -> None:
