@@ -21,6 +21,7 @@ class Share(Task):
 
     kind: ClassVar[str] = "share"
     link: ClassVar[str] = "logit"
+    decoding: ClassVar[str] = "share = sigmoid(output)"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("relative_error", higher_is_better=False),
         Metric("mae", higher_is_better=False, baseline_free=False),

@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from polytask.serving import export as exporting
-from polytask.tasks import Separation, Survival, Synthesis, Transcription, registry
+from polytask.tasks import Regression, Separation, Survival, Synthesis, Task, Transcription, registry
 
 
 def told(task) -> tuple[dict, dict]:
@@ -15,8 +16,24 @@ def told(task) -> tuple[dict, dict]:
     return options, state
 
 
-def test_every_kind_says_how_its_outputs_become_answers():
-    assert set(exporting._DECODE) == set(registry.names())
+@pytest.mark.parametrize("kind", registry.names())
+def test_the_graph_s_file_says_how_outputs_become_answers(kind):
+    task = registry.create(kind, name="target")
+    task.fit(np.array(task.example_labels))
+    said = exporting.output_of(task, ())
+    assert said["decode"] == type(task).decoding != Task.decoding
+    assert said["shape"] == ["batch", task.n_outputs]
+    assert (said["options"], said["state"]) == told(task)
+
+
+def test_regression_is_scaled_back_by_the_keys_that_are_named():
+    task = Regression(name="price", transform="log")
+    task.fit(np.array([1.0, 4.0, 9.0]))
+    outputs = np.random.default_rng(0).normal(size=(5, 1))
+    scaler = told(task)[1]["scaler"]
+    assert "output * state.scaler.scale + state.scaler.centre" in task.decoding
+    by_hand = np.exp(outputs[:, 0] * scaler["scale"] + scaler["centre"])
+    np.testing.assert_allclose(task.decode(torch.from_numpy(outputs)).values, by_hand)
 
 
 def test_survival():

@@ -15,6 +15,7 @@ from polytask.models.inputs import SINGLE
 from polytask.models.sharing import registry as sharings
 from polytask.serving.graphs import FORMATS, Graph, as_file, largest_difference, quiet, random_rows, run
 from polytask.storage import is_half, remove_halves, sha256, whole_file, write_json
+from polytask.tasks import Task
 
 __all__ = ["FORMATS", "SCHEMA", "TOLERANCE", "Exported", "export", "network_of", "quiet", "random_rows", "run"]
 
@@ -26,37 +27,6 @@ _HOW = (
     "Encode columns as `transform` says, or words as `text` says, into the tensors of `inputs`, run the graph, and "
     "turn each output into an answer as the task's `state` and `decode` say."
 )
-_DECODE = {
-    "regression": "value = output * scale + centre of the state, then the inverse of its scaling if it has one",
-    "quantile": "as regression for each quantile, sorted",
-    "count": "rate = exp(output)",
-    "binary": "P(second class) = sigmoid(output)",
-    "multiclass": "P(class k) = softmax(output)[k], classes in the order of the state",
-    "multilabel": "P(label k) = sigmoid(output[k])",
-    "ordinal": "P(beyond level k | at least k) = sigmoid(output[k]); the answer is the median level",
-    "segmentation": "class of pixel [h, w] = the largest of output[h, w]",
-    "dense_regression": "value of pixel [h, w] = output[h, w] * scale + centre of the state, or output over its length",
-    "detection": (
-        "P(centre of class k at [h, w]) = sigmoid(output[h, w, k]), a peak among its 8 neighbours; then the centre "
-        "(w + output[-4], h + output[-3]) and the size output[-2:] * sizes of the state"
-    ),
-    "survival": (
-        "P(lasts beyond edge k of the state) = the product of sigmoid(output[j]) for j up to k; the answer is the "
-        "expected time within the last edge, the area under these chances with straight lines between edges, 1 at 0"
-    ),
-    "synthesis": "numbers = output in the shape of the state's means, * scale + means",
-    "separation": (
-        "share of part k in frequency f at moment t = output[t, k * F + f], with F = window / 2 + 1 of the options; "
-        "multiplied with the mixture's short-time spectrum, it gives that of the part"
-    ),
-    "transcription": (
-        "the largest of softmax(output[t]) at each moment t, the same one in a row taken once, zeros (the blank) left "
-        "out; k stands for symbol k - 1 of the state; with a beam the likeliest text among that many"
-    ),
-    "tagging": "P(tag k of word l) = softmax(output[l])[k]; with transitions the best path, as the state says",
-    "retrieval": "embedding = output over its length",
-    "reconstruction": "numbers in the units of the inputs, and logits of codes",
-}
 
 
 @dataclass(frozen=True)
@@ -178,6 +148,18 @@ def _extents(network: Network, source: str, task: str) -> tuple[int, ...]:
     return first.shape[:1] if task in network.spec.element_tasks else ()
 
 
+def output_of(task: Task, extents: Sequence[int]) -> dict[str, Any]:
+    """A task's output in ``graph.json``: what it is, and how it becomes an answer."""
+    return {
+        "task": task.name,
+        "kind": task.kind,
+        "shape": ["batch", *extents, task.n_outputs],
+        "decode": task.decoding,
+        "options": task.options(),
+        "state": task.state(),
+    }
+
+
 def _about(bundle: Bundle, network: Network, graph: Graph, difference: float) -> dict[str, Any]:
     """What lies before the graph and behind it, as plain data."""
     key = network.transform_of(graph.source)
@@ -200,17 +182,7 @@ def _about(bundle: Bundle, network: Network, graph: Graph, difference: float) ->
             }
             for name, field in shape.fields.items()
         ],
-        "outputs": [
-            {
-                "task": name,
-                "kind": bundle.task(name).kind,
-                "shape": ["batch", *_extents(network, graph.source, name), bundle.task(name).n_outputs],
-                "decode": _DECODE.get(bundle.task(name).kind, "as the task's kind says"),
-                "options": bundle.task(name).options(),
-                "state": bundle.task(name).state(),
-            }
-            for name in graph.tasks
-        ],
+        "outputs": [output_of(bundle.task(name), _extents(network, graph.source, name)) for name in graph.tasks],
         "transform": None if transform is None else transform.state(),
         **({"text": bundle.texts[graph.source].state()} if graph.source in bundle.texts else {}),
         "largest_difference": difference,

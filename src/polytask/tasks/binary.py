@@ -72,6 +72,7 @@ class Binary(Task):
     class_weights_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "binary"
+    decoding: ClassVar[str] = "P(second class) = sigmoid(output)"
     link: ClassVar[str] = "logit"
     has_probabilities: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -63,6 +63,7 @@ class Count(Task):
     null_deviance_: float = field(default=1.0, init=False, repr=False)
 
     kind: ClassVar[str] = "count"
+    decoding: ClassVar[str] = "rate = exp(output)"
     link: ClassVar[str] = "log"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("d2", higher_is_better=True),

@@ -73,6 +73,9 @@ class DenseRegression(Task):
     extents_: tuple[int, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "dense_regression"
+    decoding: ClassVar[str] = (
+        "value of pixel [h, w] = output[h, w] * state.scaler.scale + state.scaler.centre, or output over its length"
+    )
     of_elements: ClassVar[bool] = True
     of_pixels: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -84,6 +84,10 @@ class Detection(Task):
     bias_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "detection"
+    decoding: ClassVar[str] = (
+        "P(centre of class k at [h, w]) = sigmoid(output[h, w, k]), a peak among its 8 neighbours; then the centre "
+        "(w + output[-4], h + output[-3]) and the size output[-2:] * state.sizes"
+    )
     has_mean: ClassVar[bool] = False
     of_elements: ClassVar[bool] = True
     of_pixels: ClassVar[bool] = True

@@ -76,6 +76,7 @@ class Multiclass(Task):
     class_weights_: np.ndarray = field(default_factory=lambda: np.ones(0), init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "multiclass"
+    decoding: ClassVar[str] = "P(class k) = softmax(output)[k], classes in the order of state.classes"
     link: ClassVar[str] = "softmax"
     has_probabilities: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

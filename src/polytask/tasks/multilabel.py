@@ -72,6 +72,7 @@ class Multilabel(Task):
     is_boolean_: bool = field(default=False, init=False, repr=False)
 
     kind: ClassVar[str] = "multilabel"
+    decoding: ClassVar[str] = "P(label k) = sigmoid(output[k])"
     link: ClassVar[str] = "logit"
     has_probabilities: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -78,6 +78,7 @@ class Ordinal(Task):
     class_weights_: np.ndarray = field(default_factory=lambda: np.ones(0), init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "ordinal"
+    decoding: ClassVar[str] = "P(beyond level k | at least k) = sigmoid(output[k]); the answer is the median level"
     link: ClassVar[str] = "steps"
     has_probabilities: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

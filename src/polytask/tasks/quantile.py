@@ -65,6 +65,10 @@ class Quantile(Task):
     constants_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "quantile"
+    decoding: ClassVar[str] = (
+        "value = output * state.scaler.scale + state.scaler.centre for each quantile, then the inverse of "
+        "state.scaler.transform; sorted"
+    )
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("pinball", higher_is_better=False, baseline_free=False),
         Metric("coverage_gap", higher_is_better=False),

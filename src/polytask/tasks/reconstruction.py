@@ -77,6 +77,7 @@ class Reconstruction(Task):
     shares_: list[np.ndarray] = field(default_factory=list, init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "reconstruction"
+    decoding: ClassVar[str] = "numbers in the units of the inputs, and logits of codes"
     of_inputs: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         RELATIVE_ERROR,

@@ -77,6 +77,9 @@ class Regression(Task):
     constant_: float = field(default=math.nan, init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "regression"
+    decoding: ClassVar[str] = (
+        "value = output * state.scaler.scale + state.scaler.centre, then the inverse of state.scaler.transform"
+    )
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("r2", higher_is_better=True),
         Metric("rmse", higher_is_better=False, baseline_free=False),

@@ -77,6 +77,10 @@ class Separation(Task):
     bias_: np.ndarray | None = field(default=None, init=False, repr=False)
 
     kind: ClassVar[str] = "separation"
+    decoding: ClassVar[str] = (
+        "share of part k in frequency f at moment t = output[t, k * F + f], with F = window / 2 + 1 of the "
+        "options; multiplied with the mixture's short-time spectrum, it gives that of the part"
+    )
     has_mean: ClassVar[bool] = False
     of_elements: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

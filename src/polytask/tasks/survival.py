@@ -69,6 +69,10 @@ class Survival(Task):
     constants_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "survival"
+    decoding: ClassVar[str] = (
+        "P(lasts beyond state.edges[k]) = the product of sigmoid(output[j]) for j up to k; the answer is the "
+        "expected time within the last edge, the area under these chances with straight lines between edges, 1 at 0"
+    )
     link: ClassVar[str] = "steps"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("concordance", higher_is_better=True),

@@ -55,6 +55,7 @@ class Synthesis(Task):
     scale_: float = field(default=1.0, init=False, repr=False)
 
     kind: ClassVar[str] = "synthesis"
+    decoding: ClassVar[str] = "numbers = output in the shape of state.means, * state.scale + state.means"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("distance", higher_is_better=False, baseline_free=False),
         Metric("mse", higher_is_better=False, baseline_free=False),

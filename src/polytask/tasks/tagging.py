@@ -68,6 +68,9 @@ class Tagging(Task):
     classes_: Classes | None = field(default=None, init=False, repr=False)
 
     kind: ClassVar[str] = "tagging"
+    decoding: ClassVar[str] = (
+        "P(tag k of word l) = softmax(output[l])[k]; with transitions the best path, as the state says"
+    )
     has_mean: ClassVar[bool] = False
     link: ClassVar[str] = "softmax"
     of_elements: ClassVar[bool] = True

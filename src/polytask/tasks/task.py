@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -60,6 +61,9 @@ class Task(ABC):
     inputs: tuple[str, ...] | None = None
 
     kind: ClassVar[str]
+    decoding: ClassVar[str] = "as the task's kind says"
+    """How outputs become answers, for programs without polytask: ``graph.json`` says it beside an exported graph.
+    What it reads of :meth:`state` is named by its keys, as in ``state.scaler.scale``."""
     metrics: ClassVar[tuple[Metric, ...]]
     """The first is the one that early stopping and verdicts use."""
     has_probabilities: ClassVar[bool] = False
@@ -72,6 +76,8 @@ class Task(ABC):
     many answers, or what all of them say together."""
     of_pixels: ClassVar[bool] = False
     """Whether these elements are the pixels of an image: outputs ``[N, H, W, O]``."""
+    example_labels: ClassVar[Sequence[Any]] = (0, 1, 1, 0, 1, 0, 0, 1, 1, 1)
+    """Labels that the kind takes, 8 rows or more and at least two different, on which its contract is checked."""
     link: ClassVar[str] = "identity"
     """What the outputs stand for, so that members of an ensemble can be averaged, see :mod:`polytask.tasks.members`."""
 

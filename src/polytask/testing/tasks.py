@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,17 +19,20 @@ from polytask.tasks.task import Prediction, Task, task_from_options
 __all__ = ["check_task"]
 
 
-def check_task(make: Callable[[], Task], labels: Any, *, registered: bool = True) -> None:
+def check_task(make: Callable[[], Task], labels: Any = None, *, registered: bool = True) -> None:
     """Check a task kind against the contract of :class:`polytask.tasks.Task`.
 
     Missing labels never touch loss, gradient or metrics; a batch without labels gives an empty loss and no gradient;
     the codec survives JSON; losses are finite and can be differentiated and vectorised; metrics are those declared;
-    answers have a row each and can be turned back into outputs; NaN is not hidden.
+    answers have a row each and can be turned back into outputs; NaN is not hidden; ``decoding`` says how outputs become
+    answers, by keys that the state has.
 
     Args:
         make: Makes a task, not fitted, always the same.
-        labels: ``[N]`` or ``[N, K]`` labels as a user has them, at least 8 rows, none missing, at least two different.
-        registered: False for a kind that is not in the registry (its options are then not rebuilt by name).
+        labels: ``[N]`` or ``[N, K]`` labels as a user has them, at least 8 rows, none missing, at least two different;
+            the kind's ``example_labels`` if ``None``.
+        registered: False for a kind that is not in the registry (its options are then not rebuilt by name, and it
+            need not say ``decoding``).
 
     Raises:
         AssertionError: If the task breaks the contract; the message says how.
@@ -37,7 +41,7 @@ def check_task(make: Callable[[], Task], labels: Any, *, registered: bool = True
         >>> from polytask.tasks import Binary
         >>> check_task(lambda: Binary(name="ill"), [0, 1, 1, 0, 1, 0, 0, 1])
     """
-    table = np.asarray(labels)
+    table = np.asarray(make().example_labels if labels is None else labels)
     table = table.astype(object) if table.dtype.kind in "SUT" else table
     assert len(table) >= 8, "check_task needs at least 8 rows of labels"
     task = make()
@@ -47,6 +51,7 @@ def check_task(make: Callable[[], Task], labels: Any, *, registered: bool = True
     outputs = torch.randn(task.constant_outputs(targets).shape, generator=generator)
     assert bool(observed.all()), "encode says that a label is missing which is not"
     _check_codec(task, make, table, registered)
+    _check_decoding(task, registered)
     _check_losses(task, outputs, targets, observed)
     _check_missing(task, table, outputs)
     _check_nothing_observed(task, outputs, targets, observed)
@@ -82,6 +87,17 @@ def _check_codec(task: Task, make: Callable[[], Task], labels: np.ndarray, regis
     _refuses(task.name, make, labels[:0], "no labels at all")
     _refuses(task.name, make, np.full(labels.shape, np.nan), "all labels missing")
     _refuses(task.name, make, np.repeat(labels[:1], len(labels), axis=0), "one label only")
+
+
+def _check_decoding(task: Task, registered: bool) -> None:
+    said = task.decoding
+    assert said != Task.decoding or not registered, f"{task.kind!r} must say in decoding how outputs become answers"
+    for path in re.findall(r"\bstate((?:\.[a-z_]+)+)", said):
+        found: Any = task.state()
+        for key in path[1:].split("."):
+            assert isinstance(found, dict), f"decoding says state{path}, and there are no keys before {key!r}"
+            assert key in found, f"decoding says state{path}, and the state has {', '.join(found)}"
+            found = found[key]
 
 
 def _refuses(name: str, make: Callable[[], Task], labels: np.ndarray, what: str) -> None:

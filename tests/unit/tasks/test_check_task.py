@@ -1,10 +1,13 @@
 """check_task finds what it says it finds: each broken kind below breaks one promise."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 
-from polytask.tasks import Binary, Regression
+from polytask.errors import TargetError
+from polytask.tasks import Binary, Count, Regression, Task
 from polytask.testing import check_task
 
 LABELS = [0, 1, 1, 0, 1, 0, 0, 1]
@@ -61,6 +64,37 @@ class Unstacked(Binary):
 def test_a_broken_promise_is_named(broken, message):
     with pytest.raises(AssertionError, match=message):
         check_task(lambda: broken(name="t"), LABELS, registered=False)
+
+
+class Positive(Count):
+    """Takes no zeros."""
+
+    example_labels: ClassVar = (1, 2, 3, 1, 2, 5, 1, 4)
+
+    def encode(self, labels):
+        if (np.asarray(labels, dtype=float) == 0).any():
+            raise TargetError(f"{self.who} needs labels above 0.")
+        return super().encode(labels)
+
+
+def test_a_kind_that_does_not_take_0_and_1_is_checked_on_labels_of_its_own():
+    check_task(lambda: Positive(name="t"), registered=False)
+    with pytest.raises(TargetError, match="above 0"):
+        check_task(lambda: Positive(name="t"), LABELS, registered=False)
+
+
+class Mute(Count):
+    decoding: ClassVar = Task.decoding
+
+
+class Misnaming(Count):
+    decoding: ClassVar = "rate = exp(output) * state.scaler.scale"
+
+
+@pytest.mark.parametrize(("kind", "message"), [(Mute, "must say in decoding"), (Misnaming, "state has mean")])
+def test_what_graph_json_says_of_the_outputs_is_there_and_true_of_the_state(kind, message):
+    with pytest.raises(AssertionError, match=message):
+        check_task(lambda: kind(name="t"))
 
 
 def test_an_unregistered_kind_that_keeps_its_promises_passes():
