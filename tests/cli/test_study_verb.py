@@ -69,7 +69,7 @@ def test_a_recipe_names_its_own_tasks(polytask, recipe, tmp_path):
         (("--objective", "tasks", "--trials", 5), "--trials and --objective needs a search"),
         (("--holdout", 0.2, "--folds", 3), "(--folds or --holdout)"),
         (("--split", "part", "--folds", 3), "(--folds or --split)"),
-        (("--time", "day", "--repeats", 2), "no repeats"),
+        (("--time", "day", "--repeats", 2), "cannot be repeated 2 times"),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(polytask, tmp_path, asked, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from polytask.data.cells import nearly_numbers
@@ -15,7 +16,7 @@ from polytask.data.molecules import MoleculeColumn
 from polytask.data.thumbnails import is_image_file
 from polytask.data.word_bits import WordsColumn
 
-__all__ = ["BITS_COLUMNS", "BitsColumn", "LearningOptions", "learn_column"]
+__all__ = ["BITS_COLUMNS", "NUMBERS_OF_ROWS", "BitsColumn", "LearningOptions", "learn_column", "look_like_identifiers"]
 
 BitsColumn: TypeAlias = MoleculeColumn | WordsColumn | ImageColumn
 """A column of which a cell becomes many numbers, side by side with those of the others of its sort."""
@@ -23,6 +24,15 @@ BitsColumn: TypeAlias = MoleculeColumn | WordsColumn | ImageColumn
 BITS_COLUMNS: dict[str, type[BitsColumn]] = {"molecule": MoleculeColumn, "words": WordsColumn, "image": ImageColumn}
 """By kind."""
 
+_FEW = 50
+"""Rows below which different whole numbers are no surprise."""
+_GAPS = 3
+"""Numbers of rows are at most so many times as many as there are rows: some are missing, or in the test rows."""
+NUMBERS_OF_ROWS = (
+    "Column {name!r} has another whole number in each row, close to each other, as identifiers and row numbers have. "
+    "It is read as a number; if it only names the rows, leave it out: --drop {name}."
+)
+"""What is noted where :func:`look_like_identifiers` says so."""
 _ONE_VALUE = "it has one value only in the training rows"
 _ALIKE = {
     "molecule": "its molecules are all alike in the training rows",
@@ -74,6 +84,21 @@ def learn_column(
         return "it has one value only, or only rare ones, in the training rows" if is_constant else categories
     numbers = NumericColumn.fit(name, found, values, options.scaling)
     return numbers if numbers.features else _ONE_VALUE
+
+
+def look_like_identifiers(values: pd.Series[Any]) -> bool:
+    """Whether numbers look like those of rows: whole, all different, and close together.
+
+    Example:
+        >>> look_like_identifiers(pd.Series(range(1000, 1100))), look_like_identifiers(pd.Series([1, 1, 2] * 40))
+        (True, False)
+    """
+    present = values.dropna()
+    if not pd.api.types.is_numeric_dtype(present) or pd.api.types.is_bool_dtype(present) or len(present) < _FEW:
+        return False
+    numbers = present.to_numpy(dtype=np.float64)
+    are_whole = bool((numbers == np.floor(numbers)).all())
+    return are_whole and np.ptp(numbers) < _GAPS * len(numbers) and len(np.unique(numbers)) == len(numbers)
 
 
 def _about_texts(name: str, values: pd.Series[Any]) -> str:

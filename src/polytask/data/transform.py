@@ -11,7 +11,14 @@ import torch
 
 from polytask.data.columns import SCALINGS, CategoricalColumn, NumericColumn, Scaling
 from polytask.data.kinds import KINDS, Kind
-from polytask.data.learning import BITS_COLUMNS, BitsColumn, LearningOptions, learn_column
+from polytask.data.learning import (
+    BITS_COLUMNS,
+    NUMBERS_OF_ROWS,
+    BitsColumn,
+    LearningOptions,
+    learn_column,
+    look_like_identifiers,
+)
 from polytask.data.table import matched_columns
 from polytask.data.tables import Table, TableLike, open_table
 from polytask.data.thumbnails import located
@@ -177,6 +184,8 @@ class TableTransform:
                 notes.append(f"Column {name!r} is left out: {learned}.")
             elif isinstance(learned, NumericColumn):
                 numeric.append(learned)
+                if name not in self.kinds and look_like_identifiers(values):
+                    notes.append(NUMBERS_OF_ROWS.format(name=name))
             elif isinstance(learned, CategoricalColumn):
                 categorical.append(learned)
             else:

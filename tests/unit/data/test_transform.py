@@ -299,3 +299,12 @@ def test_what_keeps_a_column_from_being_numbers_is_said():
     notes = TableTransform().fit(frame).notes
     assert "50 % of them are numbers, but not '1,001'" in notes[0]
     assert "are numbers" not in notes[1]
+
+
+def test_numbers_that_only_name_the_rows_are_noted() -> None:
+    n = 80
+    order = np.random.default_rng(0).permutation(n)
+    table = {"customer": order + 1000, "year": order % 40, "x": order / 7, "square": order**2, "asked": order + 5}
+    transform = TableTransform(kinds={"asked": "numeric"}).fit(table)
+    assert [note.split("'")[1] for note in transform.notes] == ["customer"]
+    assert "--drop customer" in transform.notes[0]
