@@ -76,3 +76,63 @@ def test_options_that_would_change_nothing_are_refused(polytask, tmp_path, asked
     refused = polytask("study", tmp_path / "any.csv", "--targets", "a,b", *asked)
     assert refused.code == 2
     assert message in refused.err
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Two targets, and a column of texts that no model reads."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(90, 3)), columns=["a", "b", "c"])
+    frame["remark"] = [f"row {i} says {rng.integers(1000)}" for i in range(90)]
+    frame["y"] = frame["a"] + 0.2 * rng.normal(size=90)
+    frame["claims"] = rng.poisson(np.exp(0.3 * frame["b"]))
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+QUICK = ("--folds", 2, "--budget", "none", "--workers", 1, "--set", "training.epochs=2", "--set", "encoder=mlp")
+
+
+def test_what_is_inferred_and_left_out_is_said_after_a_typo_was_refused(polytask, table, tmp_path):
+    out = tmp_path / "run"
+    asked = ("study", table, "--targets", "y,claims:count", *QUICK, "--out", out)
+    refused = polytask(*asked, "--arms", "single,linear,joint:mmoe@2")
+    assert refused.code == 2, refused.err
+    assert "ratio" in refused.err
+    assert not (out / "folds").exists()
+
+    done = polytask(*asked, "--arms", "single,linear,joint:mmoe")
+    assert done.code == 0, done.err
+    record = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    page = (out / "page.html").read_text(encoding="utf-8")
+    kind = "Task 'y' is taken as regression"
+    column = "Column 'remark' is left out: its texts are nearly all different; --set kinds.remark=words"
+    for text in (kind, column):
+        assert f"Note: {text}" in done.out
+    assert kind in record["tasks"]["y"]["note"]
+    assert any(column in one["words"] for one in record["warnings"])
+    assert "is taken as regression" in page
+    assert "remark" in page
+
+
+def with_value(table, value):
+    frame = pd.read_csv(table, dtype=str)
+    frame.loc[89, "a"] = value
+    frame.to_csv(table, index=False)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("inf", "Column 'a', row 89: the value is infinite"), ("1e300", "Column 'a', row 89: 1e+300 is too large")],
+)
+def test_a_value_that_is_infinite_or_huge_is_named(polytask, table, value, message):
+    refused = polytask("study", with_value(table, value), "--targets", "y,claims", *QUICK, "--arms", "single,linear")
+    assert refused.code == 2, refused.err
+    assert message in refused.err
+
+
+def test_a_huge_value_of_a_fit_is_no_warning_of_a_library(polytask, table):
+    done = polytask("fit", with_value(table, "1e300"), "--targets", "y,claims", "--set", "training.epochs=1")
+    assert done.code == 0, done.err
+    assert "Warning" not in done.err

@@ -49,7 +49,7 @@ def test_tags_are_judged_beside_classes_and_plain_models_say_what_they_leave_out
     assert record.tasks["pos"].metric == "accuracy"
     assert record.tasks["ner"].n_labels == 85
     assert record.arms["joint"].error["pos"].mean < 0.9
-    assert any("Does not serve pos and ner" in note for note in record.arms["linear"].notes)
+    assert any("Does not serve kind 'tagging' (pos and ner)" in note for note in record.arms["linear"].notes)
     # Tags have no mean of several models, and no constant without a look at the words.
     assert record.recommendation.arms["pos"] in ("single", "joint")
     texts = [["They", "veed", "near", "Meville", "."], ["it", "was", "late"]]

@@ -95,6 +95,7 @@ def study(
     A recipe names the tasks, the networks and the data, several sources too: polytask study recipe.yaml
     """
     import json
+    from time import monotonic
 
     from polytask.cli.terminal import say
     from polytask.cli.verdicts import print_study
@@ -104,7 +105,7 @@ def study(
     if tasks is None:  # a recipe, which may say how its rows are divided
         group = group or (what.split.column or "" if what.split.method == "grouped" else "")
         time = time or (what.split.column or "" if what.split.method == "time" else "")
-    bar = TrialBar()
+    bar, began = TrialBar(), monotonic()
     made = Study(
         what,
         tasks,
@@ -135,6 +136,7 @@ def study(
         say(json.dumps(record.to_json(), ensure_ascii=False))
     else:
         print_study(record)
+        _say_overrun(monotonic() - began, made.seconds)
     page = _write_page(record, out)
     if not json_output:
         _say_where(out, page)
@@ -190,6 +192,18 @@ class TrialBar:
         """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _say_overrun(took: float, budget: float | None) -> None:
+    """By how much the study took longer than its budget, on the clock and with all that is no training."""
+    from polytask.cli.terminal import say
+    from polytask.report.words import duration
+
+    if budget is not None and took > budget:
+        say(
+            f"The study took {duration(took)} from start to end, {duration(took - budget)} more than the budget of "
+            f"{duration(budget)}, which is for trainings on folds and not for reading data and loading libraries."
+        )
 
 
 def _write_page(record: StudyRecord, out: Path | None) -> Path | None:

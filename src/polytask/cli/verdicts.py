@@ -16,7 +16,7 @@ __all__ = ["print_study"]
 def print_study(record: StudyRecord) -> None:
     """A study in the terminal: verdicts in words, arms x tasks, recommendation, what was left out."""
     from polytask.cli.terminal import say
-    from polytask.report.words import by_reason, unmet
+    from polytask.report.words import by_reason, is_of_stacks, unmet
 
     if missing := unmet(record.settings.get("by_name") or (), record.left_out):
         say(missing)
@@ -30,9 +30,17 @@ def print_study(record: StudyRecord) -> None:
     say("")
     say(record.recommendation.words)
     _print_arms(record)
+    for note in dict.fromkeys(task.note for task in record.tasks.values() if task.note):
+        say(f"Note: {note}")
     for warning in record.warnings:
         say(f"{str(warning['severity']).capitalize()}: {warning['words']}")
-    for reason, arms in by_reason(record.left_out).items():
+    short = [arm for arm, reason in record.left_out.items() if " budget" in reason]
+    if short:
+        say(
+            f"Left out for want of time: {', '.join(short)}; the record says of each what it would take. With a larger "
+            "--budget, and --resume of the same --out, they are trained too."
+        )
+    for reason, arms in by_reason({a: why for a, why in record.left_out.items() if a not in short}).items():
         say(f"Left out: {', '.join(arms)}: {reason}")
     for arm, found in record.search.items():
         say(f"Search: {arm}: {found['where']}")
@@ -42,7 +50,8 @@ def print_study(record: StudyRecord) -> None:
         say(f"Sharing ratio: {arm}: {chosen} in the folds, by cross-validation inside each.")
     for arm, result in record.arms.items():
         for text in result.notes:
-            say(f"Note: {arm}: {text}")
+            if not is_of_stacks(text):
+                say(f"Note: {arm}: {text}")
     for unit in record.engine.get("deaths", ()):
         say(f"Note: the worker of {unit} died, and it was trained again.")
     absent = [(fold, task, reason) for fold in record.folds for task, reason in fold.absent.items()]

@@ -19,6 +19,7 @@ _SAMPLE = 5_000
 _FEW_ROWS = 10
 _FIRST_ROWS = 64
 _FEW_VALUES = 2
+_LARGEST = 1e100
 
 
 def input_columns(data: TableLike, tasks: Sequence[Task], drop: Collection[str] = ()) -> tuple[str, ...]:
@@ -125,17 +126,24 @@ class _Numbers:
         floats = _plain_numbers(label.iloc[there])
         if floats is None or len(there) <= _FEW_VALUES or 2 * len(pd.unique(floats)) <= len(there):
             return None
+        floats = _squarable(floats)
         return cls(there[:_FIRST_ROWS], floats[:_FIRST_ROWS], float(floats.std()))
 
     def are_no_line_of(self, column: np.ndarray) -> bool:
         """Whether a whole column of numbers, none of them missing, is surely no copy."""
-        x, y = column[self.rows], self.values
+        x, y = _squarable(column[self.rows]), self.values
         x, y = x - x.mean(), y - y.mean()
         size = float(x @ x)
         if size == 0:
             return False
         # A line that misses no row by more than a millionth of the spread misses these by 1e-5 of it in all at most.
         return bool(np.abs(y - (x @ y) / size * x).max() > 1e-4 * self.spread)
+
+
+def _squarable(numbers: np.ndarray) -> np.ndarray:
+    """The numbers, in another unit if their squares would be too large for a float; a copy in any unit is a copy."""
+    largest = float(np.abs(numbers).max(initial=0.0))
+    return numbers / largest if largest > _LARGEST else numbers
 
 
 def _plain_numbers(series: pd.Series[Any]) -> np.ndarray | None:
@@ -173,6 +181,7 @@ def _is_affine(values: pd.Series[Any], label: pd.Series[Any]) -> bool:
         return bool(as_texts.all())
     if not (np.isfinite(x).all() and np.isfinite(y).all()):  # the transform and the task's codec say so
         return False
+    x, y = _squarable(x), _squarable(y)
     x, y = x - x.mean(), y - y.mean()
     spread = float(x @ x)
     if spread == 0 or not np.isfinite(spread):

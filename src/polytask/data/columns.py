@@ -143,7 +143,7 @@ class NumericColumn:
             if not finite.all():
                 worst, values = int(finite.argmin()), pd.Series(values)
                 raise InputError(
-                    f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]!r} is too large a "
+                    f"Column {self.name!r}, row {values.index[worst]}: {values.iloc[worst]} is too large a "
                     "number. Correct it, or leave the cell empty.",
                     self.name,
                 )

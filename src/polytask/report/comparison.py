@@ -11,7 +11,7 @@ from polytask.report.provenance import differences
 from polytask.report.run import which_is_better
 from polytask.report.strips import scale_of
 from polytask.report.study import MARKS, headline
-from polytask.report.words import duration, finite
+from polytask.report.words import duration, finite, possible
 
 __all__ = ["comparison_view"]
 
@@ -29,7 +29,10 @@ def comparison_view(records: Sequence[Record], names: Sequence[str] | None = Non
     tasks = list(dict.fromkeys(task for record in records for task in record.tasks))
     shared = [task for task in tasks if all(task in record.tasks for record in records)]
     gains = [
-        (v.gain, *v.interval) for record in records if isinstance(record, StudyRecord) for v in record.verdicts.values()
+        (v.gain, v.interval[0], possible(v.interval[1]))
+        for record in records
+        if isinstance(record, StudyRecord)
+        for v in record.verdicts.values()
     ]
     scale = scale_of(gains)
     apart, same = differences([_provenance(record) for record in records])
@@ -80,7 +83,7 @@ def _cell(record: Record, task: str, scale: Any) -> dict[str, Any] | None:
     use = record.recommendation.arms.get(task, "")
     arm = record.arms.get(use)
     metrics: Mapping[str, Interval] = arm.metrics.get(task, {}) if arm else {}
-    low, high = verdict.interval if verdict else (None, None)
+    low, high = (verdict.interval[0], possible(verdict.interval[1])) if verdict else (None, None)
     gain = verdict.gain if verdict else None
     return {
         "verdict": verdict.verdict if verdict else "", "mark": MARKS.get(verdict.verdict, "○") if verdict else "",

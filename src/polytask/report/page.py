@@ -194,7 +194,19 @@ def _environment() -> Environment:
     made = Environment(
         loader=FunctionLoader(_source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    forms = ("amount", "breakable", "duration", "listed", "number", "percent", "share", "span", "unbroken", "when")
+    forms = (
+        "amount",
+        "breakable",
+        "duration",
+        "is_of_stacks",
+        "listed",
+        "number",
+        "percent",
+        "share",
+        "span",
+        "unbroken",
+        "when",
+    )
     made.filters |= {name: getattr(words, name) for name in forms}
     made.filters |= {"signed": lambda value, sign=1: words.percent(sign * value), "range": range}
     made.globals |= {"error": words.error, "number": words.number, "percent": words.percent, "swatch": _swatch}

@@ -14,7 +14,7 @@ from polytask.report.affinity import heat_map
 from polytask.report.gallery import Gallery
 from polytask.report.provenance import flat
 from polytask.report.strips import scale_of
-from polytask.report.words import by_reason, configuration, finite, listed, sureness, unmet
+from polytask.report.words import by_reason, configuration, finite, listed, possible, sureness, unmet
 
 __all__ = ["headline", "study_view"]
 
@@ -155,7 +155,8 @@ def _best(record: StudyRecord, task: str) -> str | None:
 
 def _verdicts(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]:
     found = {task: record.verdicts[task] for task in tasks if task in record.verdicts}
-    scale = scale_of((v.gain, *v.interval) for v in found.values())
+    shown = {task: (v.gain, v.interval[0], possible(v.interval[1])) for task, v in found.items()}
+    scale = scale_of(shown.values())
     return [
         {
             "task": task,
@@ -163,8 +164,8 @@ def _verdicts(record: StudyRecord, tasks: Sequence[str]) -> list[dict[str, Any]]
             "mark": MARKS.get(v.verdict, "○"),
             "gain": v.gain,
             "low": v.interval[0],
-            "high": v.interval[1],
-            "strip": scale.strip(v.gain, *v.interval, v.verdict.replace(" ", "-")),
+            "high": shown[task][2],
+            "strip": scale.strip(*shown[task], v.verdict.replace(" ", "-")),
             "limit": scale.limit,
             "sure": sureness(v.verdict, v.p_corrected, *v.interval, len(found)),
             "tested": _tested(record, v),

@@ -7,7 +7,7 @@ from typing import Any
 
 from polytask.records import Verdict
 from polytask.report.figures import COLOURS, Figure, axis, label
-from polytask.report.words import finite, percent
+from polytask.report.words import finite, percent, possible
 
 __all__ = ["gains"]
 
@@ -56,7 +56,7 @@ def _points(
     colour: str,
     symbol: str,
 ) -> dict[str, Any]:
-    ends = [tuple(map(finite, verdicts[task].interval)) for _, task in mine]
+    ends = [(finite(verdicts[task].interval[0]), possible(verdicts[task].interval[1])) for _, task in mine]
     return {
         "type": "scatter", "mode": "markers", "name": name,
         "x": [places[task] for _, task in mine], "y": [gain for gain, _ in mine],

@@ -17,9 +17,11 @@ __all__ = [
     "duration",
     "error",
     "finite",
+    "is_of_stacks",
     "listed",
     "number",
     "percent",
+    "possible",
     "share",
     "span",
     "sureness",
@@ -123,6 +125,17 @@ def percent(value: Any) -> str:
     return f"{sign}{text}%"
 
 
+def possible(gain: Any) -> float | None:
+    """The upper end of a gain's interval as it is shown: an error cannot get smaller by more than 100 %.
+
+    Example:
+        >>> possible(328.9), possible(12.0), possible(None)
+        (100.0, 12.0, None)
+    """
+    found = finite(gain)
+    return None if found is None else min(found, 100.0)
+
+
 def share(value: Any) -> str:
     """A share between 0 and 1 as a percentage; never rounded to all or nothing.
 
@@ -169,6 +182,19 @@ def duration(seconds: Any) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def is_of_stacks(note: str) -> bool:
+    """Whether a note of an arm says with what its networks were trained, which is for the record alone.
+
+    Example:
+        >>> is_of_stacks("2 networks of one shape were trained at once."), is_of_stacks("Stopped by its patience.")
+        (True, False)
+    """
+    return bool(_OF_STACKS.search(note))
+
+
+_OF_STACKS = re.compile(r"networks? (of one shape were|was) trained at |^Trained (in a|by itself and in no) stack ")
+
+
 def listed(names: Sequence[Any], most: int = 4) -> str:
     """Names in a sentence, the first few of them; classes may be numbers.
 
@@ -211,7 +237,8 @@ def sureness(verdict: str, p: Any, low: Any, high: Any, n_tasks: int) -> str:
     size = "p < 0.0001" if found < 1e-4 else f"p = {number(found, 2)}"
     if verdict == "no evidence":
         if below <= 0 <= above:
-            return f"The gain may be anything from {percent(below)} to {percent(above)} ({size})."
+            most = percent(above) if above <= 100 else "at most +100%"
+            return f"The gain may be anything from {percent(below)} to {most} ({size})."
         return f"Evidence if this were the only task, but not among {n_tasks} tasks tested at once (corrected {size})."
     strength = "Very strong evidence" if found < 0.001 else "Strong evidence" if found < 0.01 else "Evidence"
     corrected = f", corrected for {n_tasks} tasks" if n_tasks > 1 else ""
@@ -258,8 +285,13 @@ def unmet(by_name: Sequence[str], left_out: Mapping[str, str]) -> str:
     Example:
         >>> unmet(["joint", "searched"], {"searched": "not tried", "chains": "not tried"})
         'Asked for and not run: searched (not tried).'
+        >>> unmet(["forest"], {"forest": "3 s of the budget are left"})
+        'Asked for and not run: forest (3 s of the budget are left). Give a larger --budget with --resume for that.'
         >>> unmet(["joint"], {"chains": "not tried"})
         ''
     """
     missing = [f"{arm} ({left_out[arm].rstrip('.')})" for arm in dict.fromkeys(by_name) if arm in left_out]
-    return f"Asked for and not run: {'; '.join(missing)}." if missing else ""
+    if not missing:
+        return ""
+    more = " Give a larger --budget with --resume for that." if any(" budget" in text for text in missing) else ""
+    return f"Asked for and not run: {'; '.join(missing)}.{more}"

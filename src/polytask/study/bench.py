@@ -15,7 +15,7 @@ import torch
 
 from polytask.data.splits import Split
 from polytask.recipe import Recipe
-from polytask.study.arm import FittedArm, FoldData, learn
+from polytask.study.arm import FittedArm, FoldData, learn, why_not_learn
 from polytask.study.finished import FinishedNetworks
 from polytask.study.folds import JudgedFold, Protocol, make_fold, whole_fold
 from polytask.study.naming import make_arm
@@ -25,6 +25,7 @@ from polytask.study.store import Answers, KeptFold, Store, Trial, keep_fold, tri
 from polytask.study.terms import Terms
 from polytask.study.trials import train_trials
 from polytask.tasks.task import Task
+from polytask.training.building import network_of
 from polytask.training.data_sets import DataSet
 from polytask.training.planning import plan_of
 from polytask.training.preparation import Prepared
@@ -180,6 +181,23 @@ class Bench:
                 judged = replace(judged, data=replace(judged.data, terms=terms))
             asked.append((make_arm(planned.arm), kept, judged))
         return train_trials(asked, self.material.finished(unit))
+
+    def check(self, arms: Sequence[str]) -> None:
+        """Raise if the networks of an arm cannot be built; the first one of each is, on the first fold.
+
+        Raises:
+            PolytaskError: If an option is not known, or has a value that its method does not take.
+        """
+        protocol = self.material.protocol
+        data = self.fold(Place(*protocol.splits(self.material.data, self.material.tasks)[0]))[0].data
+        for name in arms:
+            arm = make_arm(name)
+            is_divided = arm.is_per_task and len(data.prepared.train) > 1  # it reads one source after the other
+            if not isinstance(arm, NetworkArm) or is_divided or why_not_learn(arm, data):
+                continue
+            one = arm.trainings(data)[0]
+            with torch.random.fork_rng(devices=[]):  # the parameters that are drawn are thrown away
+                network_of(one.prepared, one.plan)
 
     @cached_property
     def whole(self) -> FoldData:

@@ -133,7 +133,7 @@ def choose_all(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence
     Args:
         folds: The folds.
         arms: The arms to choose among.
-        tasks: All tasks.
+        tasks: All tasks; those that the same arms serve are chosen for together.
     """
     errors: dict[str, list[float]] = {task: [] for task in tasks}
     counts: dict[str, Counter[str]] = {task: Counter() for task in tasks}
@@ -151,6 +151,29 @@ def choose_all(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence
 
 
 def _choose_from(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence[str]) -> dict[str, Candidate]:
+    chosen: dict[str, Candidate] = {}
+    for mine, served in _served_alike(folds, arms, tasks):
+        chosen |= _choose_among(folds, mine, served)
+    return {task: chosen[task] for task in tasks if task in chosen}
+
+
+def _served_alike(
+    folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence[str]
+) -> list[tuple[list[str], list[str]]]:
+    """The arms that serve the same tasks, with these tasks: an arm is compared on those that it serves.
+
+    A task that no arm serves, such as one that is absent from the folds, goes with the first others.
+    """
+    errors = {arm: _mean_errors(folds, (arm,), tasks) for arm in arms}
+    of = {task: tuple(arm for arm in arms if not np.isnan(errors[arm][task])) for task in tasks}
+    first = next((mine for mine in of.values() if mine), tuple(arms))
+    found: dict[tuple[str, ...], list[str]] = {}
+    for task in tasks:
+        found.setdefault(of[task] or first, []).append(task)
+    return [(list(mine), served) for mine, served in found.items()]
+
+
+def _choose_among(folds: Sequence[FoldScores], arms: Sequence[str], tasks: Sequence[str]) -> dict[str, Candidate]:
     candidates: list[Candidate] = [(arm,) for arm in arms]
     errors = {candidate: _mean_errors(folds, candidate, tasks) for candidate in candidates}
     best = sorted(candidates, key=lambda c: _overall(errors[c], tasks))[:_BLENDED]
@@ -175,13 +198,13 @@ def _good_enough(
 ) -> Candidate:
     """The mean of the arms that may be the best: no more than one standard error behind it, over all tasks together.
 
+    All of them serve all of the tasks, but for tasks that none serves.
+
     Which of them is the best is mostly chance on few validation rows, and their mean is mostly better than each.
     """
     order = sorted(arms, key=lambda c: _overall(errors[c], tasks))
     best, members = order[0], []
     for arm in order:
-        if _overall(errors[arm], tasks)[0] > _overall(errors[best], tasks)[0]:
-            break  # it does not serve every task that the best one serves
         behind, chance = [], []
         for task in tasks:
             one, other, constant = (losses[c].get(task) for c in (arm, best, CONSTANT))

@@ -136,7 +136,10 @@ def _as_target(labels: pd.Series[Any], task: Task) -> tuple[np.ndarray, bool]:
 def _codes(values: pd.Series[Any]) -> np.ndarray:
     """A column as numbers: as they are, or positions among the sorted values."""
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_complex_dtype(values):
-        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        # What a tree cannot hold is refused by name when the column is learned; here its place among all counts.
+        is_huge = np.abs(numbers) > np.finfo(np.float32).max
+        return pd.Series(numbers).rank().to_numpy() if is_huge.any() else numbers
     codes = pd.factorize(values.astype(str).where(values.notna()), sort=True)[0].astype(np.float64)
     return np.where(codes < 0, np.nan, codes)
 

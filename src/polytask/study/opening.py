@@ -127,9 +127,11 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
     for task in tasks:
         _fit_whole(task, data)
     by_task = {task.name: note for task in tasks for note in notes if note.startswith(f"Task {task.name!r} ")}
-    if by is None:
-        return Question(data, tasks, by_task)
-    return _by_value(data, tasks, by_task, by, fewest)
+    # Of very many tasks, one sentence says it of all.
+    of_many = [warning("kinds", "note", note) for note in notes if note not in by_task.values()]
+    question = Question(data, tasks, by_task) if by is None else _by_value(data, tasks, by_task, by, fewest)
+    question.warnings = [*of_many, *question.warnings]
+    return question
 
 
 _CLASSES = {

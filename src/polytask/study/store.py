@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,14 @@ class KeptFold:
         tasks: The tasks with their codecs as fitted on it.
         truth: By part and task, ``(targets, observed)`` of the rows with an observed label.
         groups: By task, the group of each of its test rows; empty if rows are not kept together.
+        notes: What was noted when its data were read, such as columns that are left out.
     """
 
     record: StudyFold
     tasks: dict[str, Task]
     truth: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 class Store:
@@ -165,6 +167,7 @@ def keep_fold(store: Store, tested: JudgedFold) -> KeptFold:
     content = {
         "record": asdict(record),
         "tasks": [{"options": task.options(), "state": task.state()} for task in tasks],
+        "notes": tested.data.prepared.notes,
     }
     key = fold_key(record.repeat, record.fold)
     store.save(key, content, tree)
@@ -187,7 +190,7 @@ def load_fold(store: Store, repeat: int, fold: int) -> KeptFold | None:
         for part, by_task in tree.items()
     }
     groups = {name: kept["groups"].numpy() for name, kept in tree["test"].items() if "groups" in kept}
-    return KeptFold(StudyFold(**content["record"]), tasks, truth, groups)
+    return KeptFold(StudyFold(**content["record"]), tasks, truth, groups, content.get("notes", ()))
 
 
 def load_trial(store: Store, arm: str, repeat: int, fold: int) -> Trial | None:

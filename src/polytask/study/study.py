@@ -18,6 +18,7 @@ from polytask.study.arms import registry as known_arms
 from polytask.study.bench import Bench, Material
 from polytask.study.budget import DEFAULT_ARMS, NEEDED, seconds_of, with_search
 from polytask.study.choice import choose_all
+from polytask.study.data_notes import data_notes
 from polytask.study.engine import Engine
 from polytask.study.engines import registry as engines
 from polytask.study.final import final_bundle, lost_stops
@@ -91,9 +92,9 @@ class Study:
 
     Note:
         Every trial is written when it is done. A study that was interrupted goes on with ``resume=True`` without
-        training anything twice, and ends with the same record but for times. The engine and its number of workers
-        change times only, and so with a budget what there is time for; the number of threads of a trial is part of the
-        question, because sums depend on it.
+        training anything twice, and ends with the same record but for times. With a larger budget it goes on with
+        what there was no time for. The engine and its number of workers change times only, and so with a budget what
+        there is time for; the number of threads of a trial is part of the question, because sums depend on it.
     """
 
     def __init__(
@@ -184,10 +185,13 @@ class Study:
         warnings = [*leaks, *question.warnings, *lost_stops(controls_of(self.recipe))]
         networks = self.folder.path.resolve() / "networks" if self.folder else None
         bench = Bench(Material(data, tasks, self.recipe, self.protocol, self._terms(), networks))
+        if not (self.resume and self.folder is not None and (self.folder.path / "folds").exists()):
+            bench.check(self.arm_names)  # before anything is written that another command could not go on with
         self.engine.open(bench)
         store = Store(self.folder.path if self.folder else None)
         trainings = Trainings(bench, self.arm_names, self.seconds, self._needed, store, self.engine, self.listener)
         outcome = trainings.run()
+        warnings += data_notes([scores.kept for scores in outcome.scores], self._only_source)
         if trainings.overrun:
             warnings.append(warning("budget", "note", trainings.overrun))
         chosen = choose_all(outcome.scores, list(outcome.trials), outcome.names)
@@ -222,8 +226,14 @@ class Study:
         question = open_question(self.recipe, self._given, self.by, fewest=max(_FEWEST_LABELS, 2 * self.protocol.folds))
         if self.folder is not None:
             described = {"study": self._asked(), "data": question.data.describe()}
-            self.folder.open(without_nan(described), resume=self.resume)
+            # More time is no other question: what there was no time for is trained then.
+            self.folder.open(without_nan(described), resume=self.resume, free=("study.budget",))
         return question
+
+    @property
+    def _only_source(self) -> str:
+        """The name of the source of a study of one table; empty for recipes and several sources."""
+        return next(iter(self.recipe.data)) if self._given is not None and len(self.recipe.data) == 1 else ""
 
     def _terms(self) -> Terms:
         """The terms of searches: the two of them together have half of the budget's time on the clock."""
@@ -263,9 +273,7 @@ class Study:
             self._record = record = replace(record, engine=self.engine.describe())
             if isinstance(material.data, LongData):
                 self._bundle.by = {"column": self.by, "tasks": material.data.long.task_of}
-            self._bundle.metrics = {
-                task: {"relative_error": interval.mean} for task, interval in record.recommendation.error.items()
-            }
+            self._bundle.metrics = _metrics(record)
             if self.folder is not None:
                 self._bundle.save(self.folder.bundle_path)
                 FinishedNetworks(bench.material.folder).forget()
@@ -273,14 +281,19 @@ class Study:
             write_json(self.folder.path / "study.json", record.to_json())
 
     def _kept_bundle(self, record: StudyRecord) -> Bundle | None:
-        """The bundle that the folder holds; one of another recommendation, made in other time, is taken away."""
+        """The bundle that the folder holds; one that came of other folds or arms, in other time, is taken away."""
         if self.folder is None or not (file := self.folder.bundle_path / "bundle.json").exists():
             return None
         kept = load(self.folder.bundle_path)
-        if kept.provenance.get("recommendation") == record.recommendation.arms:
+        if kept.provenance.get("recommendation") == record.recommendation.arms and kept.metrics == _metrics(record):
             return kept
         file.unlink()
         return None
+
+
+def _metrics(record: StudyRecord) -> dict[str, dict[str, float | None]]:
+    """What a bundle says of its tasks."""
+    return {task: {"relative_error": interval.mean} for task, interval in record.recommendation.error.items()}
 
 
 def _engine(asked: str | Mapping[str, Any] | None) -> Engine:

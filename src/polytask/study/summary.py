@@ -51,11 +51,12 @@ FORMULAS: Mapping[str, str] = {
         "single models: between -200 % and 200 %, and defined for errors of zero."
     ),
     "recommendation": (
-        "For every task, the mean of those arms that may be the best by their validation losses over all tasks: no "
-        "more than one standard error behind the best, four arms at most. Another arm, the mean of two, or the "
-        "constant serves a task where it is better by more than two standard errors. A task whose answers have no mean "
-        "(tags, boxes) is served by one arm alone. If rows come in groups, standard errors are those of means over "
-        "whole groups, and the constant serves every task where nothing is better than it by more than two of them. "
+        "For every task, the mean of those arms that may be the best by their validation losses over all tasks (that "
+        "the same arms serve): no more than one standard error behind the best, four arms at most. Another arm, the "
+        "mean of two, or the constant serves a task where it is better by more than two standard errors. A task whose "
+        "answers have no mean (tags, boxes) is served by one arm alone. If rows come in groups, standard errors are "
+        "those of means over whole groups, and the constant serves every task where nothing is better than it by more "
+        "than two of them. "
         "The error of the recommendation comes from making this choice anew inside each fold."
     ),
 }
@@ -263,8 +264,14 @@ def _notes(outcome: Outcome, arm: str) -> tuple[str, ...]:
         for task in outcome.names
         if any(task not in fold.absent and trial.error(task) is None for fold, trial in trained)
     ]
-    if unserved:
-        notes[f"Does not serve {_listed(unserved)} on every fold."] = None
+    kinds = {task.name: task.kind for task in outcome.tasks}
+    never = {task for task in unserved if all(trial.error(task) is None for _, trial in trained)}
+    for kind in dict.fromkeys(kinds[task] for task in unserved):
+        mine = [task for task in unserved if kinds[task] == kind]
+        if never >= {task for task in outcome.names if kinds[task] == kind}:
+            notes[f"Does not serve kind {kind!r} ({_listed(mine)})."] = None
+        else:
+            notes[f"Does not serve {_listed(mine)} on every fold."] = None
     return tuple(notes)
 
 

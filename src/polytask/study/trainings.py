@@ -63,6 +63,8 @@ class Trainings:
         """Why the trainings took longer than the budget; empty if they did not."""
         self.given: dict[str, dict[str, Any]] = {}
         """What arms found on the first fold and use on the others, for want of time to search there too."""
+        self._searching: set[str] = set()
+        """Arms that search on every fold anew."""
         self._kept: dict[Place, KeptFold] = {}
         self._running: dict[str, str] = {}
         """What is being trained, and how far it is where that is known."""
@@ -160,6 +162,8 @@ class Trainings:
         if later is not None and not is_whole and self.budget.first_only(arm, trial.seconds, later):
             self.given[arm] = trial.settled
             return ""
+        if later is not None:
+            self._searching.add(arm)
         return self.budget.why_not_keep(arm, trial.seconds)
 
     def _go_through(self, places: Sequence[Place], trials: dict[str, list[Trial]]) -> None:
@@ -241,4 +245,8 @@ class Trainings:
         return self._kept[place]
 
     def _load(self, planned: PlannedTrial) -> Trial | None:
-        return load_trial(self.store, planned.arm, planned.place.repeat, planned.place.fold)
+        trial = load_trial(self.store, planned.arm, planned.place.repeat, planned.place.fold)
+        if trial is not None and planned.arm in self._searching and planned.arm not in self.given:
+            # With less time it used what was found on the first fold; now there is room for a search of its own.
+            return None if not (trial.why_not or trial.search) else trial
+        return trial

@@ -138,7 +138,7 @@ def judge(
             joint=joint,
             single=single,
             recommendation=(recommended or {}).get(task, ""),
-            words=_words(task, name, test, percent, pairs[task].words),
+            words=_words(task, name, test, percent, pairs[task].words, (corrected[task], len(tests))),
         )
     return verdicts
 
@@ -147,7 +147,15 @@ def _numbers(test: Paired) -> Sequence[float]:
     return test.mean, test.low, test.high
 
 
-def _words(task: str, verdict: str, test: Paired, percent: Sequence[float | None], tested: str) -> str:
+def _words(
+    task: str,
+    verdict: str,
+    test: Paired,
+    percent: Sequence[float | None],
+    tested: str,
+    together: tuple[float, int] = (1.0, 1),
+) -> str:
+    """A verdict in a sentence; ``together`` are the corrected p value and the number of tasks."""
     gain, low, high = percent
     if not test.n:
         return f"{task}: no evidence; the joint and the single model were not both tested on any fold."
@@ -158,10 +166,16 @@ def _words(task: str, verdict: str, test: Paired, percent: Sequence[float | None
     if low is None or high is None:
         return f"{task}: no evidence; there are too few tests to tell ({tested})."
     size = f"{abs(gain):.1f} %"
-    sure = f"gain {gain:+.1f} %, 95 % interval {low:+.1f} to {high:+.1f} %, {tested}"
+    # An error cannot get smaller by more than all of it, though the test's interval may say so.
+    above = f"{high:+.1f}" if high <= 100 else "at most +100"
+    sure = f"gain {gain:+.1f} %, 95 % interval {low:+.1f} to {above} %, {tested}"
     if verdict == "helped":
         return f"{task}: learning jointly helped; the error is {size} smaller than alone ({sure})."
     if verdict == "hurt":
         return f"{task}: learning jointly hurt; the error is {size} larger than alone ({sure})."
     way = "smaller" if gain >= 0 else "larger"
+    p, n_tasks = together
+    if n_tasks > 1 and not low <= 0 <= high:
+        chance = f"which would count if this were the only task, but among {n_tasks} tasks tested at once may be chance"
+        return f"{task}: no evidence; the error is {size} {way} than alone, {chance} (corrected p = {p:.2g}; {sure})."
     return f"{task}: no evidence; the error is {size} {way} than alone, which may be chance ({sure})."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -84,16 +85,21 @@ class RunFolder:
                 "Choose another --out, or go on with it by --resume."
             )
 
-    def open(self, recipe: dict[str, Any], *, resume: bool) -> None:
+    def open(self, recipe: dict[str, Any], *, resume: bool, free: Collection[str] = ()) -> None:
         """Make the folder, or go on in it.
+
+        Args:
+            recipe: What is asked.
+            resume: Whether to go on with what it holds.
+            free: Settings, such as ``study.budget``, that may be others than before.
 
         Raises:
             RunFolderError: If it holds something already and ``resume`` is false, another recipe's run, or one that
                 another process is busy with.
         """
-        here().by_first(lambda: self._open(recipe, resume))
+        here().by_first(lambda: self._open(recipe, resume, free))
 
-    def _open(self, recipe: dict[str, Any], resume: bool) -> None:
+    def _open(self, recipe: dict[str, Any], resume: bool, free: Collection[str]) -> None:
         known = self.path / "recipe.json"
         self._check(resume)
         self._hold()
@@ -101,13 +107,16 @@ class RunFolder:
             if known.exists():
                 before = self._asked()
                 # Compared as JSON holds it, as the one before was read.
-                if changed := _changes(before, json.loads(json.dumps(recipe))):
+                differing = _changes(before, json.loads(json.dumps(recipe)))
+                if changed := [text for name, text in differing.items() if name not in free]:
                     more = "" if len(changed) <= _MOST_CHANGES else f", and {len(changed) - _MOST_CHANGES} more"
                     raise RunFolderError(
                         f"{self.path} is the run of another recipe: {'; '.join(changed[:_MOST_CHANGES])}{more}. "
                         "Resume with the same settings, or choose another --out."
                     )
                 remove_halves(self.path)
+                if differing:
+                    write_json(known, recipe)
                 return
             if self.checkpoint_path.exists():
                 raise RunFolderError(f"{self.path} has a checkpoint but no recipe.json; it cannot be resumed.")
@@ -196,20 +205,21 @@ class RunFolder:
         here().by_first(lambda: self.checkpoint_path.unlink(missing_ok=True))
 
 
-def _changes(before: Any, now: Any, where: str = "") -> list[str]:
-    """Each setting that differs, with both values.
+def _changes(before: Any, now: Any, where: str = "") -> dict[str, str]:
+    """By name, each setting that differs, with both values.
 
     Example:
         >>> _changes({"recipe": {"seed": 0}}, {"recipe": {"seed": 3, "sharing": "mmoe"}})
-        ['recipe.seed was 0, and is 3', "recipe.sharing was not given, and is 'mmoe'"]
+        {'recipe.seed': 'recipe.seed was 0, and is 3', 'recipe.sharing': "recipe.sharing was not given, and is 'mmoe'"}
     """
     if before == now:
-        return []
+        return {}
     if isinstance(before, dict) and isinstance(now, dict):
         below = [(f"{where}.{key}" if where else key, key) for key in dict.fromkeys([*before, *now])]
-        return [text for name, key in below for text in _changes(before.get(key), now.get(key), name)]
+        inner = [_changes(before.get(key), now.get(key), name) for name, key in below]
+        return {name: text for each in inner for name, text in each.items()}
     shown = ["not given" if value is None else _short(repr(value)) for value in (before, now)]
-    return [f"{where} was {shown[0]}, and is {shown[1]}"]
+    return {where: f"{where} was {shown[0]}, and is {shown[1]}"}
 
 
 def _short(text: str, most: int = 60) -> str:

@@ -4,13 +4,21 @@ import multiprocessing
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from polytask import Study
 from polytask.cli.verdicts import print_study
+from polytask.data.splits import Split
+from polytask.errors import RunFolderError
+from polytask.records import ArmResult, Recommendation, StudyRecord
 from polytask.study import Protocol
+from polytask.study import study as study_module
+from polytask.study.bench import Place, PlannedTrial
 from polytask.study.budget import DEFAULT_ARMS, NEEDED, Budget, with_search
+from polytask.study.store import Store, Trial, keep_trial
 from polytask.study.terms import SEARCHED
 from polytask.study.threads import limited_threads
+from polytask.study.trainings import Trainings
 from polytask.trees import JointForest
 
 QUICK = {"training": {"epochs": 2}, "encoder": {"name": "mlp", "widths": [4]}}
@@ -74,3 +82,54 @@ def test_time_is_left_for_repetitions_only_if_the_first_took_no_longer_than_plan
     assert budget.overrun(spent=99.0) == ""
     assert "took about 130 s" in budget.overrun(spent=130.0)
     assert "longer than was planned from those of the first fold" in budget.overrun(spent=50.0, elapsed=130.0)
+
+
+def test_a_larger_budget_goes_on_with_what_there_was_no_time_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "DEFAULT_ARMS", ("joint", "single", "boosting", "linear"))
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(90, 3)), columns=["a", "y", "z"])
+    options = {"protocol": Protocol(folds=4), "out": tmp_path / "run", **QUICK}
+    short = Study(frame, ["y", "z"], budget=0.01, **options).run()
+    assert set(short.left_out) == {"linear", "1 of 4 folds"}
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "trials").rglob("*.json")}
+    again = Study(frame, ["y", "z"], budget=None, resume=True, **options)
+    longer = again.run()
+    assert not longer.left_out
+    assert len(longer.folds) == 4
+    assert longer.arms["joint"].errors["y"][:3] == short.arms["joint"].errors["y"], "what was trained is kept"
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    errors = {task: interval.mean for task, interval in longer.recommendation.error.items()}
+    assert {task: found["relative_error"] for task, found in again.bundle.metrics.items()} == errors
+    with pytest.raises(RunFolderError, match=r"recipe\.training"):
+        Study(frame, ["y", "z"], resume=True, **{**options, "training": {"epochs": 3}}).run()
+
+
+def test_a_search_that_time_spared_is_done_when_there_is_time(tmp_path):
+    searched, spared = Trial("searched", search={"best": 1}), Trial("searched")
+    place = Place(0, 1, Split(np.arange(2), np.arange(2), np.arange(2)))
+    trainings = Trainings.__new__(Trainings)
+    trainings.store, trainings.given, trainings._searching = Store(None), {}, {"searched"}
+    for trial, is_known in ((searched, True), (spared, False), (Trial("searched", "diverged"), True)):
+        keep_trial(trainings.store, trial, {}, 0, 1)
+        assert (trainings._load(PlannedTrial("searched", place)) is not None) == is_known
+    trainings.given = {"searched": {}}
+    keep_trial(trainings.store, spared, {}, 0, 1)
+    assert trainings._load(PlannedTrial("searched", place)) is not None
+
+
+def test_arms_that_there_was_no_time_for_are_one_line(capsys):
+    left = {
+        "forest": "it would take about 8 s, and 3 s of the budget are left",
+        "chains": "not tried: ... budget of 9 s",
+    }
+    arms = {
+        "single": ArmResult(
+            "single", "", {}, {}, {}, None, None, 0, 0, 0, ("2 networks of one shape were trained at once.",)
+        )
+    }
+    chosen = Recommendation({}, "Nothing can be recommended.", {}, {}, None, None, {})
+    print_study(StudyRecord({}, (), arms, {}, chosen, {**left, "pooled": "one task only"}))
+    lines = capsys.readouterr().out.splitlines()
+    out = [line for line in lines if line.startswith("Left out")]
+    assert [line.partition(":")[2].split(";")[0] for line in out] == [" forest, chains", " pooled: one task only"]
+    assert not any("at once" in line for line in lines)

@@ -150,3 +150,19 @@ def test_a_copy_of_a_target_is_refused_unless_a_study_allows_it():
         Study(frame, ["a"], arms=["linear"]).run()
     record = Study(frame, ["a"], arms=["linear"], protocol=Protocol(folds=3), allow=["twin"]).run()
     assert record.arms["linear"].error["a"].mean < 0.1
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e300])
+def test_values_that_no_tree_can_hold_are_no_crash(value):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(120, 3)), columns=["a", "wild", "y"])
+    frame.loc[119, "wild"] = value
+    assert not giveaways(frame)
+    frame["echo"] = frame["y"] ** 3
+    frame.loc[frame["y"].idxmax() if value > 0 else frame["y"].idxmin(), "echo"] = value
+    assert [one["columns"] for one in giveaways(frame)] == [["echo"]]
+
+
+def giveaways(frame: pd.DataFrame) -> list[dict]:
+    found = leak_warnings(TableData("data", frame, targets=["y"]), [Regression(name="y")])
+    return [one for one in found if one["kind"] == "giveaway"]

@@ -128,3 +128,22 @@ def test_folds_are_left_out_before_a_budget_is_blown():
     two = Budget(1.0, n_folds=2)
     assert not two.why_not_keep("joint", 100.0)
     assert two.folds() == 2
+
+
+def test_an_interval_ends_where_an_error_can_get_no_smaller():
+    single, joint = np.array([0.9, 0.1, 0.5]), np.array([0.1, 0.2, 0.2])
+    verdict = judge({"y": Pairs(joint, single, 0.5)}, "joint", "single")["y"]
+    assert verdict.interval[1] > 100, "the record has what the test says"
+    assert "to at most +100 %" in verdict.words
+
+
+def test_an_interval_without_zero_beside_no_evidence_is_explained():
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(0.4, 0.6, 10)
+    better = Pairs(hard - 0.025 + 0.03 * rng.normal(size=10), hard, 0.1)
+    none = {f"none {i}": Pairs(hard + 0.03 * rng.normal(size=10), hard, 0.1) for i in range(9)}
+    alone, among = (judge(pairs, "joint", "single")["y"] for pairs in ({"y": better}, {"y": better, **none}))
+    assert alone.verdict == "helped", alone.words
+    assert among.verdict == "no evidence"
+    assert among.interval == alone.interval
+    assert "would count if this were the only task, but among 10 tasks tested at once may be chance" in among.words
