@@ -447,3 +447,16 @@ def test_an_interval_of_an_error_ends_at_zero_in_the_chart_as_in_the_table():
     figure = answer_figures.errors("y", {"joint": Interval(0.2, -0.1, 0.5), "single": Interval(0.3, 0.1, 0.5)}, "joint")
     assert figure.data[0]["x"] == [0.3, 0.2]
     assert figure.data[0]["error_x"]["arrayminus"] == pytest.approx([0.2, 0.2])
+
+
+def test_what_several_workers_took_is_said_to_be_a_sum_and_no_gain_is_more_than_all(tmp_path):
+    record = sample()
+    first = next(iter(record.verdicts))
+    wide = dataclasses.replace(record.verdicts[first], verdict="no evidence", interval=(-229.7, 328.9))
+    record = dataclasses.replace(
+        record, engine={"name": "local", "workers": 2}, verdicts={**record.verdicts, first: wide}
+    )
+    page = drawn(tmp_path, record)
+    assert "training, sum over 2 workers" in page.words
+    assert "329" not in page.words
+    assert "from −230% to at most +100%" in page.words
