@@ -14,6 +14,7 @@ from polytask.models.encoders.pretrained import Pretrained
 from polytask.models.inputs import Field, InputShape
 from polytask.models.sharing import registry as sharings
 from polytask.models.stages import fresh_copy
+from polytask.testing import check_encoder
 from polytask.training.text_data import TextData
 
 ROWS = made_up_sentences(120)
@@ -47,6 +48,11 @@ def folder(tmp_path_factory):
 def shape(vocabulary, length):
     n = vocabulary.options["pieces_a_word"]
     return InputShape({"words": Field((length,), (3,)), "pieces": Field((length, n), (vocabulary.n_pieces,))})
+
+
+def test_it_keeps_the_contract_of_encoders(folder):
+    inputs = {source: shape(PretrainedVocabulary(folder), length) for source, length in (("a", 6), ("b", 4))}
+    check_encoder(Pretrained, options={"path": folder, "freeze": True}, inputs=inputs)  # BERT's pooler is not read
 
 
 def test_vectors_of_words_are_the_models_own(folder):

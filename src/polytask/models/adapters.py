@@ -45,7 +45,8 @@ class FlatAdapter(nn.Module):
         if coded:
             raise InputError(
                 f"This encoder reads numbers, but {', '.join(coded)} holds categories. Take the encoder tabm or "
-                "tabular, or leave the columns of categories out."
+                "tabular, or leave the columns of categories out. An encoder of your own that reads tables embeds the "
+                "fields numeric, categorical and molecule with FieldsEmbedding."
             )
         self.names = tuple(shape.fields)
         self.n_values = sum(field.n_values for field in shape.fields.values())

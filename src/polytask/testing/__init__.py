@@ -8,6 +8,7 @@ from typing import Any
 _CHECKS = {
     "check_augmentation": "augmentations",
     "check_balancer": "balancers",
+    "check_encoder": "encoders",
     "check_measure": "measures",
     "check_multipliers": "multipliers",
     "check_remedy": "schedules",

@@ -105,7 +105,7 @@ def plan_of(
     if encoder == "auto":
         encoder = "module" if has_module else _encoder_for(prepared)
     n_rows = max(map(len, prepared.train.values()))
-    usual = for_tables(n_rows, recipe.training) if encoder in ("tabm", "tabular") else {}
+    usual = for_tables(n_rows, recipe.training) if encoders.load(encoder).has_table_settings else {}
     settings = Settings.from_options({**usual, **recipe.training, "seed": recipe.seed})
     check_stop_rule(settings, tasks or here_now)
     plan = Plan(

@@ -10,7 +10,7 @@ from torch import nn
 
 from polytask.errors import InputError, RecipeError
 from polytask.models.encoders.encoder import Encoder
-from polytask.models.inputs import InputShape
+from polytask.models.inputs import SINGLE, InputShape
 from polytask.models.stages import BySource
 from polytask.shapes import Bool, Float, Inputs, Int, Tensor
 
@@ -142,7 +142,7 @@ class _Rows(nn.Module):
 def word_sizes(source: str, shape: InputShape, vocabulary: int | None) -> tuple[int, int]:
     """Number of codes of words and of pieces."""
     fields = dict(shape.fields)
-    words = fields.pop("words", None) or (fields.pop(next(iter(fields))) if len(fields) == 1 else None)
+    words = fields.pop("words", None) or (fields.pop(SINGLE, None) if len(fields) == 1 else None)
     pieces = fields.pop("pieces", None)
     if words is None or len(words.shape) != 1 or fields or (pieces is not None and len(pieces.shape) != 2):
         found = {name: field.shape for name, field in shape.fields.items()}

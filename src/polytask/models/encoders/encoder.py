@@ -33,6 +33,8 @@ class Encoder(nn.Module, ABC):
     """Whether it represents the L elements of a row, such as words: the rows that come out are then ``B * L``."""
     has_pixels: ClassVar[bool] = False
     """Whether it represents the H W pixels of an image and, after them, the whole: ``B * (H W + 1)`` rows come out."""
+    has_table_settings: ClassVar[bool] = False
+    """Whether it is trained, where a recipe does not say otherwise, with the settings that were found for tables."""
     exports: ClassVar[bool] = False
     """Whether it claims to export: ``tests/reference/test_exported_graphs.py`` holds it to that."""
     why_no_export: ClassVar[str] = ""

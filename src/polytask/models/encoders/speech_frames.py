@@ -130,7 +130,7 @@ class _Heard(nn.Module):
         self.context = context
 
     def forward(self, maps: Float[Tensor, "B 1 M T"]) -> Float[Tensor, "BT W"]:
-        sounds = maps.detach().amax((1, 2)) > 0
+        sounds = ~(maps.detach().amax((1, 2)) <= 0)  # NaN is no silence: it is seen in the answer
         lengths = (sounds * torch.arange(1, maps.shape[3] + 1, device=maps.device)).amax(1)
         longest = max(int(lengths.max()), 1) if len(maps) else 1
         maps = maps[..., : -(-longest >> self.halvings) << self.halvings]

@@ -61,6 +61,7 @@ class TabM(Encoder):
         and Lifelong Learning", ICLR 2020, equation 1.
     """
 
+    has_table_settings: ClassVar[bool] = True
     exports: ClassVar[bool] = True
 
     def __init__(

@@ -54,6 +54,7 @@ class Tabular(Encoder):
         "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022, section 3.3 (periodic).
     """
 
+    has_table_settings: ClassVar[bool] = True
     exports: ClassVar[bool] = True
 
     def __init__(
