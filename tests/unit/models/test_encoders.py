@@ -89,7 +89,7 @@ def test_sources_of_any_shape_meet_one_trunk(name, sources):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_several_sources_must_be_named(name):
     encoder = build(name, SEVERAL[name])
-    with pytest.raises(ValueError, match="say with source= which"):
+    with pytest.raises(ValueError, match="say with source= whose rows these are"):
         encoder(SEVERAL[name]["a"])
 
 
