@@ -199,7 +199,7 @@ def _say_overrun(took: float, budget: float | None) -> None:
     from polytask.cli.terminal import say
     from polytask.report.words import duration
 
-    if budget is not None and took > budget:
+    if budget is not None and took >= budget + 1:
         say(
             f"The study took {duration(took)} from start to end, {duration(took - budget)} more than the budget of "
             f"{duration(budget)}, which is for trainings on folds and not for reading data and loading libraries."

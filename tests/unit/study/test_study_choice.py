@@ -106,21 +106,24 @@ def test_where_every_arm_is_worse_than_the_constant_that_is_chosen_and_tested():
 
 def test_a_task_that_one_arm_cannot_serve_takes_that_arm_from_no_other_task():
     rng = np.random.default_rng(1)
-    labels = rng.normal(size=300)
-    truth = {name: (torch.from_numpy(labels), torch.ones(300, dtype=torch.bool)) for name in ("y", "z", "text")}
+    labels = rng.normal(size=30)
+    truth = {name: (torch.from_numpy(labels), torch.ones(30, dtype=torch.bool)) for name in ("y", "z", "text")}
     tasks = {name: registry.create("regression", name=name) for name in truth}
     for task in tasks.values():
         task.fit(np.array([-1.0, 1.0]))
-    kept = KeptFold(StudyFold(0, 0, 0, 2, 300, 300), tasks, dict.fromkeys(PARTS, truth))
-    noise = {"linear": 0.1, "joint": 0.6, "single": 0.6}
+    kept = KeptFold(StudyFold(0, 0, 0, 2, 30, 30), tasks, dict.fromkeys(PARTS, truth))
+    noise = {"linear": 0.5, "joint": 0.6, "single": 0.6}
 
     def answer(arm):
         served = [name for name in truth if arm != "linear" or name != "text"]
-        return {name: torch.from_numpy(labels + noise[arm] * rng.normal(size=300))[:, None] for name in served}
+        return {name: torch.from_numpy(labels + noise[arm] * rng.normal(size=30))[:, None] for name in served}
 
     given = {arm: dict.fromkeys(PARTS, answer(arm)) for arm in noise}
     chosen = choose_all([FoldScores(kept, {}, given)], list(noise), list(truth))
-    assert chosen.final["y"] == chosen.final["z"] == ("linear",)
+    assert "linear" in chosen.final["y"], (
+        "too few rows for a clear lead, and enough to be among those that may be the best"
+    )
+    assert "linear" in chosen.final["z"]
     assert "linear" not in chosen.final["text"]
     without = choose_all([FoldScores(kept, {}, given)], list(noise), ["y", "z"])
     assert without.final == {task: chosen.final[task] for task in ("y", "z")}, "as if the task were not there"
