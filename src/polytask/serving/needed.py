@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from polytask.bundle import Bundle
+from polytask.data.cells import category_keys
 from polytask.data.columns import CategoricalColumn
 
 __all__ = ["NeededColumns", "needed_columns"]
@@ -42,6 +43,8 @@ def needed_columns(bundle: Bundle, source: str) -> NeededColumns:
     names: set[str] = {bundle.by["column"]} if bundle.by else set()
     texts: set[str] = set()
     literal: set[str] = set()
+    if bundle.by and _are_texts(key for tasks in bundle.by["tasks"].values() for key in tasks):
+        texts.add(bundle.by["column"])
     if (alone := bundle.column(source)) is not None:
         names.add(alone)
         (literal if source in bundle.texts else texts).add(alone)
@@ -51,10 +54,13 @@ def needed_columns(bundle: Bundle, source: str) -> NeededColumns:
         texts.update(
             name
             for name, column in transform.read.items()
-            if isinstance(column, CategoricalColumn) and not _are_numbers(column.categories)
+            if isinstance(column, CategoricalColumn) and _are_texts(column.categories)
         )
     return NeededColumns(frozenset(names), frozenset(texts), frozenset(literal))
 
 
-def _are_numbers(categories: tuple[str, ...]) -> bool:
-    return bool(pd.to_numeric(pd.Series(categories, dtype=object), errors="coerce").notna().all())
+def _are_texts(keys: Iterable[str]) -> bool:
+    """Whether these are no longer the same once pandas has read them as numbers, such as ``007``, or as truth values."""
+    given = list(keys)
+    numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce")
+    return category_keys(numbers) != given and not set(given) <= {"True", "False"}

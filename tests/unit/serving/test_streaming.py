@@ -65,6 +65,24 @@ def test_each_row_is_told_its_own_task_whatever_the_format(bundle, tmp_path, giv
     assert found["cost"][1::2].isna().all()
 
 
+@pytest.mark.parametrize(
+    ("keys", "written"),
+    [
+        (["007", "A1"], ["007", "007", "A1", "007"]),
+        (["007", "012"], ["007", "007", "012", "007"]),
+        (["1", "2"], ["1.0", "1", "02", "1"]),
+        (["True", "False"], ["true", "TRUE", "False", "true"]),
+    ],
+)
+def test_the_task_of_a_row_does_not_depend_on_its_piece(bundle, tmp_path, keys, written):
+    by = {"column": "shop", "tasks": {"cost": dict.fromkeys(keys, "price")}}
+    rows().head(4).assign(shop=written).to_csv(tmp_path / "rows.csv", index=False)
+    for piece in (10, 2):
+        predict_file(replace(bundle, by=by), tmp_path / "rows.csv", tmp_path / f"{piece}.csv", piece=piece)
+        found = read_table(tmp_path / f"{piece}.csv")["cost"]
+        np.testing.assert_allclose(found, bundle.predict_frame(rows().head(4))["price"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("given", ["csv", "tsv", "parquet", "arrow"])
 def test_columns_that_are_not_read_are_named(bundle, tmp_path, given):
     write_table(rows(), tmp_path / f"rows.{given}")
