@@ -111,8 +111,7 @@ class Registry:
         cls = self.load(name)
         who = f"{self.role} {name!r}"
         check_options(who, cls, options)
-        _check_kinds(who, cls, options)
-        return cls(*args, **options)
+        return cls(*args, **_checked_kinds(who, cls, options))
 
     def summary(self, name: str) -> str:
         """First line of the method's class docstring; only methods of other distributions are imported for it."""
@@ -258,17 +257,43 @@ def check_options(who: str, maker: Callable[..., Any], options: Mapping[str, Any
         raise RecipeError(str(UnknownNameError(f"option of {who}", unknown[0], _keywords(parameters.values()))))
 
 
-def _check_kinds(who: str, maker: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Raise if an option of plain data is of another kind than the method's signature says."""
+def _checked_kinds(who: str, maker: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, whole numbers written as ``10.0`` as whole numbers.
+
+    Raises:
+        RecipeError: If an option of plain data is of another kind than the method's signature says.
+    """
     parameters = inspect.signature(maker).parameters
-    for name, value in options.items():
+    checked = dict(options)
+    for name, given in options.items():
         note = parameters[name].annotation if name in parameters else ""
         note = note.replace("tuple[", "Sequence[").replace(", ...]", "]") if isinstance(note, str) else ""
         wanted = [_KINDS.get(part) for part in note.split(" | ")]
         kinds = [kind for kind in wanted if kind is not None]
-        if len(kinds) == len(wanted) and not any(fits(value) for _, fits in kinds):
-            needs = " or ".join(what for what, _ in kinds)
-            raise RecipeError(f"Option {name} of {who} takes {needs}; got {value!r}.")
+        if len(kinds) < len(wanted):
+            continue
+        value = _plain(given)
+        if any(fits(value) for _, fits in kinds):
+            continue
+        if "int" in note.split(" | ") and isinstance(value, float) and value.is_integer():
+            checked[name] = int(value)
+            continue
+        needs = " or ".join(what for what, _ in kinds)
+        raise RecipeError(f"Option {name} of {who} takes {needs}; got {given!r}{_hint(value, needs)}.")
+    return checked
+
+
+def _plain(value: Any) -> Any:
+    """A number or truth value of NumPy's or PyTorch's as Python's; all else as it is."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
+def _hint(value: Any, needs: str) -> str:
+    if isinstance(value, str) and "number" in needs and re.fullmatch(r"[-+]?\d+(\.\d+)?[eE][-+]?\d+", value):
+        digits, _, power = value.lower().partition("e")
+        digits, power = digits if "." in digits else f"{digits}.0", power if power[0] in "-+" else f"+{power}"
+        return f", which YAML reads as a text: write {digits}e{power}"
+    return ""
 
 
 def _is_whole(value: Any) -> bool:
@@ -284,7 +309,10 @@ def _is_text(value: Any) -> bool:
 
 
 def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda values: isinstance(values, Iterable) and not isinstance(values, str) and all(map(fits, values))
+    def all_fit(values: Any) -> bool:
+        return isinstance(values, Iterable) and not isinstance(values, str) and all(fits(_plain(v)) for v in values)
+
+    return all_fit
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -6,7 +6,9 @@ import importlib.metadata
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 import polytask
 from polytask import errors
@@ -63,6 +65,10 @@ def test_unknown_options_carry_near_ones():
         (balancers, "dwa", {"period": 1.5}, "Option period .* takes a whole number or null; got 1.5."),
         (balancers, "nash_mtl", {"max_norm": True}, "takes a number or null; got True."),
         (balancers, "modo", {"independent": "no"}, "takes true or false; got 'no'."),
+        (balancers, "auto_lambda", {"lr": "1e-3"}, "got '1e-3', which YAML reads as a text: write 1.0e-3."),
+        (balancers, "auto_lambda", {"lr": "2.5E4"}, r"got '2.5E4', which YAML reads as a text: write 2.5e\+4."),
+        (balancers, "igb", {"period": np.float64(1.5)}, "takes a whole number or null; got np.float64"),
+        (balancers, "modo", {"gamma": torch.tensor([0.1])}, r"takes a number; got tensor\(\[0.1000\]\)."),
         (balancers, "fixed", {"weights": 3.0}, ""),
         (encoders, "mlp", {"widths": "wide"}, "takes a list of whole numbers; got 'wide'."),
         (encoders, "mlp", {"widths": [8, None]}, r"takes a list of whole numbers; got \[8, None\]."),
@@ -80,6 +86,19 @@ def test_options_of_another_kind_are_named_before_they_are_used(registry, name, 
         return
     with pytest.raises(RecipeError, match=message):
         registry.create(name, *([] if registry is not encoders else [{}]), **options)
+
+
+@pytest.mark.parametrize("period", [10.0, np.float32(10), np.int64(10), torch.tensor(10), torch.tensor(10.0)])
+def test_whole_numbers_may_be_written_as_floats(period):
+    assert balancers.create("igb", period=period).period == 10
+
+
+def test_numbers_and_truth_values_of_numpy_and_pytorch_are_taken():
+    assert balancers.create("cagrad", rescale=np.False_).rescale == 0
+    assert balancers.create("modo", gamma=torch.tensor(0.5)).gamma == 0.5
+    assert balancers.create("auto_lambda", lr=np.float32(0.5)).lr == 0.5
+    made = tasks.create("quantile", name="y", quantiles=torch.tensor([0.25, 0.5]))
+    assert [float(quantile) for quantile in made.quantiles] == [0.25, 0.5]
 
 
 def test_names_and_summaries_import_nothing():

@@ -60,7 +60,7 @@ def needed_columns(bundle: Bundle, source: str) -> NeededColumns:
 
 
 def _are_texts(keys: Iterable[str]) -> bool:
-    """Whether these are no longer the same once pandas has read them as numbers, such as ``007``, or as truth values."""
+    """Whether these are not the same once pandas has read them as numbers, such as ``007``, or as truth values."""
     given = list(keys)
     numbers = pd.to_numeric(pd.Series(given, dtype=object), errors="coerce")
     return category_keys(numbers) != given and not set(given) <= {"True", "False"}
