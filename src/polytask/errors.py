@@ -40,11 +40,28 @@ __all__ = [
     "TargetError",
     "TrainingError",
     "UnknownNameError",
+    "nearest",
 ]
 
 
 _NAMED = 60
 """Known names that a message lists: a table may have thousands of columns."""
+
+
+_NEAR = 0.66
+"""How alike two names are, from 0 to 1, before one is suggested for the other: a slip of the pen, not another word."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant: one like it, or one that it begins; ``None`` if there is none.
+
+    Example:
+        >>> nearest("nash", ["equal", "nash_mtl"]), nearest("tabnet", ["unet"])
+        ('nash_mtl', None)
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=_NEAR)
+    return next(iter(near or [candidate for candidate in names if name and candidate.startswith(name)]), None)
 
 
 class PolytaskError(Exception):
@@ -94,9 +111,8 @@ class UnknownNameError(RecipeError):
 
     def __init__(self, role: str, name: str, known: Iterable[str], where: str = ""):
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        near = near or [candidate for candidate in names if name and candidate.startswith(name)][:1]
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, names)
+        hint = f" Did you mean {near!r}?" if near else ""
         asked = f"{name!r}, for {where}" if where else f"{name!r}"
         more = f", ... ({len(names):,} in all)" if len(names) > _NAMED else ""
         super().__init__(f"No {role} named {asked}.{hint} Known: {', '.join(names[:_NAMED]) or 'none'}{more}.")

@@ -8,7 +8,6 @@ method is asked for. Other distributions add methods through the entry-point gro
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polytask.deprecation import current_name, is_old_name
-from polytask.errors import RecipeError, UnknownNameError
+from polytask.errors import RecipeError, UnknownNameError, nearest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -212,8 +211,8 @@ def _one_in_words(item: Mapping[str, Any]) -> str:
         return f"{where} is missing"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", str(limits["expected"]))
-        near = difflib.get_close_matches(str(item["input"]), known, n=1, cutoff=0.5)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest(str(item["input"]), known)
+        hint = f" (did you mean {near!r}?)" if near else ""
         return f"{where or 'it'} needs one of {', '.join(known)}, got {item['input']!r}{hint}"
     for end, what in _NEEDS.items():
         if kind.startswith(end):

@@ -48,6 +48,10 @@ def load(path: str | Path, module: nn.Module | None = None) -> Bundle:
             f"{folder} is a file, no folder. Give the folder that `polytask fit --out` or `polytask study --out` made."
         ) from None
     except FileNotFoundError:
+        if (folder / "affinity.json").exists():
+            raise BundleError(
+                f"{folder} is an analysis of affinity, which keeps no model. Its page: polytask report {folder}."
+            ) from None
         if (folder / "recipe.json").exists():
             raise BundleError(
                 f"{folder} is a run that is not finished, and has no model yet. Go on with it by --resume: the same "

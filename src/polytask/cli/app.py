@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from polytask.cli import affinity, bench, demo, export, extend, fit, info, list_methods, predict, report, serve, study
 from polytask.cli.processes import refuse_several
+from polytask.cli.suggestions import explain_unknown
 from polytask.cli.terminal import fail
 from polytask.errors import PolytaskError
 
@@ -22,6 +23,9 @@ class _Verbs(TyperGroup):
         except PolytaskError as error:
             fail(str(error))
             raise typer.Exit(2) from None
+        except Exception as error:
+            explain_unknown(error)
+            raise
         except KeyboardInterrupt as stop:
             fail(str(stop) or "Interrupted.")
             raise typer.Exit(130) from None

@@ -100,7 +100,7 @@ def fit(
     _check_engine(engine, address, out)
     if processes > 1 and engine == "local":
         raise typer.Exit(run_again(processes))
-    from polytask.cli.terminal import fail, note, print_record, say
+    from polytask.cli.terminal import fail, note, print_inputs, print_record, say
     from polytask.recipe import Recipe
     from polytask.training.progress import Bar
 
@@ -145,6 +145,7 @@ def fit(
         say(json.dumps(run.record.to_json(), ensure_ascii=False))
     else:
         print_record(run.record)
+        print_inputs(run.bundle)
         if run.path is not None:
             say(f"Model: {run.path / 'bundle'}    Predict: polytask predict {run.path} NEW.csv --out P.csv")
         else:

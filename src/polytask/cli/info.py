@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from polytask.bundle import Bundle
 
 __all__ = ["info"]
 
@@ -20,11 +23,18 @@ def info(
     """
     import json
 
-    from polytask.bundle import Network, load
+    from polytask.bundle import load
     from polytask.cli.terminal import print_record, print_table, say
     from polytask.records import RunRecord
 
     bundle = load(run)
+    if (run / "study.json").exists() and not json_output:
+        from polytask.cli.verdicts import print_study
+        from polytask.records import StudyRecord
+
+        print_study(StudyRecord.load(run))
+        _say_inputs_and_models(bundle)
+        return
     if json_output:
         say(json.dumps({"metrics": bundle.metrics, "provenance": bundle.provenance}, ensure_ascii=False))
         return
@@ -42,12 +52,20 @@ def info(
         if record is not None and record.extension is not None:
             say(f"Tasks of {record.extension.origin}:")
         print_table(["task", "kind", "metric", "test metric"], rows)
+    _say_inputs_and_models(bundle)
+
+
+def _say_inputs_and_models(bundle: Bundle) -> None:
+    from polytask.bundle import Network
+    from polytask.cli.terminal import say
+
     for name, transform in bundle.transforms.items():
         left_out = [column for column in transform.names if column not in transform.used]
         without = f" (left out: {', '.join(left_out)})" if left_out else ""
         say(f"Inputs of {name}: {', '.join(transform.used)}{without}.")
     origin = bundle.provenance
-    say(f"Made {origin.get('made', '?')} with recipe {origin.get('recipe_hash', '?')}:")
+    recipe = f" with recipe {origin['recipe_hash']}" if "recipe_hash" in origin else ""
+    say(f"Made {origin.get('made', '?')}{recipe}:")
     for model in bundle.models:
         spec = (
             f"{model.spec.encoder} encoder, {model.spec.sharing} sharing" if isinstance(model, Network) else model.kind

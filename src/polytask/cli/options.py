@@ -91,7 +91,8 @@ def method_options(settings: dict[str, Any], overrides: Iterable[str]) -> dict[s
         try:
             node[last] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise RecipeError(f"--set {override}: the value is no YAML: {error}") from error
+            why = str(error).replace('"<unicode string>"', "the value")
+            raise RecipeError(f"--set {override}: the value is no YAML: {why}") from error
     return changed
 
 

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from polytask.bundle import Bundle
     from polytask.records import ConstraintResult, ExtensionRecord, RunRecord, SequenceResult
 
-__all__ = ["fail", "note", "print_record", "print_table", "say"]
+__all__ = ["fail", "note", "print_inputs", "print_record", "print_table", "say"]
+
+_MOST_INPUTS = 12
+"""Input columns that are named after a training."""
 
 
 def say(text: str) -> None:
@@ -103,6 +107,17 @@ def print_record(record: RunRecord) -> None:
         say(f"Note: {text}")
     if compared:
         say("One split is no proof: differences of this size may be chance.")
+
+
+def print_inputs(bundle: Bundle) -> None:
+    """The columns of tables that the model reads, which are all others than the targets if nobody said."""
+    from polytask.wording import counted
+
+    for name, transform in bundle.transforms.items():
+        used = transform.used
+        names = ", ".join(used[:_MOST_INPUTS]) + (", ..." if len(used) > _MOST_INPUTS else "")
+        source = f" of {name}" if len(bundle.transforms) > 1 else ""
+        say(f"Inputs{source}: {counted(len(used), 'column')}: {names} (leave columns out by --drop).")
 
 
 def _better(how: str, joint: float | None, single: float | None, higher: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from polytask.data.table_files import not_utf8
 from polytask.errors import DataError
 
 __all__ = ["frames_of_lines", "keys_of_lines", "object_of"]
@@ -43,7 +44,9 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield from (object_of(line, path, row) for row, line in enumerate(line for line in file if line.strip()))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from error
+    except OSError as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
 
 

@@ -126,7 +126,9 @@ def matched_columns(table: Table, names: Sequence[str], needed: Sequence[str]) -
     missing = [name for name in needed if name not in table]
     if missing:
         raise InputError(
-            f"{table.origin} lacks {_listed(missing)}, which training had. It has {_listed(table.names)}.",
+            f"{table.origin} lacks {_listed(missing)}, which training had. It has {_listed(table.names)}. Add "
+            f"{'the column' if len(missing) == 1 else 'the columns'}, empty where unknown; or train again without "
+            f"{'it' if len(missing) == 1 else 'them'} (--drop {','.join(missing[:8])}).",
             missing[0],
         )
     return {name: name for name in needed}

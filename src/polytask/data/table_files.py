@@ -17,7 +17,7 @@ from polytask.data.table import check_names
 from polytask.errors import DataError
 from polytask.storage import whole_file
 
-__all__ = ["MISSING", "file_kind", "text_errors", "text_options", "write_table"]
+__all__ = ["MISSING", "file_kind", "not_utf8", "text_errors", "text_options", "write_table"]
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".data": ",", ".test": ",", ".txt": ","}
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
@@ -76,11 +76,24 @@ def text_options(
     common: dict[str, Any] = {"sep": sep, "skiprows": skip_rows, "skipinitialspace": True}
     # The names are read on their own, because pandas renames the second of two equal ones without a word.
     first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **common).iloc[0].tolist()
+    if separator is None:
+        _check_separator(path, first, sep)
     names = [str(name).strip() for name in first] if header else [f"x{i}" for i in range(len(first))]
     if header:
         check_names(names, str(path))
     parsing = {"na_values": list(missing), "low_memory": False, "index_col": False}
     return {**common, **parsing, "header": 0 if header else None, "names": names}
+
+
+def _check_separator(path: Path, first: list[str], separator: str) -> None:
+    """Raise if the first line is one cell that another separator divides."""
+    other = next((sign for sign in (";", "\t", ",", "|") if len(first) == 1 and sign in str(first[0])), None)
+    if other is not None:
+        raise DataError(
+            f"{path} is read as separated by {separator!r}, but looks separated by {other!r}. Save it as .csv with "
+            "commas between columns and points in numbers, or as .tsv with tabs; or in Python open it by "
+            f"polytask.data.read_table(path, separator={other!r})."
+        )
 
 
 @contextlib.contextmanager
@@ -94,8 +107,17 @@ def text_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is empty.") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         raise DataError(f"{path} is not a table with the same columns in every row: {error}") from error
-    except (UnicodeDecodeError, EOFError, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from error
+    except (EOFError, OSError) as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
+    """The error for a text file in another encoding."""
+    return DataError(
+        f"{path} cannot be read as text in UTF-8 (byte 0x{error.object[error.start]:02x} is none). Save it as UTF-8."
+    )
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:

@@ -148,17 +148,25 @@ class Recipe(BaseModel):
             RecipeError: If it cannot be read, or holds no recipe.
         """
         try:
-            return cls.from_yaml(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise RecipeError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"The recipe {path} is no text in UTF-8. Save it as UTF-8.") from error
+        return cls._from_text(text, str(path))
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
         """Read YAML (or JSON, which is YAML)."""
+        return cls._from_text(text, "the recipe")
+
+    @classmethod
+    def _from_text(cls, text: str, origin: str) -> Recipe:
         try:
             settings = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise RecipeError(f"The recipe is no YAML: {error}") from error
+            why = str(error).replace('"<unicode string>"', origin)  # what YAML calls a text without a file
+            raise RecipeError(f"The recipe is no YAML: {why}") from error
         if not isinstance(settings, dict):
             raise RecipeError("A recipe is a mapping of settings, such as `tasks: [a, b]`.")
         return cls(**settings)

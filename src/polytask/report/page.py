@@ -149,7 +149,12 @@ def load_record(path: str | Path) -> Record:
         return form.from_json(data)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist; give a folder of `polytask study` or `polytask fit`.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"{file} is damaged or no record, which is a JSON file. Give a folder of `polytask study`, `polytask fit` "
+            "or `polytask affinity`."
+        ) from error
+    except (OSError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged or no record: {error}") from error
 
 

@@ -7,7 +7,6 @@ and a column must look the same whatever the others sent: numbers as float64, da
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import math
 import time
@@ -27,7 +26,7 @@ from polytask.data.learning import BitsColumn
 from polytask.data.molecules import MoleculeColumn
 from polytask.data.text import words_of
 from polytask.data.word_bits import WordsColumn
-from polytask.errors import InputError
+from polytask.errors import InputError, nearest
 from polytask.models.inputs import SINGLE, InputShape
 from polytask.serving.cells import FORMS
 
@@ -135,8 +134,8 @@ class RowReader:
         cells = []
         for i, row in enumerate(rows):
             if name not in row:
-                near = difflib.get_close_matches(name, [str(key) for key in row], n=1)
-                hint = f" Did you mean it by {near[0]!r}?" if near else ""
+                near = nearest(name, [str(key) for key in row])
+                hint = f" Did you mean it by {near!r}?" if near else ""
                 null = "" if column.is_needed else "; give null where the value is missing"
                 raise CellError(f"the column is not there{null}.{hint}", name, i)
             value = row[name]

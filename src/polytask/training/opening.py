@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from polytask.data.reads import Reads, is_of_files
 from polytask.data.vocabulary import Vocabulary
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, nearest
 from polytask.registry import check_options
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
@@ -80,8 +79,8 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
 
 def _without_path(name: str, with_path: list[str]) -> str:
     """What to do about a source without a path, beside others that have one; it may be a name that was misspelt."""
-    near = difflib.get_close_matches(name, with_path, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, with_path)
+    hint = f" Did you mean {near!r}?" if near else ""
     return (
         f"Source {name!r} has settings but no path, and {', '.join(map(repr, with_path))} "
         f"{'has' if len(with_path) == 1 else 'have'} one.{hint} Give it a path, or take its settings out."

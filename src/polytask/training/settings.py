@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, nearest
 from polytask.registry import adapter_of, check_options, in_words
 
 __all__ = ["Regulariser", "Settings"]
@@ -168,6 +167,6 @@ class Settings:
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest(value, known)
+        hint = f" Did you mean {near!r}?" if near else ""
         raise RecipeError(f"{what} must be one of {', '.join(known)}; got {value!r}.{hint}")
