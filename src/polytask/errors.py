@@ -22,8 +22,9 @@ A message says who needs what, what it got, and what to do.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from polytask.wording import nearest
 
 __all__ = [
     "BundleError",
@@ -40,28 +41,11 @@ __all__ = [
     "TargetError",
     "TrainingError",
     "UnknownNameError",
-    "nearest",
 ]
 
 
 _NAMED = 60
 """Known names that a message lists: a table may have thousands of columns."""
-
-
-_NEAR = 0.66
-"""How alike two names are, from 0 to 1, before one is suggested for the other: a slip of the pen, not another word."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant: one like it, or one that it begins; ``None`` if there is none.
-
-    Example:
-        >>> nearest("nash", ["equal", "nash_mtl"]), nearest("tabnet", ["unet"])
-        ('nash_mtl', None)
-    """
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=_NEAR)
-    return next(iter(near or [candidate for candidate in names if name and candidate.startswith(name)]), None)
 
 
 class PolytaskError(Exception):

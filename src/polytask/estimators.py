@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_is_fitted
 
-from polytask.errors import InputError, TargetError
+from polytask.errors import InputError, RecipeError, TargetError
 from polytask.tasks.task import Prediction, Task
 
 __all__ = ["MultiTaskEstimator"]
@@ -106,6 +106,8 @@ class MultiTaskEstimator(BaseEstimator):  # type: ignore[misc]
             str(name): {"target": target, **options}
             for name, target, options in zip(labels.columns, targets, self._task_options(labels), strict=True)
         }
+        if not isinstance(self.training, Mapping | None):
+            raise RecipeError(f"training needs a mapping of settings, such as {{'epochs': 20}}; got {self.training!r}.")
         training = dict(self.training or {})
         if not self.validation:
             training["patience"] = None

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polytask.deprecation import current_name, is_old_name
-from polytask.errors import RecipeError, UnknownNameError, nearest
+from polytask.errors import RecipeError, UnknownNameError
+from polytask.wording import nearest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -109,7 +110,7 @@ class Registry:
         """
         cls = self.load(name)
         who = f"{self.role} {name!r}"
-        check_options(who, cls, options)
+        check_options(who, cls, options, n_given=len(args))
         return cls(*args, **_checked_kinds(who, cls, options))
 
     def summary(self, name: str) -> str:
@@ -242,8 +243,8 @@ _NEEDS = {
 """By how the type of an error begins, what is needed."""
 
 
-def check_options(who: str, maker: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Raise if ``maker`` does not take one of ``options``.
+def check_options(who: str, maker: Callable[..., Any], options: Mapping[str, Any], n_given: int = 0) -> None:
+    """Raise if ``maker`` does not take one of ``options``; its first ``n_given`` parameters are no options.
 
     Raises:
         RecipeError: Naming the option, the nearest one, and all there are.
@@ -251,9 +252,10 @@ def check_options(who: str, maker: Callable[..., Any], options: Mapping[str, Any
     parameters = inspect.signature(maker).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    unknown = [name for name in options if name not in parameters]
+    free = list(parameters.values())[n_given:]
+    unknown = [name for name in options if name not in {parameter.name for parameter in free}]
     if unknown:
-        raise RecipeError(str(UnknownNameError(f"option of {who}", unknown[0], _keywords(parameters.values()))))
+        raise RecipeError(str(UnknownNameError(f"option of {who}", unknown[0], _keywords(free))))
 
 
 def _checked_kinds(who: str, maker: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from polytask import Recipe
+from polytask import MultiTaskEstimator, Recipe
+from polytask.balancing import NashMTL
+from polytask.bundle import Network
+from polytask.bundle.lines import Lines
 from polytask.data import read_table
+from polytask.data.splits import k_folds
+from polytask.data.transform import TableTransform
 from polytask.errors import DataError, RecipeError, UnknownNameError
 from polytask.records import StudyRecord
+from polytask.serving.export import _not_one
+from polytask.study import Study
 
 
 def refused(answer) -> str:
@@ -108,3 +117,72 @@ def test_report_of_a_table_says_what_it_takes(polytask, csv):
     line = refused(polytask("report", csv))
     assert "Give a folder of `polytask study`" in line
     assert "Expecting" not in line
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Recipe(tasks=["a"], balancer=NashMTL()), r"balancer.*needs a name, such as 'equal', or \{'name'"),
+        (lambda: Recipe(tasks=[1, 2]), "each task needs a name, .*; got 1"),
+        (
+            lambda: MultiTaskEstimator(training="fast").fit(np.ones((4, 1)), np.arange(4.0)),
+            "training needs a mapping of settings, .*got 'fast'",
+        ),
+    ],
+)
+def test_settings_in_python_that_are_of_another_kind(make, words):
+    with pytest.raises(RecipeError, match=words):
+        make()
+
+
+def test_what_the_network_gives_a_sharing_is_no_option(polytask, csv):
+    line = refused(polytask("fit", csv, "--targets", "price,ill", "--set", "sharing.rtio=1"))
+    assert line.endswith("No option of sharing 'hard' named 'rtio'. Did you mean 'ratio'? Known: ratio.")
+
+
+def test_ordinal_texts_without_an_order_name_the_setting(polytask, csv):
+    line = refused(polytask("fit", csv, "--targets", "colour:ordinal"))
+    assert "--set 'tasks.colour.order=[lowest,...,highest]'" in line
+    made = polytask("fit", csv, "--targets", "colour:ordinal", "--epochs", 1, "--set", "tasks.colour.order=[red,green]")
+    assert made.code == 0, made.err
+
+
+def test_many_folds_are_not_listed_one_by_one():
+    with pytest.raises(DataError, match=r"\(sizes (\d, ){8}\.\.\.\)"):
+        k_folds(60, 500)
+
+
+def test_a_setting_in_a_note_can_be_pasted():
+    transform = TableTransform().fit(pd.DataFrame({"free text": [f"word {i} of {i * i}" for i in range(60)]}), [])
+    (note,) = [note for note in transform.notes if "free text" in note]
+    assert "--set 'kinds.free text=words' reads" in note
+
+
+def test_an_interrupted_study_says_how_to_go_on(polytask, csv, tmp_path, monkeypatch):
+    def stop(_: Study) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Study, "run", stop)
+    answer = polytask("study", csv, "--targets", "price,ill", "--out", tmp_path / "study")
+    assert answer.code == 130
+    assert f"What is finished is in {tmp_path / 'study'}; go on by the same command with --resume." in answer.err
+
+
+def test_predict_makes_no_folders(polytask, csv, tmp_path):
+    out = tmp_path / "absent" / "p.csv"
+    assert "does not exist. Make it first" in refused(polytask("predict", tmp_path, csv, "--out", out))
+    assert not out.parent.exists()
+
+
+def test_export_of_tasks_by_several_models_says_which_have_a_network():
+    class Known:
+        models = [object.__new__(Network), Lines, Lines]
+
+    assert _not_one(Known, {(0,): ["a", "b"], (1,): ["c"]}) == (
+        "A graph is made of one network, but each of these has another model or several: a, b by a model (network); c "
+        "by a model (lines). Choose by --tasks: a,b."
+    )
+    assert _not_one(Known, {(0, 1, 2): ["a"]}).endswith(
+        "a by 3 models together (network, lines, lines). polytask predict and serve run such models; for a graph, train "
+        "one network by polytask fit."
+    )

@@ -49,7 +49,11 @@ def affinity(
     seed: Annotated[int, typer.Option(help="Of split and trainings.")] = 0,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting of a recipe: --set training.epochs=20 --set split.method=stratified."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting of a recipe: --set training.epochs=20 --set split.method=stratified.",
+        ),
     ] = None,
     resume: asked.Resume = False,
     json_output: asked.Json = False,

@@ -43,6 +43,7 @@ def extend(
         list[str] | None,
         typer.Option(
             "--set",
+            metavar="NAME=VALUE",
             help="--set training.learning_rate=0.01 --set split.test=0.3; of a new task, such as "
             "--set 'tasks.z.only_where={ill: yes}' (learning_rate, schedule, warmup, row_weights).",
         ),

@@ -51,9 +51,10 @@ def fit(
     constraint: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="BOUND",
             help='What the model must keep: "A.loss<=0.3", "A.recall>=0.95", "all.loss<=single+1%", '
             '"A.positive_rate by sex within 0.02". May be given several times. If one is not kept, the model is saved '
-            "all the same and the exit status is 3."
+            "all the same and the exit status is 3.",
         ),
     ] = None,
     multipliers: Annotated[
@@ -68,6 +69,7 @@ def fit(
         list[str] | None,
         typer.Option(
             "--set",
+            metavar="NAME=VALUE",
             help="Any setting of a recipe: --set training.patience=5 --set sharing.ratio=0.5; of a task, such as "
             "tasks.price.patience=5 (learning_rate, schedule, warmup, only_where, row_weights); of the table, such as "
             "kinds.review=words (free text), kinds.smiles=molecule, kinds.photo=image (files), augment=[mixup], "

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from polytask.cli.options import separated
+from polytask.errors import StorageError
 
 __all__ = ["predict"]
 
@@ -43,6 +44,8 @@ def predict(
     from polytask.serving.streaming import predict_file
     from polytask.wording import counted
 
+    if not out.parent.exists():
+        raise StorageError(f"The folder of --out, {out.parent}, does not exist. Make it first, or correct --out.")
     bundle = load(run)
     bar = RowBar()
     asked = separated(tasks) or None

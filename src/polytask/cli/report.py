@@ -11,7 +11,10 @@ __all__ = ["report"]
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of polytask study or polytask fit, or their records.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUNS", help="Folders of polytask study or fit, or their records."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(help="HTML file to write. RUN/page.html, or comparison.html for several, if left out."),

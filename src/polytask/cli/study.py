@@ -54,6 +54,7 @@ def study(
         list[str] | None,
         typer.Option(
             "--set",
+            metavar="NAME=VALUE",
             help="Any setting of the networks: --set training.epochs=20 --set sharing.ratio=0.5; or of the data: "
             "kinds.review=words, reads=photo (networks read this column of files or texts alone), streamed=true.",
         ),
@@ -130,6 +131,9 @@ def study(
     )
     try:
         record = made.run()
+    except KeyboardInterrupt as stop:
+        where = f"What is finished is in {out}; go on by the same command with --resume." if out else "Nothing is kept."
+        raise KeyboardInterrupt(str(stop) or f"Interrupted. {where}") from None
     finally:
         bar.stop()
     if json_output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_origin
 
-from polytask.errors import nearest
+from polytask.wording import nearest
 
 __all__ = ["explain_unknown"]
 

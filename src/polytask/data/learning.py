@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -103,9 +104,11 @@ def look_like_identifiers(values: pd.Series[Any]) -> bool:
 
 def _about_texts(name: str, values: pd.Series[Any]) -> str:
     """Why a column of texts is left out, and how it can be read."""
-    setting = f"--set data.SOURCE.kinds.{name}"
-    way = f"{setting}=image looks at the files" if is_image_file(values) else f"{setting}=words reads what they say"
+    image, words, categorical = (
+        f"--set {shlex.quote(f'kinds.{name}={kind}')}" for kind in ("image", "words", "categorical")
+    )
+    way = f"{image} looks at the files" if is_image_file(values) else f"{words} reads what they say"
     return (
         f"its texts are nearly all different{nearly_numbers(values)}; "
-        f"{way}, {setting}=categorical takes each as a thing of its own"
+        f"{way}, {categorical} takes each as a thing of its own"
     )

@@ -232,9 +232,10 @@ def _check_parts(part: np.ndarray, n_parts: int, criteria: _Criteria) -> None:
     for codes, name in ((criteria.groups, "groups"), (criteria.ranks, "different times")):
         if codes is not None:
             what, count = name, int(codes.max()) + 1
+    listed = ", ".join(map(str, sizes[:8])) + (", ..." if n_parts > 8 else "")
     raise DataError(
         f"{count} {what} cannot be split into {n_parts} parts of the wanted sizes: one part would be empty "
-        f"(sizes {', '.join(str(size) for size in sizes)}). Ask for fewer or larger parts."
+        f"(sizes {listed}). Ask for fewer or larger parts."
     )
 
 

@@ -90,6 +90,9 @@ class Recipe(BaseModel):
         if isinstance(value, str):
             value = [value]
         if isinstance(value, list | tuple):
+            for entry in value:
+                if not isinstance(entry, str | Mapping):
+                    raise ValueError(f"each task needs a name, or a mapping with its options and name; got {entry!r}.")
             named = [{"name": entry} if isinstance(entry, str) else dict(entry) for entry in value]
             names = [str(entry.get("name", f"task {i}")) for i, entry in enumerate(named)]
             if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -103,8 +106,11 @@ class Recipe(BaseModel):
     @classmethod
     def _choice(cls, value: Any, info: ValidationInfo) -> Any:
         """Options without a name are those of the default."""
+        default = cls.model_fields[str(info.field_name)].default.name
         if isinstance(value, Mapping) and "name" not in value:
-            return {"name": cls.model_fields[str(info.field_name)].default.name, **value}
+            return {"name": default, **value}
+        if not isinstance(value, str | Mapping | Choice):
+            raise ValueError(f"it needs a name, such as {default!r}, or {{'name': {default!r}, ...}}; got {value!r}")
         return value
 
     @field_validator("constraints", mode="before")

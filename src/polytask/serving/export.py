@@ -121,11 +121,30 @@ def network_of(bundle: Bundle, tasks: Sequence[str], source: str) -> Network:
             f"Only networks are exported, and {', '.join(tasks)} "
             f"{'is' if len(tasks) == 1 else 'are'} answered without one ({kinds}). polytask predict and serve run them."
         )
-    who = "; ".join(
-        f"{', '.join(names)} by {' and '.join(f'{bundle.models[i].kind} {i}' for i in models) or 'no model'}"
+    raise RecipeError(_not_one(bundle, answered))
+
+
+def _not_one(bundle: Bundle, answered: Mapping[tuple[int, ...], Sequence[str]]) -> str:
+    """Why there is no one network, and which tasks have one."""
+    who = "; ".join(f"{', '.join(names)} by {_count(bundle, models)}" for models, names in answered.items())
+    able = [
+        ",".join(names)
         for models, names in answered.items()
+        if len(models) == 1 and isinstance(bundle.models[models[0]], Network)
+    ]
+    way = (
+        f"Choose by --tasks: {' or '.join(able)}"
+        if able
+        else ("polytask predict and serve run such models; for a graph, train one network by polytask fit")
     )
-    raise RecipeError(f"A graph is made of one network, but the tasks are answered thus: {who}. Choose by --tasks.")
+    return f"A graph is made of one network, but each of these has another model or several: {who}. {way}."
+
+
+def _count(bundle: Bundle, models: Sequence[int]) -> str:
+    if not models:
+        return "none"
+    kinds = ", ".join(bundle.models[i].kind for i in models)
+    return f"a model ({kinds})" if len(models) == 1 else f"{len(models)} models together ({kinds})"
 
 
 def _check_exports(network: Network) -> None:

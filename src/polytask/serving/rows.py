@@ -26,9 +26,10 @@ from polytask.data.learning import BitsColumn
 from polytask.data.molecules import MoleculeColumn
 from polytask.data.text import words_of
 from polytask.data.word_bits import WordsColumn
-from polytask.errors import InputError, nearest
+from polytask.errors import InputError
 from polytask.models.inputs import SINGLE, InputShape
 from polytask.serving.cells import FORMS
+from polytask.wording import nearest
 
 __all__ = ["CellError", "Columns", "RowColumn", "RowReader"]
 

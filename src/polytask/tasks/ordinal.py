@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -101,7 +102,8 @@ class Ordinal(Task):
             if text:
                 raise TargetError(
                     f"{self.who} is ordinal with text labels such as {text[0]!r}; their order cannot be guessed. "
-                    "Give order=(lowest, ..., highest)."
+                    "Give order=(lowest, ..., highest); on the command line "
+                    f"--set {shlex.quote(f'tasks.{self.name}.order=[lowest,...,highest]')}."
                 )
         self.classes_ = Classes.learn(self.who, labels, self.order)
         self.class_weights_ = class_weights(self.who, self.classes_, self.class_weight)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from polytask.data.reads import Reads, is_of_files
 from polytask.data.vocabulary import Vocabulary
-from polytask.errors import RecipeError, nearest
+from polytask.errors import RecipeError
 from polytask.registry import check_options
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
@@ -24,6 +24,7 @@ from polytask.training.preparation import Prepared, Splitter, prepare
 from polytask.training.row_columns import add_groups, add_ranked, add_task_weights
 from polytask.training.streamed_data import StreamedTable
 from polytask.training.task_control import CONTROLS, TaskControl, task_control
+from polytask.wording import nearest
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe, SourceSpec

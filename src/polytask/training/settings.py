@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polytask.errors import RecipeError, nearest
+from polytask.errors import RecipeError
 from polytask.registry import adapter_of, check_options, in_words
+from polytask.wording import nearest
 
 __all__ = ["Regulariser", "Settings"]
 

@@ -33,7 +33,7 @@ def fitted():
 
 def test_what_is_left_out_is_said(fitted):
     assert [note.split("'")[1] for note in fitted.notes] == ["constant", "empty", "id"]
-    assert "--set data.SOURCE.kinds.id=categorical takes each as a thing of its own" in fitted.notes[2]
+    assert "--set kinds.id=categorical takes each as a thing of its own" in fitted.notes[2]
     assert fitted.cardinalities == {"town": 5}
     assert fitted.numeric_names[:4] == ("age", "income", "income (missing)", "smokes")
     assert "visit (day of year, sine)" in fitted.numeric_names
