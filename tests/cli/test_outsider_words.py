@@ -153,7 +153,8 @@ def test_many_folds_are_not_listed_one_by_one():
 
 
 def test_a_setting_in_a_note_can_be_pasted():
-    transform = TableTransform().fit(pd.DataFrame({"free text": [f"word {i} of {i * i}" for i in range(60)]}), [])
+    texts = [f"word {i} of {i * i}" for i in range(60)]
+    transform = TableTransform().fit(pd.DataFrame({"free text": texts, "size": np.arange(60.0)}))
     (note,) = [note for note in transform.notes if "free text" in note]
     assert "--set 'kinds.free text=words' reads" in note
 
