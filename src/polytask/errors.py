@@ -22,9 +22,8 @@ A message says who needs what, what it got, and what to do.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
-
-from polytask.wording import nearest
 
 __all__ = [
     "BundleError",
@@ -46,6 +45,10 @@ __all__ = [
 
 _NAMED = 60
 """Known names that a message lists: a table may have thousands of columns."""
+
+
+_NEAR = 0.66
+"""How alike two names are, from 0 to 1, before one is suggested for the other: a slip of the pen, not another word."""
 
 
 class PolytaskError(Exception):
@@ -95,11 +98,25 @@ class UnknownNameError(RecipeError):
 
     def __init__(self, role: str, name: str, known: Iterable[str], where: str = ""):
         names = sorted(known)
-        near = nearest(name, names)
+        near = self.nearest(name, names)
         hint = f" Did you mean {near!r}?" if near else ""
         asked = f"{name!r}, for {where}" if where else f"{name!r}"
         more = f", ... ({len(names):,} in all)" if len(names) > _NAMED else ""
         super().__init__(f"No {role} named {asked}.{hint} Known: {', '.join(names[:_NAMED]) or 'none'}{more}.")
+
+    @staticmethod
+    def nearest(name: str, known: Iterable[str]) -> str | None:
+        """The known name that was probably meant: one like it, or one that it begins; ``None`` if there is none.
+
+        Example:
+            >>> UnknownNameError.nearest("nash", ["equal", "nash_mtl"])
+            'nash_mtl'
+            >>> UnknownNameError.nearest("tabnet", ["unet"]) is None
+            True
+        """
+        names = list(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=_NEAR)
+        return next(iter(near or [candidate for candidate in names if name and candidate.startswith(name)]), None)
 
 
 class TrainingError(PolytaskError, RuntimeError):

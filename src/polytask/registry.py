@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from polytask.deprecation import current_name, is_old_name
 from polytask.errors import RecipeError, UnknownNameError
-from polytask.wording import nearest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -212,7 +211,7 @@ def _one_in_words(item: Mapping[str, Any]) -> str:
         return f"{where} is missing"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", str(limits["expected"]))
-        near = nearest(str(item["input"]), known)
+        near = UnknownNameError.nearest(str(item["input"]), known)
         hint = f" (did you mean {near!r}?)" if near else ""
         return f"{where or 'it'} needs one of {', '.join(known)}, got {item['input']!r}{hint}"
     for end, what in _NEEDS.items():

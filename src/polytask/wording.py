@@ -1,11 +1,8 @@
-"""Numbers, nouns and suggested names as messages have them."""
+"""Numbers and nouns as messages have them."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
-__all__ = ["counted", "nearest"]
+__all__ = ["counted"]
 
 
 def counted(n: int, one: str, several: str = "") -> str:
@@ -21,19 +18,3 @@ def counted(n: int, one: str, several: str = "") -> str:
         ('1 epoch', '1,200 batches', '0 rows')
     """
     return f"{n:,} {one if n == 1 else several or f'{one}s'}"
-
-
-_NEAR = 0.66
-"""How alike two names are, from 0 to 1, before one is suggested for the other: a slip of the pen, not another word."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant: one like it, or one that it begins; ``None`` if there is none.
-
-    Example:
-        >>> nearest("nash", ["equal", "nash_mtl"]), nearest("tabnet", ["unet"])
-        ('nash_mtl', None)
-    """
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=_NEAR)
-    return next(iter(near or [candidate for candidate in names if name and candidate.startswith(name)]), None)

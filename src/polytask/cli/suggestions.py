@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_origin
 
-from polytask.wording import nearest
+from polytask.errors import UnknownNameError
 
 __all__ = ["explain_unknown"]
 
@@ -17,7 +17,9 @@ def explain_unknown(error: Any) -> None:
     if not hasattr(error, "possibilities") or error.ctx is None:
         return
     parameters = error.ctx.command.params
-    near = nearest(error.option_name, [option for parameter in parameters for option in parameter.opts])
+    near = UnknownNameError.nearest(
+        error.option_name, [option for parameter in parameters for option in parameter.opts]
+    )
     error.possibilities = [near] if near else []
     if any(parameter.name == "settings" for parameter in parameters):
         setting = _setting(error.option_name.lstrip("-").replace("-", "_"))

@@ -26,10 +26,9 @@ from polytask.data.learning import BitsColumn
 from polytask.data.molecules import MoleculeColumn
 from polytask.data.text import words_of
 from polytask.data.word_bits import WordsColumn
-from polytask.errors import InputError
+from polytask.errors import InputError, UnknownNameError
 from polytask.models.inputs import SINGLE, InputShape
 from polytask.serving.cells import FORMS
-from polytask.wording import nearest
 
 __all__ = ["CellError", "Columns", "RowColumn", "RowReader"]
 
@@ -135,7 +134,7 @@ class RowReader:
         cells = []
         for i, row in enumerate(rows):
             if name not in row:
-                near = nearest(name, [str(key) for key in row])
+                near = UnknownNameError.nearest(name, [str(key) for key in row])
                 hint = f" Did you mean it by {near!r}?" if near else ""
                 null = "" if column.is_needed else "; give null where the value is missing"
                 raise CellError(f"the column is not there{null}.{hint}", name, i)

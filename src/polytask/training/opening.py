@@ -10,7 +10,7 @@ import pandas as pd
 
 from polytask.data.reads import Reads, is_of_files
 from polytask.data.vocabulary import Vocabulary
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, UnknownNameError
 from polytask.registry import check_options
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
@@ -24,7 +24,6 @@ from polytask.training.preparation import Prepared, Splitter, prepare
 from polytask.training.row_columns import add_groups, add_ranked, add_task_weights
 from polytask.training.streamed_data import StreamedTable
 from polytask.training.task_control import CONTROLS, TaskControl, task_control
-from polytask.wording import nearest
 
 if TYPE_CHECKING:
     from polytask.recipe import Recipe, SourceSpec
@@ -80,7 +79,7 @@ def open_data(recipe: Recipe, data: Any) -> list[DataSet]:
 
 def _without_path(name: str, with_path: list[str]) -> str:
     """What to do about a source without a path, beside others that have one; it may be a name that was misspelt."""
-    near = nearest(name, with_path)
+    near = UnknownNameError.nearest(name, with_path)
     hint = f" Did you mean {near!r}?" if near else ""
     return (
         f"Source {name!r} has settings but no path, and {', '.join(map(repr, with_path))} "

@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, UnknownNameError
 from polytask.registry import adapter_of, check_options, in_words
-from polytask.wording import nearest
 
 __all__ = ["Regulariser", "Settings"]
 
@@ -168,6 +167,6 @@ class Settings:
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        near = nearest(value, known)
+        near = UnknownNameError.nearest(value, known)
         hint = f" Did you mean {near!r}?" if near else ""
         raise RecipeError(f"{what} must be one of {', '.join(known)}; got {value!r}.{hint}")
