@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from polytask.bundle.columns import labels_of_column, outputs_of_columns
+from polytask.data.batch import ArraySource
 from polytask.errors import TargetError
 from polytask.tasks import Task, registry
 from polytask.testing import check_task
@@ -100,3 +102,36 @@ def _fitted(task: Task, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]
     task.fit(labels)
     targets, observed = task.encode(labels)
     return torch.as_tensor(targets), torch.as_tensor(observed)
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_perfect_answers_for_the_plain_columns_are_the_labels(kind: str) -> None:
+    """What lines, trees and forests would learn of the task, given back as it is."""
+    task = registry.create(kind, name="target")
+    labels = np.array(task.example_labels)
+    targets, observed = _fitted(task, labels)
+    columns = task.plain_columns()
+    assert kind not in ("regression", "count", "binary", "multiclass", "ordinal", "multilabel", "quantile") or columns
+    if not columns:
+        return
+    source = ArraySource("s", torch.zeros(len(labels), 1), {"target": targets}, {"target": observed})
+    answers = []
+    for column in columns:
+        y = labels_of_column(column, source)
+        answers.append(np.eye(column.n_classes)[y.astype(int)] if column.what == "classes" else y)
+    found = task.decode(outputs_of_columns(task, answers)).values.astype(float).reshape(len(labels), -1)
+    np.testing.assert_allclose(found, np.repeat(labels[:, None], found.shape[1], axis=1), atol=1e-5)
+    if task.is_number:
+        np.testing.assert_allclose(task.in_units(targets), labels, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", registry.names())
+def test_classes_that_are_settled_are_those_that_were_found(kind: str) -> None:
+    option, fitted = registry.load(kind).settled
+    if not option:
+        return
+    task = registry.create(kind, name="target")
+    task.fit(np.array(task.example_labels))
+    assert not getattr(task, option)
+    assert len(getattr(task, fitted).names) == 2
+    assert option in task.options()

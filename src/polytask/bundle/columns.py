@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,33 +11,10 @@ import torch
 from polytask.data.batch import ArraySource
 from polytask.errors import InputError
 from polytask.shapes import Tensor
-from polytask.tasks.task import Prediction, Task
+from polytask.tasks.prediction import Column
+from polytask.tasks.task import Task
 
 __all__ = ["Column", "columns_of", "input_matrix", "labels_of_column", "outputs_of_columns"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of numbers or classes that a plain model predicts.
-
-    Args:
-        task: Name of the task.
-        index: Position among the task's columns.
-        what: ``number`` (standard units), ``rate`` (a count), ``classes`` (codes from 0), ``quantile``.
-        n_classes: Number of classes; 0 for numbers.
-        quantile: Probability of the quantile.
-    """
-
-    task: str
-    index: int
-    what: str
-    n_classes: int = 0
-    quantile: float = 0.5
-
-    @property
-    def key(self) -> str:
-        """A name for the column that is unique among all tasks' columns."""
-        return f"{self.task}\n{self.index}"
 
 
 def columns_of(task: Task) -> list[Column]:
@@ -51,19 +27,7 @@ def columns_of(task: Task) -> list[Column]:
         >>> columns_of(task)
         [Column(task='ill', index=0, what='classes', n_classes=2, quantile=0.5)]
     """
-    name, width = task.name, task.n_outputs
-    if task.kind == "regression":
-        return [Column(name, 0, "number")]
-    if task.kind == "count":
-        return [Column(name, 0, "rate")]
-    if task.kind in ("binary", "multiclass", "ordinal"):
-        return [Column(name, 0, "classes", width if task.kind == "multiclass" else width + 1)]
-    if task.kind == "multilabel":
-        return [Column(name, k, "classes", 2) for k in range(width)]
-    if task.kind == "quantile":
-        quantiles: Sequence[float] = task.quantiles  # type: ignore[attr-defined]
-        return [Column(name, k, "quantile", quantile=q) for k, q in enumerate(quantiles)]
-    return []
+    return task.plain_columns()
 
 
 def labels_of_column(column: Column, source: ArraySource) -> np.ndarray:
@@ -76,16 +40,9 @@ def labels_of_column(column: Column, source: ArraySource) -> np.ndarray:
 
 def outputs_of_columns(task: Task, answers: Sequence[np.ndarray]) -> Tensor:
     """A task's outputs from the answers for its columns: ``[N]`` numbers, or ``[N, K]`` probabilities of classes."""
-    if task.kind in ("regression", "quantile"):  # already standard units, as outputs are
+    if task.plain_columns()[0].what in ("number", "quantile"):  # already standard units, as outputs are
         return torch.from_numpy(np.column_stack(answers).astype(np.float32))
-    if task.kind == "count":
-        prediction = Prediction(np.maximum(answers[0], 0.0))
-    elif task.kind == "multilabel":
-        probabilities = np.column_stack([answer[:, 1] for answer in answers])
-        prediction = Prediction(probabilities > 0.5, probabilities)
-    else:
-        prediction = Prediction(answers[0].argmax(1), answers[0])
-    return task.outputs_from(prediction).float()
+    return task.outputs_from(task.answer_from(answers)).float()
 
 
 def input_matrix(inputs: Any, cardinalities: Sequence[int] = ()) -> np.ndarray:

@@ -127,8 +127,7 @@ def _giveaways(data: TableData, tasks: Sequence[Task]) -> Warnings:
 
 
 def _as_target(labels: pd.Series[Any], task: Task) -> tuple[np.ndarray, bool]:
-    is_number = task.kind in ("regression", "count", "quantile", "survival")
-    if is_number:
+    if task.is_number:
         return pd.to_numeric(labels, errors="coerce").to_numpy(dtype=np.float64), True
     return pd.factorize(labels)[0].astype(np.float64), False
 

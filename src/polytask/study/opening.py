@@ -134,22 +134,10 @@ def open_question(recipe: Recipe, given: Any, by: str | None = None, fewest: int
     return question
 
 
-_CLASSES = {
-    "multiclass": ("classes", "classes_"),
-    "ordinal": ("order", "classes_"),
-    "tagging": ("tags", "classes_"),
-    "segmentation": ("classes", "classes_"),
-    "detection": ("classes", "classes_"),
-    "retrieval": ("classes", "classes_"),
-    "transcription": ("symbols", "symbols_"),
-}
-"""By kind, the option that names its classes, and where they are once the task is fitted."""
-
-
 def _fit_whole(task: Task, data: DataSet) -> None:
     """Fit a task on all rows and settle its classes: they are part of the question, and a fold may lack one of them."""
     task.fit(data.labels(task))
-    option, fitted = _CLASSES.get(task.kind, ("", ""))
+    option, fitted = task.settled
     if option and not getattr(task, option):
         setattr(task, option, tuple(getattr(task, fitted).names))
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from polytask.study.scores import Candidate, FoldScores
 from polytask.tasks._survival import beyond_by_kaplan_meier
 from polytask.tasks.survival import Survival
-from polytask.tasks.task import Task
 
 __all__ = ["calibration", "coverage", "residuals", "risk_calibration"]
 
@@ -112,7 +110,7 @@ def residuals(folds: Sequence[FoldScores], candidate: Candidate, task: str, seed
         fitted, targets = scores.kept.tasks[task], scores.kept.truth["test"][task][0]
         values = fitted.decode(out).values
         predicted.append(values if values.ndim == 1 else values[:, values.shape[1] // 2])
-        observed.append(_in_units(fitted, targets))
+        observed.append(fitted.in_units(targets))
     if not predicted:
         return {}
     p, y = np.concatenate(predicted).astype(float), np.concatenate(observed).astype(float)
@@ -124,14 +122,6 @@ def residuals(folds: Sequence[FoldScores], candidate: Candidate, task: str, seed
         "observed": [float(f"{v:.5g}") for v in y[kept]],
         "quantiles": quantiles,
     }
-
-
-def _in_units(task: Task, targets: torch.Tensor) -> np.ndarray:
-    """Targets as the user has them."""
-    if task.kind == "count":
-        return np.asarray(targets.double().numpy())
-    values = task.decode(targets.double()[:, None].expand(-1, task.n_outputs)).values
-    return values if values.ndim == 1 else values[:, 0]
 
 
 def coverage(observed: Mapping[str, np.ndarray]) -> dict[str, Any]:

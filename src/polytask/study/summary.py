@@ -162,7 +162,7 @@ def pictures(outcome: Outcome, chosen: Chosen, seed: int) -> dict[str, Any]:
             drawn["calibration"][task.name] = risk_calibration(once, chosen.final[task.name], task.name)
         elif task.has_probabilities:
             drawn["calibration"][task.name] = calibration(once, chosen.final[task.name], task.name)
-        elif task.kind in _NUMBERS:
+        elif task.is_number:
             drawn["residuals"][task.name] = residuals(once, chosen.final[task.name], task.name, seed)
     for what in ("curves", "weights", "conflict", "gates", "affinity"):
         drawn[what] = {arm: getattr(trial, what) for arm, trial in first.items() if getattr(trial, what)}
@@ -193,8 +193,6 @@ def sharing_curves(outcome: Outcome) -> dict[str, Any]:
     return {arm: curves for arm, curves in found.items() if curves}
 
 
-_NUMBERS = ("regression", "count", "quantile")
-"""Kinds whose answer is a number, which residuals are drawn of."""
 _EACH_FOLD = (
     "Searched anew inside each fold, on its training rows alone, which were divided once more for it; what was found "
     "was then trained on them and tested on the fold's test rows."

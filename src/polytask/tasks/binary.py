@@ -15,6 +15,7 @@ from polytask.shapes import Bool, Float, Shaped, Tensor
 from polytask.tasks._class_weights import class_weights, restored_weights, stored_weights
 from polytask.tasks._labels import Classes, Label, checked_smoothing, shown
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
+from polytask.tasks.prediction import Column
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Binary"]
@@ -72,6 +73,7 @@ class Binary(Task):
     class_weights_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "binary"
+    ranks_rows: ClassVar[bool] = True
     decoding: ClassVar[str] = "P(second class) = sigmoid(output)"
     link: ClassVar[str] = "logit"
     has_probabilities: ClassVar[bool] = True
@@ -178,6 +180,14 @@ class Binary(Task):
         negative, positive = self.class_weights_ if self.class_weights_ else (1.0, 1.0)
         shift = math.log(positive / negative) if positive > 0 and negative > 0 else 0.0
         return torch.tensor([self._log_odds() + shift])
+
+    def plain_columns(self) -> list[Column]:
+        """Two classes."""
+        return [Column(self.name, 0, "classes", 2)]
+
+    def in_units(self, targets: Shaped[Tensor, " N"]) -> np.ndarray:
+        """Targets as the user has them."""
+        return self.decode(targets.double()[:, None] * 2 - 1).values
 
     def state(self) -> dict[str, Any]:
         """Classes, counts and weights."""

@@ -13,6 +13,7 @@ from polytask.errors import TargetError
 from polytask.shapes import Bool, Float, Shaped, Tensor
 from polytask.tasks._labels import different, numbers
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
+from polytask.tasks.prediction import Column
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Count"]
@@ -63,6 +64,8 @@ class Count(Task):
     null_deviance_: float = field(default=1.0, init=False, repr=False)
 
     kind: ClassVar[str] = "count"
+    is_number: ClassVar[bool] = True
+    ranks_rows: ClassVar[bool] = True
     decoding: ClassVar[str] = "rate = exp(output)"
     link: ClassVar[str] = "log"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -134,6 +137,10 @@ class Count(Task):
     def initial_bias(self) -> Float[Tensor, " 1"]:
         """Logarithm of the training mean."""
         return torch.tensor([math.log(self.fitted(self.mean_))])
+
+    def plain_columns(self) -> list[Column]:
+        """One rate."""
+        return [Column(self.name, 0, "rate")]
 
     def state(self) -> dict[str, Any]:
         """Mean and deviance."""

@@ -84,6 +84,7 @@ class Detection(Task):
     bias_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "detection"
+    settled: ClassVar[tuple[str, str]] = ("classes", "classes_")
     decoding: ClassVar[str] = (
         "P(centre of class k at [h, w]) = sigmoid(output[h, w, k]), a peak among its 8 neighbours; then the centre "
         "(w + output[-4], h + output[-3]) and the size output[-2:] * state.sizes"

@@ -23,6 +23,7 @@ from polytask.tasks._scoring import (
     undefined,
     weight_of_each,
 )
+from polytask.tasks.prediction import Column
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Multiclass"]
@@ -76,6 +77,7 @@ class Multiclass(Task):
     class_weights_: np.ndarray = field(default_factory=lambda: np.ones(0), init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "multiclass"
+    settled: ClassVar[tuple[str, str]] = ("classes", "classes_")
     decoding: ClassVar[str] = "P(class k) = softmax(output)[k], classes in the order of state.classes"
     link: ClassVar[str] = "softmax"
     has_probabilities: ClassVar[bool] = True
@@ -161,6 +163,14 @@ class Multiclass(Task):
         shares = self.fitted(self.classes_).shares
         weighted = shares * np.where(self.class_weights_ > 0, self.class_weights_, 1.0)
         return torch.as_tensor(np.log(weighted / weighted.sum()), dtype=torch.get_default_dtype())
+
+    def plain_columns(self) -> list[Column]:
+        """The classes."""
+        return [Column(self.name, 0, "classes", self.n_outputs)]
+
+    def in_units(self, targets: Shaped[Tensor, " N"]) -> np.ndarray:
+        """Targets as the user has them."""
+        return self.decode(torch.nn.functional.one_hot(targets.long(), self.n_outputs).double()).values
 
     def state(self) -> dict[str, Any]:
         """Classes, counts and weights."""

@@ -22,6 +22,7 @@ from polytask.tasks._scoring import (
     relative_error,
     undefined,
 )
+from polytask.tasks.prediction import Column
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Multilabel"]
@@ -175,6 +176,15 @@ class Multilabel(Task):
         weights = self._weights()
         shifted = self._log_odds() + np.log(weights[:, 1] / weights[:, 0])
         return torch.as_tensor(shifted, dtype=torch.get_default_dtype())
+
+    def plain_columns(self) -> list[Column]:
+        """Each label, there or not."""
+        return [Column(self.name, k, "classes", 2) for k in range(self.n_outputs)]
+
+    def answer_from(self, answers: Sequence[np.ndarray]) -> Prediction:
+        """The chance that each label is there."""
+        probabilities = np.column_stack([answer[:, 1] for answer in answers])
+        return Prediction(probabilities > 0.5, probabilities)
 
     def state(self) -> dict[str, Any]:
         """Counts of each label."""

@@ -23,6 +23,7 @@ from polytask.tasks._scoring import (
     undefined,
     weight_of_each,
 )
+from polytask.tasks.prediction import Column
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Ordinal"]
@@ -79,6 +80,7 @@ class Ordinal(Task):
     class_weights_: np.ndarray = field(default_factory=lambda: np.ones(0), init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "ordinal"
+    settled: ClassVar[tuple[str, str]] = ("order", "classes_")
     decoding: ClassVar[str] = "P(beyond level k | at least k) = sigmoid(output[k]); the answer is the median level"
     link: ClassVar[str] = "steps"
     has_probabilities: ClassVar[bool] = True
@@ -172,6 +174,10 @@ class Ordinal(Task):
         shares = self.fitted(self.classes_).shares * np.where(self.class_weights_ > 0, self.class_weights_, 1.0)
         beyond = shares[::-1].cumsum()[::-1][1:]
         return torch.as_tensor(np.log(beyond / shares[:-1]), dtype=torch.get_default_dtype())
+
+    def plain_columns(self) -> list[Column]:
+        """The levels, as classes."""
+        return [Column(self.name, 0, "classes", self.n_outputs + 1)]
 
     def state(self) -> dict[str, Any]:
         """Levels, counts and weights."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from polytask.shapes import object_array
 
-__all__ = ["Prediction"]
+__all__ = ["Column", "Prediction"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +68,28 @@ class Prediction:
         if self.probabilities is None:
             return {}
         return {f"P({task}={label})": self.probabilities[:, k] for k, label in enumerate(self.labels)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers or classes that a plain model predicts.
+
+    Args:
+        task: Name of the task.
+        index: Position among the task's columns.
+        what: ``number`` (standard units, which are the task's outputs), ``rate`` (an amount of at least 0, learned by
+            its mean), ``classes`` (codes from 0), ``quantile`` (of a number in standard units).
+        n_classes: Number of classes; 0 for numbers.
+        quantile: Probability of the quantile.
+    """
+
+    task: str
+    index: int
+    what: str
+    n_classes: int = 0
+    quantile: float = 0.5
+
+    @property
+    def key(self) -> str:
+        """A name for the column that is unique among all tasks' columns."""
+        return f"{self.task}\n{self.index}"

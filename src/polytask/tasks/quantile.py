@@ -13,6 +13,7 @@ from polytask.shapes import Bool, Float, Shaped, Tensor
 from polytask.tasks._labels import different, numbers
 from polytask.tasks._scaling import Scaler
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
+from polytask.tasks.prediction import Column
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Quantile"]
@@ -65,6 +66,7 @@ class Quantile(Task):
     constants_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "quantile"
+    is_number: ClassVar[bool] = True
     decoding: ClassVar[str] = (
         "value = output * state.scaler.scale + state.scaler.centre for each quantile, then the inverse of "
         "state.scaler.transform; sorted"
@@ -138,6 +140,14 @@ class Quantile(Task):
         """The training quantiles in standard units."""
         constants = self.fitted(self.scaler_).to_standard(self.who, np.array(self.constants_))
         return torch.as_tensor(constants, dtype=torch.get_default_dtype())
+
+    def plain_columns(self) -> list[Column]:
+        """A quantile each."""
+        return [Column(self.name, k, "quantile", quantile=q) for k, q in enumerate(self.quantiles)]
+
+    def in_units(self, targets: Shaped[Tensor, " N"]) -> np.ndarray:
+        """Targets as the user has them."""
+        return self.decode(targets.double()[:, None].expand(-1, self.n_outputs)).values[:, 0]
 
     def state(self) -> dict[str, Any]:
         """Scaler and training quantiles."""

@@ -15,6 +15,7 @@ from polytask.shapes import Bool, Float, Shaped, Tensor
 from polytask.tasks._labels import different, numbers
 from polytask.tasks._scaling import Scaler
 from polytask.tasks._scoring import RELATIVE_ERROR, finite, full_precision, observed_rows, relative_error, undefined
+from polytask.tasks.prediction import Column
 from polytask.tasks.task import Metric, Prediction, Task
 
 __all__ = ["Regression"]
@@ -77,6 +78,8 @@ class Regression(Task):
     constant_: float = field(default=math.nan, init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "regression"
+    is_number: ClassVar[bool] = True
+    ranks_rows: ClassVar[bool] = True
     decoding: ClassVar[str] = (
         "value = output * state.scaler.scale + state.scaler.centre, then the inverse of state.scaler.transform"
     )
@@ -161,6 +164,14 @@ class Regression(Task):
         """The best constant for the objective, in standard units."""
         self.fitted(self.scaler_)
         return torch.tensor([self.bias_])
+
+    def plain_columns(self) -> list[Column]:
+        """One number."""
+        return [Column(self.name, 0, "number")]
+
+    def in_units(self, targets: Shaped[Tensor, " N"]) -> np.ndarray:
+        """Targets as the user has them."""
+        return self.decode(targets.double()[:, None]).values
 
     def state(self) -> dict[str, Any]:
         """Scaler and constants."""

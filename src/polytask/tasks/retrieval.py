@@ -75,6 +75,7 @@ class Retrieval(Task):
     bias_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "retrieval"
+    settled: ClassVar[tuple[str, str]] = ("classes", "classes_")
     decoding: ClassVar[str] = "embedding = output over its length"
     has_mean: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (

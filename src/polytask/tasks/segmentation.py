@@ -76,6 +76,7 @@ class Segmentation(Task):
     extents_: tuple[int, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "segmentation"
+    settled: ClassVar[tuple[str, str]] = ("classes", "classes_")
     decoding: ClassVar[str] = "class of pixel [h, w] = the largest of output[h, w]"
     has_mean: ClassVar[bool] = False
     link: ClassVar[str] = "softmax"

@@ -69,6 +69,7 @@ class Survival(Task):
     constants_: tuple[float, ...] = field(default=(), init=False, repr=False)
 
     kind: ClassVar[str] = "survival"
+    is_number: ClassVar[bool] = True
     decoding: ClassVar[str] = (
         "P(lasts beyond state.edges[k]) = the product of sigmoid(output[j]) for j up to k; the answer is the "
         "expected time within the last edge, the area under these chances with straight lines between edges, 1 at 0"

@@ -68,6 +68,7 @@ class Tagging(Task):
     classes_: Classes | None = field(default=None, init=False, repr=False)
 
     kind: ClassVar[str] = "tagging"
+    settled: ClassVar[tuple[str, str]] = ("tags", "classes_")
     decoding: ClassVar[str] = (
         "P(tag k of word l) = softmax(output[l])[k]; with transitions the best path, as the state says"
     )

@@ -13,7 +13,7 @@ import torch
 
 from polytask.errors import RecipeError, TargetError
 from polytask.shapes import Bool, Float, Inputs, Shaped, Tensor, labelled
-from polytask.tasks.prediction import Prediction
+from polytask.tasks.prediction import Column, Prediction
 
 __all__ = ["Metric", "Prediction", "Task", "task_from_options"]
 
@@ -67,6 +67,12 @@ class Task(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     """The first is the one that early stopping and verdicts use."""
     has_probabilities: ClassVar[bool] = False
+    is_number: ClassVar[bool] = False
+    """Whether a label is a number, so that answers have residuals."""
+    ranks_rows: ClassVar[bool] = False
+    """Whether the output is one score, by which rows can be ranked."""
+    settled: ClassVar[tuple[str, str]] = ("", "")
+    """The option that names the classes, and the attribute that has them after :meth:`fit`."""
     has_mean: ClassVar[bool] = True
     """Whether the mean of several models' answers is an answer; not of tags, boxes, voices in any order."""
     of_inputs: ClassVar[bool] = False
@@ -256,6 +262,19 @@ class Task(ABC):
     def encode_inputs(self, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
         """Targets and ``observed`` of rows of inputs; only of kinds whose targets are the inputs."""
         raise TargetError(f"{self.who} learns from labels, not from inputs.")
+
+    def plain_columns(self) -> list[Column]:
+        """The columns that models without tasks, such as forests, learn instead of the task; none where they cannot."""
+        return []
+
+    def answer_from(self, answers: Sequence[np.ndarray]) -> Prediction:
+        """The answer by those for :meth:`plain_columns`: rates ``[N]`` or chances ``[N, K]``; others are outputs."""
+        (found,) = answers
+        return Prediction(np.maximum(found, 0.0)) if found.ndim == 1 else Prediction(found.argmax(1), found)
+
+    def in_units(self, targets: Shaped[Tensor, " N"]) -> np.ndarray:
+        """Targets of :meth:`encode` as the user has them; for kinds of one label a row."""
+        return targets.double().numpy()
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""

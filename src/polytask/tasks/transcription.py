@@ -72,6 +72,7 @@ class Transcription(Task):
     longest_: int = field(default=1, init=False, repr=False)
 
     kind: ClassVar[str] = "transcription"
+    settled: ClassVar[tuple[str, str]] = ("symbols", "symbols_")
     decoding: ClassVar[str] = (
         "the largest of softmax(output[t]) at each moment t, the same one in a row taken once, zeros (the blank) "
         "left out; k stands for state.symbols[k - 1]; with a beam the likeliest text among that many"

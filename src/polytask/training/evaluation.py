@@ -15,7 +15,7 @@ from polytask.tasks.task import Task
 from polytask.training.objective import per_label
 from polytask.training.ranks import here
 
-__all__ = ["RANKED_KINDS", "constant_losses", "evaluate", "mean_losses", "outputs_of"]
+__all__ = ["constant_losses", "evaluate", "mean_losses", "outputs_of"]
 
 
 @torch.no_grad()
@@ -130,10 +130,6 @@ def evaluate(
             if bool((groups_of_rows >= 0).any()):
                 results[task.name] |= _ranking(task, parts[0], parts[1], parts[2], groups_of_rows)
     return results
-
-
-RANKED_KINDS = ("binary", "regression", "count")
-"""Kinds that give each row one score, by which rows can be ranked."""
 
 
 def _ranking(task: Task, outputs: Tensor, targets: Tensor, observed: Tensor, groups: Tensor) -> dict[str, float]:

@@ -13,8 +13,8 @@ import torch
 
 from polytask.data.batch import ArraySource
 from polytask.errors import DataError, RecipeError, UnknownNameError
+from polytask.tasks import registry as kinds
 from polytask.training.data_sets import DataSet
-from polytask.training.evaluation import RANKED_KINDS
 from polytask.training.preparation import Prepared
 
 __all__ = ["add_groups", "add_ranked", "add_task_weights", "per_part"]
@@ -72,10 +72,11 @@ def add_ranked(prepared: Prepared, data: Sequence[DataSet], columns: Mapping[str
         if task.name not in columns:
             continue
         column = columns[task.name]
-        if task.kind not in RANKED_KINDS:
+        if not task.ranks_rows:
+            able = [kind for kind in kinds.names() if kinds.load(kind).ranks_rows]
             raise RecipeError(
                 f"Task {task.name!r} is {task.kind} and cannot be ranked_by {column!r}: that takes one score a row, as "
-                f"of {', '.join(RANKED_KINDS)}."
+                f"of {', '.join(able)}."
             )
         values = _columns(data, column, f"ranked_by of task {task.name!r}")
         codes, _ = pd.factorize(np.concatenate([np.asarray(found, dtype=object) for found in values.values()]))

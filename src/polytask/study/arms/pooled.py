@@ -118,10 +118,4 @@ def _labels(task: Task, source: ArraySource) -> tuple[np.ndarray, np.ndarray]:
     """Rows with a label of the task, and those labels as the user has them."""
     rows = np.flatnonzero(source.observed[task.name].numpy())
     targets = source.targets[task.name][torch.from_numpy(rows)]
-    if task.kind == "count":
-        return rows, targets.double().numpy()
-    if task.kind == "regression":
-        return rows, task.decode(targets.double()[:, None]).values
-    if task.kind == "binary":
-        return rows, task.decode(targets.double()[:, None] * 2 - 1).values
-    return rows, task.decode(torch.nn.functional.one_hot(targets.long(), task.n_outputs).double()).values
+    return rows, task.in_units(targets)
