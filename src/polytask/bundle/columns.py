@@ -40,7 +40,8 @@ def labels_of_column(column: Column, source: ArraySource) -> np.ndarray:
 
 def outputs_of_columns(task: Task, answers: Sequence[np.ndarray]) -> Tensor:
     """A task's outputs from the answers for its columns: ``[N]`` numbers, or ``[N, K]`` probabilities of classes."""
-    if task.plain_columns()[0].what in ("number", "quantile"):  # already standard units, as outputs are
+    # Numbers and quantiles are in standard units already, as outputs are.
+    if any(column.what in ("number", "quantile") for column in task.plain_columns()):
         return torch.from_numpy(np.column_stack(answers).astype(np.float32))
     return task.outputs_from(task.answer_from(answers)).float()
 

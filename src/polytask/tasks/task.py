@@ -269,7 +269,7 @@ class Task(ABC):
 
     def answer_from(self, answers: Sequence[np.ndarray]) -> Prediction:
         """The answer by those for :meth:`plain_columns`: rates ``[N]`` or chances ``[N, K]``; others are outputs."""
-        (found,) = answers
+        found = answers[0]
         return Prediction(np.maximum(found, 0.0)) if found.ndim == 1 else Prediction(found.argmax(1), found)
 
     def in_units(self, targets: Shaped[Tensor, " N"]) -> np.ndarray:
