@@ -194,7 +194,7 @@ class _Extension:
         validated = {task.name for task in tasks if n_labels(task, prepared.validation)}
         prepared.notes += [*before.notes, *stages.skips.notes()]
         prepared.notes += plateau_notes(settings, controls, validated)
-        prepared.notes += step_notes(stages.last.feed.n_steps, stages.epochs, prepared, settings)
+        prepared.notes += step_notes(stages.done, settings)
         counts = {task.name: n_labels(task, prepared.test or prepared.validation) for task in tasks}
         prepared.notes += [
             f"Task {name!r} is tested on {count} labels only: its metrics may be far from those on other rows."

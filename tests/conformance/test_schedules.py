@@ -68,3 +68,14 @@ def test_a_broken_schedule_is_found(broken, words):
 def test_a_remedy_that_does_nothing_is_found():
     with pytest.raises(AssertionError, match="the first task ends"):
         check_remedy(Nothing)
+
+
+def test_an_order_that_is_a_way_and_no_task_leaves_no_task_out():
+    class Drawn(Schedule):
+        order = "random"
+
+        def next_stage(self, tasks, epochs, n_layers, done):
+            return Stage("all", tuple(tasks)) if not done else None
+
+    assert Drawn().never_trains(("a", "b")) == ()
+    assert Drawn().never_trains(("random", "b")) == ("b",)

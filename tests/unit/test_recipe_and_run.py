@@ -361,3 +361,31 @@ def test_a_task_of_weight_0_without_a_constraint_is_noted():
     (note,) = notes()
     assert "nothing was learned for price." in note
     assert notes(constraints=["price.loss<=9"]) == []
+
+
+@pytest.mark.parametrize("order", [["price", "ill"], ["ill", "price"]])
+def test_few_steps_are_counted_by_the_stages_that_have_them(order):
+    tasks = {"price": "regression", "ill": "binary"}
+    frame = table(300)
+    frame.loc[30:, "ill"] = None
+    training = {"epochs": 3, "batch_size": 32}
+    schedule = {"name": "sequential", "order": order}
+    made = Recipe(tasks=tasks, encoder=SMALL, schedule=schedule, training=training)
+    run = made.run(frame)
+    (note,) = [note for note in run.record.notes if "An epoch of" in note]
+    lines = [line for line in run.history if line["stage"] == note.split("'")[1]]
+    others = [line for line in run.history if line not in lines]
+    assert "An epoch of stage 'ill' is 1 step only (" in note
+    n_rows = run.record.tasks["ill"].n_train
+    assert (
+        f"({n_rows} training rows, batch_size 32), so that the {len(lines)} epochs changed the parameters 3 times"
+        in note
+    )
+    assert len(lines) == len(others) == 3
+    assert len(run.history) == run.record.epochs
+
+
+def test_one_epoch_of_one_step_is_noted_in_the_singular():
+    made = Recipe(tasks={"price": "regression"}, encoder=SMALL, training={"epochs": 1, "batch_size": 64})
+    (note,) = [note for note in made.run(table(60)).record.notes if "An epoch is" in note]
+    assert "the 1 epoch changed the parameters 1 time: " in note

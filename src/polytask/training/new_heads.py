@@ -22,7 +22,6 @@ from polytask.training.building import make_remedies
 from polytask.training.evaluation import evaluate, mean_losses
 from polytask.training.growth import Answers, grown
 from polytask.training.interruption import resumable_in
-from polytask.training.layers import only_reached_by
 from polytask.training.listeners import Listeners
 from polytask.training.preparation import Prepared
 from polytask.training.remedy import Remedy, Scene
@@ -99,7 +98,8 @@ class _Arm:
         lines: Per new task that started from an old head, the line from it; the others started fresh.
         before: Validation loss of each new task at its start.
         after: The same after training.
-        untrained: New tasks whose heads were put back to their start, because training made them worse.
+        kept: The same of the network that is kept: after training, and after some tasks were put back to their start.
+        untrained: New tasks that were put back to their start, because training made them worse.
     """
 
     spec: ModelSpec
@@ -108,17 +108,18 @@ class _Arm:
     lines: Mapping[str, Line]
     before: dict[str, float]
     after: dict[str, float]
+    kept: dict[str, float]
     untrained: tuple[str, ...] = ()
 
     def loss(self, task: str) -> float:
         """Validation loss of a new task; one that is not a finite number, or not known, counts as the worst."""
-        loss = (self.before if task in self.untrained else self.after).get(task, math.inf)
+        loss = self.kept.get(task, math.inf)
         return loss if math.isfinite(loss) else math.inf
 
     @property
     def total(self) -> float:
         """Sum of the new tasks' validation losses, by which arms are compared."""
-        return sum(map(self.loss, self.after))
+        return sum(map(self.loss, self.kept))
 
     @property
     def notes(self) -> list[str]:
@@ -211,12 +212,20 @@ class NewHeads:
             return {"closest": first, **self._further_arms(first)}
 
     def _further_arms(self, first: _Arm) -> dict[str, _Arm]:
-        """All fresh; and each task from its better start, if these differ. The folder stays that of the first arm."""
+        """All fresh; and each task from its better start, if these differ. The folder stays that of the first arm.
+
+        A task without validation labels starts from the closest old head in all of them: nothing says that a fresh
+        start is better for it.
+        """
         unheard = replace(self.listeners, folder=None)
-        fresh = self._arm("fresh", {}, unheard)
-        better = {task: line for task, line in first.lines.items() if first.loss(task) < fresh.loss(task)}
-        if better and any(fresh.loss(task) < first.loss(task) for task in first.lines):
-            return {"fresh": fresh, "by task": self._arm("by task", better, unheard)}
+        unjudged = {task: line for task, line in first.lines.items() if task not in first.after}
+        judged = {task: line for task, line in first.lines.items() if task in first.after}
+        if not judged:
+            return {}
+        fresh = self._arm("fresh", unjudged, unheard)
+        better = {task: line for task, line in judged.items() if first.loss(task) < fresh.loss(task)}
+        if better and any(fresh.loss(task) < first.loss(task) for task in judged):
+            return {"fresh": fresh, "by task": self._arm("by task", {**unjudged, **better}, unheard)}
         return {"fresh": fresh}
 
     def _arm(self, name: str, lines: Mapping[str, Line], listeners: Listeners) -> _Arm:
@@ -227,18 +236,34 @@ class NewHeads:
         lines = {task: line for task, line in lines.items() if start_from(model, task, line)}
         self.answers.check_equal(model)
         before = mean_losses(model, tasks, validation)
-        start = {task: [p.detach().clone() for p in only_reached_by(model, task)] for task in lines}
+        start = {name: p.detach().clone() for name, p in model.named_parameters()}
         stages = self._stages(model, listeners)
         stages.run(f"new heads, {name}")
-        arm = _Arm(spec, model, stages, lines, before, mean_losses(model, tasks, validation))
+        after = mean_losses(model, tasks, validation)
+        arm = _Arm(spec, model, stages, lines, before, after, kept=after)
         # A fresh head knows nothing at its start, and an unfrozen network has been trained for the old tasks too.
         if not self.how.unfreeze:
-            arm.untrained = tuple(task for task in lines if task in before and before[task] < arm.loss(task))
-            for task in arm.untrained:
-                _set(only_reached_by(model, task), start[task])
+            self._put_back(arm, start)
         if len(arm.untrained) == len(tasks):
             stages.done[-1] = replace(stages.done[-1], best=None)  # no epoch's parameters are kept
         return arm
+
+    def _put_back(self, arm: _Arm, start: Mapping[str, Tensor]) -> None:
+        """Put tasks that training made worse back to their start, where that changes no other new task."""
+        tasks, old = self.prepared.tasks, self.network.model.state_dict()
+        new = {p: start[name] for name, p in arm.model.named_parameters() if name not in old}
+        own = {task.name: new.keys() & set(arm.model.reached_by(task.name)) for task in tasks}
+        back = [task for task in arm.lines if task in arm.before and arm.before[task] < arm.loss(task)]
+        # In a chain of towers a new task answers through another one's, so that both go back or neither does.
+        while held := [task for task in back if any(own[task] & own[other] for other in own if other not in back)]:
+            back = [task for task in back if task not in held]
+        if not back:
+            return
+        with torch.no_grad():
+            for parameter in set[nn.Parameter]().union(*(own[task] for task in back)):
+                parameter.copy_(new[parameter])
+        arm.untrained = tuple(back)
+        arm.kept = mean_losses(arm.model, tasks, self.prepared.validation)
 
     def _stages(self, model: MultiTaskModel, listeners: Listeners) -> Stages:
         if self.how.unfreeze:
@@ -250,12 +275,6 @@ class NewHeads:
             remedies = [_KeepsOld(names=frozenset(self.network.model.state_dict()))]
         plan = Plan(settings=self.how.settings, controls=self.how.controls)
         return stages_of(model, self.prepared, plan, Joint(), remedies, listeners, self.old.tasks)
-
-
-def _set(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        for parameter, value in zip(parameters, values, strict=True):
-            parameter.copy_(value)
 
 
 def _check_parameters(before: MultiTaskModel, after: MultiTaskModel) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from polytask.data.batch import ArraySource
 from polytask.records import TaskResult, without_nan
 from polytask.tasks.task import Task
 from polytask.training.preparation import Prepared
+from polytask.training.schedule import StageResult
 from polytask.training.settings import Settings
+from polytask.wording import counted
 
 __all__ = ["n_labels", "result_of", "step_notes"]
 
@@ -50,22 +52,30 @@ def n_labels(task: Task, sources: Mapping[str, ArraySource]) -> int:
     return sum(int(source.observed[task.name].sum()) for source in sources.values() if task.name in source.tasks)
 
 
-def step_notes(steps: int, epochs: int, prepared: Prepared, settings: Settings) -> list[str]:
+def step_notes(stages: Sequence[StageResult], settings: Settings) -> list[str]:
     """What to do where an epoch changes the parameters once or twice only, so that few updates are made in all.
 
     Args:
-        steps: Of an epoch.
-        epochs: That were trained.
-        prepared: The rows.
+        stages: Results of all stages; those of as many rows and steps are noted together.
         settings: The training's.
     """
-    n_rows = sum(map(len, prepared.train.values()))
+    alike: dict[tuple[int, int], list[StageResult]] = {}
+    for stage in stages:
+        alike.setdefault((stage.steps_per_epoch, stage.n_rows), []).append(stage)
+    return [note for (n_steps, _), group in alike.items() if n_steps <= _FEW_STEPS for note in _few(group, settings)]
+
+
+def _few(stages: Sequence[StageResult], settings: Settings) -> list[str]:
+    """A note about stages of as many rows and steps, if smaller batches can be advised."""
+    n_rows, names = stages[0].n_rows, [repr(result.stage.name) for result in stages if result.stage.name]
     smaller = next((size for size in (128, 64, 32, 16, 8, 4) if 8 * size <= n_rows), 4)
-    if steps > _FEW_STEPS or smaller >= settings.batch_size:
+    if smaller >= settings.batch_size:
         return []
+    epochs, steps = sum(result.epochs for result in stages), sum(result.steps for result in stages)
+    where = f" of {'stage' if len(names) == 1 else 'the stages'} {', '.join(names)}" if names else ""
     note = (
-        f"An epoch is {steps} {'step' if steps == 1 else 'steps'} only ({n_rows} training rows, batch_size "
-        f"{settings.batch_size}), so that the {epochs} epochs changed the parameters {epochs * steps} times: smaller "
-        f"batches may learn more, such as --set training.batch_size={smaller}."
+        f"An epoch{where} is {counted(stages[0].steps_per_epoch, 'step')} only ({counted(n_rows, 'training row')}, "
+        f"batch_size {settings.batch_size}), so that the {counted(epochs, 'epoch')} changed the parameters "
+        f"{counted(steps, 'time')}: smaller batches may learn more, such as --set training.batch_size={smaller}."
     )
     return [note]

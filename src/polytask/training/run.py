@@ -30,7 +30,7 @@ from polytask.training.preparation import Prepared
 from polytask.training.progress import Progress, Silent
 from polytask.training.remedy import Remedy
 from polytask.training.run_folder import RunFolder
-from polytask.training.schedule import Schedule
+from polytask.training.schedule import Schedule, StageResult
 from polytask.training.stages import Stages
 from polytask.training.transfer import sequence_of
 
@@ -55,7 +55,7 @@ class Fitted:
         sequence: What the stages of the schedule left, if there were several.
         validation: Mean validation losses of the kept epoch by task.
         constraints: What came of the constraints.
-        steps_per_epoch: Updates of the parameters in an epoch; of the last stage, if there are several.
+        stages: Results of the schedule's stages, in order.
     """
 
     bundle: Bundle
@@ -71,7 +71,7 @@ class Fitted:
     sequence: SequenceResult | None = None
     validation: dict[str, float] = field(default_factory=dict)
     constraints: dict[str, ConstraintResult] = field(default_factory=dict)
-    steps_per_epoch: int = 0
+    stages: Sequence[StageResult] = ()
 
     def mean_losses(self, tasks: Sequence[Task], sources: Mapping[str, Source]) -> dict[str, float]:
         """Mean loss of each task by the network that answers it; tasks without a label are left out."""
@@ -167,7 +167,7 @@ def _fitted(
         metrics=metrics,
         notes=notes,
         sequence=sequence_of(plan.schedule, stages) if stages.done[0].stage.name else None,
-        steps_per_epoch=stages.last.feed.n_steps,
+        stages=tuple(stages.done),
     )
 
 

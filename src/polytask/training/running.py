@@ -137,7 +137,7 @@ def _run(
     if compare and not compares:
         single = _train_single(prepared, plan, folder, module, progress)
     joint = _train_joint(prepared, plan, folder, module, progress) if compare and fitted.sequence is not None else {}
-    fitted.notes += step_notes(fitted.steps_per_epoch, fitted.epochs, prepared, plan.settings)
+    fitted.notes += step_notes(fitted.stages, plan.settings)
     record = _record(recipe, prepared, fitted, {name: one.metrics for name, one in single.items()}, joint, machine)
     if folder is not None:
         here().by_first(lambda: _save(folder, fitted, record))

@@ -61,6 +61,9 @@ class StageResult:
         best: The epoch that was kept.
         seconds: Time of the training.
         skipped: Per task, the batches that it was left out of because its loss was no number.
+        steps: Updates of the parameters.
+        steps_per_epoch: Those of a whole epoch.
+        n_rows: Training rows of its tasks.
     """
 
     stage: Stage
@@ -70,6 +73,9 @@ class StageResult:
     best: int | None = None
     seconds: float = 0.0
     skipped: Mapping[str, int] = field(default_factory=dict)
+    steps: int = 0
+    steps_per_epoch: int = 0
+    n_rows: int = 0
 
 
 class Schedule(ABC):
@@ -95,7 +101,10 @@ class Schedule(ABC):
 
     def never_trains(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """Tasks that no stage trains, whatever the stages leave; by default those that an `order` leaves out."""
-        order = as_names("the order of the schedule", getattr(self, "order", ()))
+        order = getattr(self, "order", ())
+        if isinstance(order, str) and order not in tasks:
+            return ()  # no task but a way to find the order, such as "random"
+        order = as_names("the order of the schedule", order)
         return tuple(task for task in tasks if task not in order) if order else ()
 
 

@@ -185,7 +185,20 @@ class Stages:
         self.model.train_only(None)
         at = training.at
         losses, metrics = (self._losses(), self._metrics()) if stage.name else ({}, {})
-        self.done.append(StageResult(stage, losses, metrics, at.epoch, at.best, at.seconds, dict(training.skips.total)))
+        self.done.append(
+            StageResult(
+                stage,
+                losses,
+                metrics,
+                at.epoch,
+                at.best,
+                at.seconds,
+                dict(training.skips.total),
+                steps=at.step,
+                steps_per_epoch=training.feed.n_steps,
+                n_rows=sum(map(len, part.train.values())),
+            )
+        )
 
     def _scene(self, stage: Stage, number: int) -> Scene:
         earlier = dict.fromkeys(task.name for task in self.known)

@@ -47,6 +47,11 @@ class TableRows(DataSet, ABC):
         """All columns."""
         return self.table.names
 
+    @property
+    def column_names(self) -> Sequence[str]:
+        """All columns, also one that an encoder reads whole."""
+        return self.table.names
+
     def labels(self, task: Task, rows: np.ndarray | None = None) -> np.ndarray:
         """The target columns of the task."""
         return self.defined(task, labels_of(self.table, task, rows), rows)
