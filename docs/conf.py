@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
@@ -39,3 +40,12 @@ napoleon_custom_sections = ["Shape", ("Class attributes", "params_style")]
 # A name in a docstring that has no page of its own stays plain text; every other reference must resolve.
 nitpick_ignore_regex = [(r"py:.*", r".*")]
 suppress_warnings = ["config.cache"]
+
+
+def _language(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Browsers, readers of screens and search engines take the language from the page's head."""
+    context["language"] = "zh-CN" if page.startswith("zh/") else "en"
+
+
+def setup(app: Any) -> None:
+    app.connect("html-page-context", _language)

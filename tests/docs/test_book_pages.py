@@ -77,17 +77,65 @@ def test_pieces_that_are_included_are_there(page: Path) -> None:
         assert end in file.partition(start)[2] if start else end in file, f"{path} has no {end!r} after {start!r}"
 
 
+def run_python(block: str, page: Path, names: dict[str, object]) -> None:
+    code = compile(block, name_of(page), "exec")
+    for node in ast.walk(ast.parse(block)):  # whatever is imported from polytask is there
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("polytask"):
+            assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
+    exec(code, names)
+
+
+# Pages that are followed from the first block to the last: Python, files and commands.
+FOLLOWED = [DOCS / name for name in ("start.md", "features.md", "tutorials/own-table.md", "how-to/recipe.md")]
+
+
 @pytest.mark.parametrize("page", [page for page in MARKDOWN if blocks(page, "python")], ids=name_of)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after another, in a folder of their own."""
+    if page in FOLLOWED:
+        return  # with its commands, below
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks(page, "python"):
-        code = compile(block, name_of(page), "exec")
-        for node in ast.walk(ast.parse(block)):  # whatever is imported from polytask is there
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("polytask"):
-                assert all(hasattr(import_module(node.module), alias.name) for alias in node.names)
-        exec(code, names)
+        run_python(block, page, names)
+
+
+# What makes a command of a page short: the last of two values of an option counts.
+SHORT = {
+    "fit": "--set training.epochs=2",
+    "extend": "--epochs 2",
+    "study": "--arms joint,single,linear --folds 2 --repeats 1 --workers 1 --set training.epochs=2",
+    "affinity": "--no-verify --measures label_correlation --set training.epochs=2",
+}
+NOT_FOLLOWED = ("demo", "serve")  # a minute; does not end
+
+
+@pytest.mark.parametrize("page", FOLLOWED, ids=name_of)
+def test_page_can_be_followed(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every block in the order of the page: Python is run, YAML is saved under the name in its first line, and commands
+    are run with short trainings; so every file that a command reads was made before, and no folder is made twice."""
+    from polytask import Recipe
+    from polytask.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for language, block in re.findall(r"^```(python|yaml|sh)\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        if language == "python":
+            run_python(block, page, names)
+        elif language == "yaml":
+            name = block.partition("\n")[0].removeprefix("# ")
+            Path(name).write_text(block, encoding="utf-8")
+            assert Recipe.load(name).tasks
+        for line in block.replace("\\\n", " ").splitlines() if language == "sh" else []:
+            words = shlex.split(line, comments=True)
+            if words[:1] != ["polytask"] or words[1] in NOT_FOLLOWED:
+                continue
+            monkeypatch.setattr("sys.argv", [*words, *shlex.split(SHORT.get(words[1], ""))])
+            with pytest.raises(SystemExit) as stop:
+                main()
+            assert not stop.value.code, f"{line}\n{capsys.readouterr().err}"
 
 
 def commands() -> list[tuple[str, str]]:
