@@ -89,6 +89,21 @@ def test_the_choice_inside_the_folds_is_scored_on_test_rows_of_those_folds(table
         assert record.recommendation.errors[task] == record.arms["linear"].errors[task]
 
 
+def test_the_choice_among_arms_is_scored_by_the_test_errors_of_those_arms(done):
+    record = done[0].record
+    for task in TARGETS:
+        errors = record.recommendation.errors[task]
+        assert len(errors) == 3
+        assert None not in errors
+        chosen = set(record.recommendation.chosen[task])
+        known = {arm: record.arms[arm].errors[task] for arm in chosen if arm in record.arms}
+        for fold, error in enumerate(errors):
+            # A blend of arms has no errors of its own in the record.
+            assert known.keys() < chosen or error in [mine[fold] for mine in known.values()]
+        if len(chosen) == 1 and known:
+            assert [errors] == list(known.values())
+
+
 def test_groups_stay_on_one_side(done, table):
     study, _ = done
     question = Study(table, TARGETS, protocol=Protocol(folds=3, group="who"), **QUICK)._open()

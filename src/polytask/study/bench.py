@@ -144,12 +144,14 @@ Done = list[Result] | FittedArm
 """What it gives back: the trials of a unit, or the arm that was trained on all rows."""
 
 
-@cache
-def _load_libraries() -> None:
-    """Load what a first training loads: its seconds would be taken for those of the arm that happens to be first."""
-    import torchmetrics.functional  # noqa: F401
+_NETWORKS = ("joint", "single", "pooled")
+"""Roles of arms that train networks, some of which do more than that, such as a search."""
 
-    torch.optim.SGD([torch.zeros(1)])  # loads the compiler
+
+@cache
+def _load_compiler() -> None:
+    """Load what a first network loads: its seconds would be taken for those of the arm that happens to be first."""
+    torch.optim.SGD([torch.zeros(1)])
 
 
 class Bench:
@@ -166,7 +168,11 @@ class Bench:
 
     def carry_out(self, unit: Work) -> Done:
         """Train and test the unit's trials, networks of one shape at once; or train an arm on all rows."""
-        _load_libraries()
+        import torchmetrics.functional  # noqa: F401  # not within a trial's seconds
+
+        names = [unit.arm] if isinstance(unit, LastTraining) else [planned.arm for planned in unit.trials]
+        if any(make_arm(name).role in _NETWORKS for name in names):
+            _load_compiler()
         if isinstance(unit, LastTraining):
             arm = make_arm(unit.arm)
             fold = self.whole.only(unit.tasks) if arm.is_per_task else self.whole

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from polytask.errors import RecipeError
 from polytask.study.terms import SEARCHED
+from polytask.wording import counted
 
 __all__ = ["DEFAULT_ARMS", "NEEDED", "Budget", "seconds_of", "with_search"]
 
@@ -77,12 +78,13 @@ class Budget:
     def __init__(self, seconds: float | None, n_folds: int, needed: Collection[str] = NEEDED, workers: int = 1):
         self.seconds, self.n_folds, self.needed, self.workers = seconds, n_folds, needed, workers
         self.costs: dict[str, float] = {}
-        self._wasted = 0.0
+        self._left_out = self._searches = 0.0
+        """Seconds of the trials of arms that were left out; those of searches done once, beyond a later training."""
 
     @property
     def planned(self) -> float:
         """Time of one repetition with all arms kept, and of one last training of each."""
-        return self._wasted / self.workers + self._whole(sum(self.costs.values()))
+        return (self._left_out + self._searches) / self.workers + self._whole(sum(self.costs.values()))
 
     def _whole(self, cost: float) -> float:
         """Time of all trainings of an arm whose training takes so long."""
@@ -100,7 +102,7 @@ class Budget:
         if arm in self.needed or self.has_room(cost):
             self.costs[arm] = cost
             return ""
-        self._wasted += cost
+        self._left_out += cost
         return f"it would take about {self._whole(cost):.0f} s, and {max(left, 0):.0f} s of the budget are left"
 
     def has_room(self, cost: float) -> bool:
@@ -112,7 +114,7 @@ class Budget:
         if self.seconds is None or cost / self.workers + self._whole(later) > self.seconds - self.planned:
             return False
         self.costs[arm] = later
-        self._wasted += cost - later
+        self._searches += cost - later
         return True
 
     def folds(self) -> int:
@@ -120,7 +122,7 @@ class Budget:
         cost = sum(self.costs.values())
         if self.seconds is None or self.planned <= self.seconds or cost <= 0:
             return self.n_folds
-        left = self.seconds - self._wasted / self.workers - cost
+        left = self.seconds - (self._left_out + self._searches) / self.workers - cost
         return min(self.n_folds, max(_FEWEST_FOLDS, int(left * self.workers / cost)))
 
     def repeats(self, spent: float) -> int:
@@ -129,8 +131,9 @@ class Budget:
             return 1
         last = sum(self.costs.values())
         # The first fold of each arm tells less than all folds: another process may have come in between.
-        one = max(last * self.n_folds, spent) / self.workers
-        return max(1, min(_MOST_REPEATS, 1 + int((self.seconds - spent / self.workers - last) / max(one, 1e-9))))
+        one = max(last * self.n_folds, spent - self._searches) / self.workers
+        left = self.seconds - (spent + self._left_out) / self.workers - last
+        return max(1, min(_MOST_REPEATS, 1 + int(left / max(one, 1e-9))))
 
     def overrun(self, spent: float, elapsed: float = 0.0) -> str:
         """Why the trainings took longer than the budget; empty if they did not.
@@ -139,17 +142,18 @@ class Budget:
             spent: Seconds of all trials of the arms that were kept, in sum; also those before an interruption.
             elapsed: Seconds on the clock since the trainings began, with the start of workers and what they wait for.
         """
-        took = max((spent + self._wasted) / self.workers, elapsed)
+        took = max((spent + self._left_out) / self.workers, elapsed)
         if self.seconds is None or took <= self.seconds:
             return ""
         needed = [arm for arm in self.costs if arm in self.needed]
-        least = _FEWEST_FOLDS * sum(self.costs[arm] for arm in needed) / self.workers
-        if least > self.seconds:
-            folds = f"{min(_FEWEST_FOLDS, self.n_folds)} folds"
-            why = f"whatever the budget is, {', '.join(needed)} are trained on at least {folds}"
+        fewest = min(_FEWEST_FOLDS, self.n_folds)
+        if fewest * sum(self.costs[arm] for arm in needed) / self.workers > self.seconds:
+            times = "once" if fewest == 1 else f"at least {counted(fewest, 'time')}"
+            why = f"whatever the budget is, {', '.join(needed)} are trained {times}"
         else:
             why = "they took longer than was planned from those of the first fold, such as on a busy machine"
+        digits = next((n for n in range(3) if float(f"{took:.{n}f}") > self.seconds), 3)
         return (
-            f"The trainings took about {took:.0f} s, more than the budget of {self.seconds:g} s: {why}. To be faster, "
-            "give fewer arms (--arms), fewer rows, or fewer epochs (--set training.epochs=20)."
+            f"The trainings took about {took:.{digits}f} s, more than the budget of {self.seconds:g} s: {why}. To be "
+            "faster, give fewer arms (--arms), fewer rows, or fewer epochs (--set training.epochs=20)."
         )

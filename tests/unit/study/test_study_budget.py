@@ -1,6 +1,8 @@
 """A budget leaves arms out, but never those that a verdict and a recommendation need."""
 
 import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -71,7 +73,7 @@ def test_a_study_without_time_still_compares_with_boosting():
     assert record.recommendation.best_outsider == "boosting"
     (said,) = [warning["words"] for warning in record.warnings if warning["kind"] == "budget"]
     assert "more than the budget of 0.01 s" in said
-    assert "whatever the budget is, boosting, joint, single are trained on at least 3 folds" in said
+    assert "whatever the budget is, boosting, joint, single are trained at least 3 times" in said
 
 
 def test_time_is_left_for_repetitions_only_if_the_first_took_no_longer_than_planned():
@@ -133,3 +135,46 @@ def test_arms_that_there_was_no_time_for_are_one_line(capsys):
     out = [line for line in lines if line.startswith("Left out")]
     assert [line.partition(":")[2].split(";")[0] for line in out] == [" forest, chains", " pooled: one task only"]
     assert not any("at once" in line for line in lines)
+
+
+def test_a_search_done_once_is_counted_once_and_not_for_each_repetition():
+    budget = Budget(100, n_folds=5, needed=("single", "joint"))
+    assert not budget.why_not_keep("single", cost=2.0)
+    assert not budget.why_not_keep("joint", cost=2.0)
+    assert budget.first_only("searched", cost=60.0, later=2.0)
+    assert budget.overrun(spent=88.0) == ""
+    assert budget.why_not_keep("forest", cost=20.0)  # a trial of an arm that is left out is no part of what is spent
+    assert "took about 108 s" in budget.overrun(spent=88.0)
+    more = Budget(200, n_folds=5, needed=("single", "joint"))
+    assert not more.why_not_keep("single", cost=2.0)
+    assert more.first_only("searched", cost=60.0, later=2.0)
+    assert more.repeats(spent=10.0 + 60.0 + 8.0) == 4
+
+
+def test_why_a_budget_was_exceeded_is_said_in_its_own_numbers():
+    budget = Budget(60, n_folds=5)
+    assert not budget.why_not_keep("single", cost=2.0)
+    assert "took about 60.2 s, more than the budget of 60 s" in budget.overrun(spent=60.2)
+    assert "took about 62 s, more than the budget of 60 s" in budget.overrun(spent=61.7)
+    two = Budget(10, n_folds=2)
+    assert not two.why_not_keep("single", cost=4.0)  # 8 s of two folds are within the budget, 12 s of three are not
+    assert "longer than was planned" in two.overrun(spent=10.4)
+    for n_folds, times in ((1, "single are trained once."), (2, "single are trained at least 2 times.")):
+        short = Budget(0.5, n_folds)
+        assert not short.why_not_keep("single", cost=2.0)
+        assert times in short.overrun(spent=4.0)
+
+
+@pytest.mark.parametrize(("arm", "is_loaded"), [("linear", False), ("joint", True)])
+def test_only_studies_that_train_networks_load_the_compiler(arm, is_loaded):
+    code = f"""
+import sys
+import numpy as np, pandas as pd
+from polytask import Study
+from polytask.study import Protocol
+frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["a", "y", "z"])
+Study(frame, ["y", "z"], arms=[{arm!r}], protocol=Protocol(folds=2), **{QUICK!r}).run()
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(is_loaded)]
