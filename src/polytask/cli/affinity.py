@@ -146,7 +146,10 @@ def print_affinity(record: AffinityRecord) -> None:
     if len(record.harm) > _MOST_PAIRS:
         say(f"and {counted(len(record.harm) - _MOST_PAIRS, 'more pair')} in the record.")
     if not record.harm:
-        say("No negative transfer was found: no pair is below zero by more than the spread between readings.")
+        say(
+            "No pair's value is below zero by more than the spread between readings; measures that found no more than "
+            "chance are not counted."
+        )
     if record.grouping is None:
         say("No groups were made: --groups 0 asks for none.")
     else:

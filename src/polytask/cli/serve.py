@@ -33,7 +33,7 @@ def serve(
     """Serve a trained model: a page at /, the API in words at /docs, rows to /predict, files to /predict/file.
 
     SIGTERM or Ctrl-C stops it: what was asked by then is answered, and the exit status is 0. A second Ctrl-C stops it
-    at once.
+    at once; with --drain-seconds, the second one ends the drain and the third stops it at once.
 
     Example: polytask serve runs/first --port 8000
     """

@@ -415,7 +415,7 @@ def test_what_was_asked_for_and_did_not_run_is_said_at_the_top(tmp_path):
     record = sample()
     settings = {**record.settings, "by_name": ["chains", "joint"]}
     page = drawn(tmp_path, dataclasses.replace(record, settings=settings))
-    said = "Asked for and not run: chains (would take about 340 s of the 120 s that are left)."
+    said = "Asked for and not run: chains (it would take about 340 s, and 120 s of the budget are left)."
     assert page.words.index(said) < page.words.index("Verdict")
     assert "Asked for and not run" not in drawn(tmp_path, record).words
 
