@@ -108,6 +108,8 @@ class Clustered(ProximalModel):
         The paper alternates between ``W`` and ``M``; here ``M`` is minimised out, which leaves a function of the
         singular values with a proximal map in closed form, and accelerated proximal gradient stops on a duality gap.
         The relaxation draws to ``k`` directions through zero, not to the tasks' mean.
+        Cost: a product with the Gram matrices, ``O(T D^2)``, and a singular value decomposition of a [T, D] matrix an
+        iteration.
 
     References:
         Zhou, Chen and Ye, "Clustered Multi-Task Learning via Alternating Structure Optimization", NeurIPS 2011;

@@ -45,7 +45,8 @@ class Dirty(TwoParts):
 
     Note:
         Accelerated proximal gradient on both parts at once, stopped on a duality gap. The split between the parts need
-        not be unique even where their sum is. Columns of the paper are rows here.
+        not be unique even where their sum is. Columns of the paper are rows here. Cost: a product with the
+        Gram matrices an iteration, ``O(T D^2)``.
 
     References:
         Jalali, Ravikumar, Sanghavi and Ruan, "A Dirty Model for Multi-task Learning", NeurIPS 2010.

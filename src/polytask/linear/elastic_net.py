@@ -44,7 +44,7 @@ class ElasticNet(ProximalModel):
     Note:
         The ridge enters the Gram matrices; what remains is :class:`~polytask.linear.l21.L21`, with its solver and
         its duality gap. On complete targets and shared rows this is scikit-learn's ``MultiTaskElasticNet`` with the
-        same ``alpha`` and ``l1_ratio``.
+        same ``alpha`` and ``l1_ratio``. Cost: a product with the Gram matrices an iteration, ``O(T D^2)``.
 
     References:
         Zou and Hastie, "Regularization and Variable Selection via the Elastic Net", Journal of the Royal Statistical

@@ -35,7 +35,8 @@ class L21(ProximalModel):
     Note:
         Accelerated proximal gradient stopped on a duality gap, so that ``gap_`` bounds the distance to the optimum.
         On complete targets and shared rows this is scikit-learn's ``MultiTaskLasso`` with the same ``alpha``; here
-        labels may be missing and every task may have rows of its own.
+        labels may be missing and every task may have rows of its own. Cost: a product with the Gram matrices an
+        iteration, ``O(T D^2)``.
 
     References:
         Obozinski, Taskar and Jordan, "Joint Covariate Selection and Joint Subspace Selection for Multiple

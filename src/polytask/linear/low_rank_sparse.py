@@ -46,7 +46,8 @@ class LowRankSparse(TwoParts):
     Note:
         Accelerated proximal gradient on both parts at once, stopped on a duality gap. The paper bounds the trace norm
         where this penalises it, which traces the same solutions. The split between the parts need not be unique even
-        where their sum is.
+        where their sum is. Cost: a product with the Gram matrices, ``O(T D^2)``, and a singular value decomposition of
+        a [T, D] matrix an iteration.
 
     References:
         Chen, Liu and Ye, "Learning Incoherent Sparse and Low-Rank Patterns from Multiple Tasks", KDD 2010.

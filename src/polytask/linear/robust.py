@@ -44,7 +44,8 @@ class Robust(TwoParts):
 
     Note:
         Accelerated proximal gradient on both parts at once, stopped on a duality gap. The split between the parts need
-        not be unique even where their sum is.
+        not be unique even where their sum is. Cost: a product with the Gram matrices, ``O(T D^2)``, and a singular
+        value decomposition of a [T, D] matrix an iteration.
 
     References:
         Chen, Zhou and Ye, "Integrating Low-Rank and Group-Sparse Structures for Robust Multi-Task Learning",

@@ -34,7 +34,9 @@ class Cka(Measure):
         np.float64(1.0)
 
     Note:
-        Needs a training for each task. It does not change if features are rotated or scaled. That two networks see
+        Cost: a training for each task, and ``N^2`` numbers a network for the N rows compared.
+
+        It does not change if features are rotated or scaled. That two networks see
         rows alike does not say that one of them gains by the other: two tasks may be learned perfectly well each by
         itself from the same features. Only pairs with a source in common are known. Only the order of values counts
         for grouping.

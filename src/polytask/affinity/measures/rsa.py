@@ -35,7 +35,9 @@ class Rsa(Measure):
         [[1.0, 1.0], [1.0, 1.0]]
 
     Note:
-        Needs a training for each task, the same ones as CKA. Like it, it says how alike two networks see rows, not
+        Cost: a training for each task, the same ones as CKA, and a sort of ``N^2 / 2`` numbers a network.
+
+        Like CKA, it says how alike two networks see rows, not
         what one gains by the other. Only pairs with a source in common are known.
 
     References:
