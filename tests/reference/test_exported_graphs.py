@@ -144,7 +144,9 @@ def test_what_cannot_be_exported_is_named(tmp_path):
         export(bundle, tmp_path / "graph", "pickle")
     bundle.models = [*bundle.models, Estimators("main", [bundle.tasks[0]], [])]
     bundle.answers = {"a": [0, 1]}
-    with pytest.raises(RecipeError, match=r"a by network 0 and estimators 1; b by network 0.*--tasks"):
+    with pytest.raises(
+        RecipeError, match=r"a by 2 models together \(network, estimators\); b by a model \(network\).*--tasks"
+    ):
         export(bundle, tmp_path / "graph")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
