@@ -76,3 +76,32 @@ def test_a_task_goes_back_alone_only_where_no_other_new_task_reaches_its_paramet
     assert closest.kept[spoiled] == closest.after[spoiled]
     assert closest.loss(other) == closest.kept[other]
     assert closest.kept[other] == (closest.before if "untrained" in expected else closest.after)[other]
+
+
+def test_a_task_without_validation_labels_keeps_the_closest_start(monkeypatch):
+    plain = new_heads.start_from
+
+    def spoiled(model, task, line):
+        is_done = plain(model, task, line)
+        if task == "n2":
+            with torch.no_grad():
+                model.heads.by_task[task].weight.fill_(500.0)
+        return is_done
+
+    monkeypatch.setattr(new_heads, "start_from", spoiled)
+    new = rows().drop(columns=["t1", "t2"]).assign(part=np.repeat(["train", "validation", "test"], 100))
+    new.loc[new["part"] == "validation", "n1"] = np.nan
+    new["n3"] = new["n2"] + 1
+    made = polytask.extend(
+        trained("hard"),
+        new,
+        ["n1", "n2", "n3"],
+        training={"epochs": 1, "learning_rate": 1e-3, "batch_size": 64},
+        split={"method": "given", "column": "part"},
+    )
+    extension = made.record.extension
+    assert list(extension.starts) == ["closest", "fresh", "by task"]
+    assert set(extension.starts["closest"]["at the end"]) == {"n2", "n3"}
+    assert extension.start["n1"] == "from t1"
+    assert extension.start["n2"] == "fresh"
+    assert extension.start["n3"].startswith("from t1")

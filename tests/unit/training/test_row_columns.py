@@ -83,3 +83,13 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(option):
 def test_arrays_without_rows_are_refused(inputs):
     with pytest.raises(InputError, match="Source 'it' needs inputs of N rows"):
         ArrayData("it", inputs, {"y": np.arange(3.0)})
+
+
+def test_a_column_that_is_read_whole_can_be_ranked_by_too():
+    frame = pd.DataFrame({"text": ["one two", "two one", "one one"] * 20, "y": np.arange(60.0)})
+    data = {"data": {"reads": "text"}}
+    made = Recipe(
+        tasks={"y": {"kind": "regression", "ranked_by": "text"}}, data=data, encoder={"name": "bigru", "width": 4}
+    )
+    (train,) = prepare_recipe(made, frame).train.values()
+    assert sorted(set(train.ranked["y"].tolist())) == [0, 1, 2]
