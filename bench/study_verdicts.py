@@ -4,8 +4,8 @@ Every data set goes through the whole protocol: real trainings of the joint and 
 
 - ``unrelated``: two targets from different inputs; the tasks have nothing in common. Any verdict but "no evidence"
   counts as wrong, also if sharing the network truly costs a little.
-- ``nothing shared``: the same with a joint network that shares no parameter (ratio 0), so that the truth is zero up
-  to chance in the trainings.
+- ``nothing shared``: the same with a joint network that shares no parameter (ratio 0), so that sharing neither helps
+  nor hurts. The joint network still keeps one epoch for both tasks, where each single one keeps its own.
 - ``planted``: four targets that are the same function of 40 inputs under heavy noise of their own, on 150, 300 or 600
   rows: the joint network sees four times the labels. The share of "helped" is the power. These trainings are longer:
   short ones have nothing to gain.
