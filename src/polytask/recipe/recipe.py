@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from polytask.errors import RecipeError, UnknownNameError
+from polytask.options import in_words
 from polytask.recipe.specs import Choice, ReadsSpec, SourceSpec, SplitSpec
-from polytask.registry import in_words
 from polytask.storage import write_text
 
 if TYPE_CHECKING:

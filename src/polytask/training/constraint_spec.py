@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from polytask.errors import RecipeError
-from polytask.registry import adapter_of, check_options, in_words
+from polytask.options import adapter_of, check_options, in_words
 
 __all__ = ["ALL", "ConstraintSpec", "WeightRule", "read_constraint"]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from polytask.data.reads import Reads, is_of_files
 from polytask.data.vocabulary import Vocabulary
 from polytask.errors import RecipeError, UnknownNameError
-from polytask.registry import check_options
+from polytask.options import check_options
 from polytask.tasks import registry as kinds
 from polytask.tasks.infer import explain_kind
 from polytask.tasks.task import Task

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from polytask.errors import RecipeError, UnknownNameError
-from polytask.registry import adapter_of, check_options, in_words
+from polytask.options import adapter_of, check_options, in_words
 
 __all__ = ["Regulariser", "Settings"]
 

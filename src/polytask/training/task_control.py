@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from polytask.errors import RecipeError
-from polytask.registry import adapter_of, in_words
+from polytask.options import adapter_of, in_words
 
 __all__ = ["CONTROLS", "TaskControl", "task_control"]
 

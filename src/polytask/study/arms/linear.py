@@ -20,8 +20,8 @@ __all__ = ["Linear"]
 _RIDGES = tuple(np.logspace(-3, 5, 33))
 _STRENGTHS = tuple(np.logspace(-4, 1, 6))
 """Penalty per observation of the models for classes and counts."""
-_LARGE = 10.0
-"""Typical size of inputs that cannot have been scaled."""
+_LARGE = 3.0
+"""Typical size of inputs above which they are divided."""
 _NEVER = -20.0
 """Logit of a class that was never seen in training."""
 
@@ -149,9 +149,12 @@ class _Step:
 
 
 def _scale_of(inputs: np.ndarray) -> float:
-    """What divides inputs that were not scaled, such as pixels from 0 to 255, whose exponentials would overflow."""
-    typical = float(np.sqrt(np.mean(np.square(inputs, dtype=np.float64))))
-    return typical if typical > _LARGE else 1.0
+    """What divides inputs that were not scaled, such as pixels from 0 to 255, whose exponentials would overflow.
+
+    It grows from 1 without a leap, so that a strength means nearly the same for other rows of the same inputs.
+    """
+    typical = float(np.sqrt(np.einsum("ij,ij->", inputs, inputs, dtype=np.float64) / max(inputs.size, 1)))
+    return max(1.0, typical / _LARGE)
 
 
 def _steps(task: Task, column: Column) -> list[_Step]:
