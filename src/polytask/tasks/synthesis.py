@@ -26,6 +26,11 @@ class Synthesis(Task):
     The loss of a row is the mean squared error of its numbers, which are taken less the mean of each over training and
     over one scale for all, so that those that vary more count more.
 
+    For a row of :math:`n` numbers :math:`x_j`, with outputs :math:`z_j`, means :math:`\mu_j` over training and one
+    scale :math:`\sigma`, the root mean square of :math:`x_j - \mu_j` over training, the loss is
+
+    .. math:: \frac1n \sum_j \left( z_j - \frac{x_j - \mu_j}{\sigma} \right)^2 .
+
     Args:
         name: See :class:`Task`, as for the other arguments.
 

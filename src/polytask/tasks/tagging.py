@@ -29,6 +29,10 @@ class Tagging(Task):
     The loss of an element is the cross-entropy of its tag. Elements without a tag, and those after the end of a row,
     never enter it.
 
+    For an element with logits :math:`z` and the tag :math:`y` it is
+
+    .. math:: -z_y + \log \sum_k e^{z_k} .
+
     Args:
         tags: The tags in the order of the outputs; empty to take those of the training labels, sorted.
         missing: What stands for a tag that is not known, besides ``None``.

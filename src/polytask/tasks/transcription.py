@@ -29,6 +29,11 @@ class Transcription(Task):
     repetitions are told once and blanks left out, and the loss is minus its logarithm (connectionist temporal
     classification).
 
+    With :math:`z_l` the logits of element :math:`l`, and :math:`B` what makes a text of a path, the loss of a text
+    :math:`y` is
+
+    .. math:: -\log \sum_{\pi :\, B(\pi) = y} \; \prod_l \mathrm{softmax}(z_l)_{\pi_l} .
+
     Args:
         beam: Beginnings that are kept when an answer is searched; 1 takes the likeliest path.
         separator: What stands between symbols; each character is one if empty.

@@ -67,7 +67,9 @@ class CatBoost(TreeModel):
         Needs ``pip install 'polytask[catboost]'``. The loss runs on processors only. A task with more labels counts
         for more, as the sum runs over labels; ``task_weights`` can even that out. For classes, importances per task
         and out-of-bag predictions use :class:`~polytask.trees.forest.JointForest`. Constant targets are answered by
-        their constant. Not for bundles: CatBoost stores its models in a format of its own (``booster_.save_model``).
+        their constant. Not for bundles: CatBoost stores its models in a format of its own (``booster_.save_model``). A
+        leaf has a value for each task, so that the trees' memory grows with :math:`2^{depth}` and with the number of
+        tasks.
 
     References:
         Prokhorenkova, Gusev, Vorobev, Dorogush, Gulin. CatBoost: unbiased boosting with categorical features.

@@ -32,11 +32,16 @@ def _inputs_tried(max_features: float | str | None, n_inputs: int) -> Any:
 
 
 class JointForestCV(TreeModel):
-    """A joint forest with leaf size, inputs tried and kind of split chosen by out-of-bag score.
+    r"""A joint forest with leaf size, inputs tried and kind of split chosen by out-of-bag score.
 
     For every combination one forest (of 100 trees at most) is grown on all rows and scored on the labels that each
     tree has not seen: the mean over tasks, by their weights, of the share of variance explained. There are no
     folds. The best combination is grown with all the trees.
+
+    With weights :math:`w_t` and the share of variance :math:`R^2_t` of each task's out-of-bag labels that is
+    explained, the score is
+
+    .. math:: \frac{\sum_t w_t R^2_t}{\sum_t w_t} .
 
     Args:
         kinds: As in :class:`JointForest`.
@@ -73,7 +78,9 @@ class JointForestCV(TreeModel):
 
     Note:
         The best of many scores flatters itself a little; estimate the error of the whole procedure on rows that it
-        has not seen. With missing labels the combinations share this optimism alike.
+        has not seen. With missing labels the combinations share this optimism alike. It costs as many forests of 100
+        trees as there are combinations, 30 by default, and one with all the trees; they are grown one after the other,
+        and the best is kept.
 
     References:
         Breiman. Out-of-bag estimation. Technical report, University of California, Berkeley, 1996.

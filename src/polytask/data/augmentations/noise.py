@@ -32,6 +32,10 @@ class Noise(Augmentation):
         >>> round(noisy.inputs.std().item(), 1)
         0.5
 
+    Note:
+        Codes of categories and other whole numbers stay as they are. Every number has noise of the same size: not for
+        numbers whose scales differ. It costs one random number for each number of a batch.
+
     References:
         Bishop, Training with Noise is Equivalent to Tikhonov Regularization, Neural Computation 1995.
     """

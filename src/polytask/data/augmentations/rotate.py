@@ -18,7 +18,12 @@ __all__ = ["Rotate"]
 
 @dataclass(frozen=True)
 class Rotate(Augmentation):
-    """Turn each image around its middle, with bilinear interpolation; what comes in is black.
+    r"""Turn each image around its middle, with bilinear interpolation; what comes in is black.
+
+    With :math:`c` the middle of the image, :math:`R_\phi` the turn by an angle :math:`\phi`, and :math:`a` the
+    largest one,
+
+    .. math:: x'(p) = x(R_\phi (p - c) + c), \qquad \phi \sim U(-a, a) .
 
     Args:
         degrees: The largest angle, to either side.
@@ -31,6 +36,11 @@ class Rotate(Augmentation):
         >>> turned = Rotate(degrees=20)(batch, torch.Generator().manual_seed(0))
         >>> turned.inputs[0, 0, 2, 2].item()
         1.0
+
+    Note:
+        One angle for each row, for all its images. The interpolation blurs, and corners are lost. Labels of pixels are
+        turned too, others stay: not for tasks whose answer depends on the direction. It costs one interpolation of each
+        image.
 
     References:
         Simard, Steinkraus and Platt, Best Practices for Convolutional Neural Networks Applied to Visual Document

@@ -16,7 +16,11 @@ __all__ = ["Shift"]
 
 @dataclass(frozen=True)
 class Shift(Augmentation):
-    """Move each image by whole pixels to the side and up or down; what comes in is black.
+    r"""Move each image by whole pixels to the side and up or down; what comes in is black.
+
+    With :math:`m_h` and :math:`m_w` the largest moves in pixels,
+
+    .. math:: x'_{ij} = x_{i + d,\, j + r}, \qquad d \sim U\{-m_h, \dots, m_h\}, \quad r \sim U\{-m_w, \dots, m_w\} .
 
     Args:
         most: The largest move, as a share of the image's width and height.
@@ -29,6 +33,11 @@ class Shift(Augmentation):
         >>> moved = Shift(most=0.25)(batch, torch.Generator().manual_seed(0))
         >>> int(moved.inputs.sum().item()) in (9, 12, 16)
         True
+
+    Note:
+        The paper cuts patches out of larger images; here the size stays, and the border that comes in is black. Labels
+        of pixels are moved too, others stay: not for tasks whose answer is a place in the image. It costs one padded
+        copy of the batch.
 
     References:
         Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks, NeurIPS 2012,

@@ -32,6 +32,11 @@ class Annealed(Sampler):
         >>> [round(annealed.shares(sizes, epoch)["letters"], 6) for epoch in range(4)]
         [0.1, 0.25, 0.5, 0.5]
 
+    Note:
+        ``epochs`` is set apart from the training's own: give both the same number. A training that stops early ends
+        before the power is at its last. Sizes are counted in batches. An epoch has as many steps as with every sampler:
+        the batches of all sources.
+
     References:
         Stickland, Murray (2019), "BERT and PALs: projected attention layers for efficient adaptation in multi-task
         learning": annealed sampling, which ends at a power of 0.2.

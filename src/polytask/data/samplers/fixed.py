@@ -28,6 +28,10 @@ class Fixed(Sampler):
     Example:
         >>> Fixed({"digits": 3}).shares({"digits": 5, "letters": 80}, epoch=0)
         {'digits': 0.75, 'letters': 0.25}
+
+    Note:
+        A weight of 0 leaves the source out of the training. The weights do not follow the sizes: a small source with a
+        large weight is repeated often. An epoch has as many steps as with every sampler: the batches of all sources.
     """
 
     weights: Mapping[str, float]

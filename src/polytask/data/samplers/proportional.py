@@ -23,7 +23,8 @@ class Proportional(Sampler):
         {'digits': 0.75, 'letters': 0.25}
 
     Note:
-        The default. A small source beside a large one is rarely drawn; see ``temperature``.
+        The default. A small source beside a large one is rarely drawn; see ``temperature``. An epoch has as many steps
+        as with every sampler: the batches of all sources.
     """
 
     ranges: ClassVar[Ranges | None] = {}

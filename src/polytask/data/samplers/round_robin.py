@@ -15,7 +15,11 @@ __all__ = ["RoundRobin"]
 
 @dataclass(frozen=True)
 class RoundRobin(Sampler):
-    """Draws the sources in turn, in the order in which they were given: alternating batches, nothing at random.
+    r"""Draws the sources in turn, in the order in which they were given: alternating batches, nothing at random.
+
+    Step :math:`k` of an epoch, counted from 0, draws from source number
+
+    .. math:: s_k = k \bmod S .
 
     Example:
         >>> order = RoundRobin().order({"a": 1, "b": 9}, 5, 0, torch.Generator())
@@ -24,6 +28,7 @@ class RoundRobin(Sampler):
 
     Note:
         The shares are those of ``uniform``; the order has no chance in it. An epoch starts with the first source again.
+        An epoch has as many steps as with every sampler: the batches of all sources.
     """
 
     def shares(self, n_batches: Mapping[str, int], epoch: int) -> dict[str, float]:

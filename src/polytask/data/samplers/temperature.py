@@ -29,6 +29,10 @@ class Temperature(Sampler):
         >>> Temperature(2.0).shares({"digits": 90, "letters": 10}, epoch=0)
         {'digits': 0.75, 'letters': 0.25}
 
+    Note:
+        Sizes are counted in batches. At a high temperature a small source is repeated often and may be learned by
+        heart. An epoch has as many steps as with every sampler: the batches of all sources.
+
     References:
         Arivazhagan et al. (2019), "Massively multilingual neural machine translation in the wild":
         temperature-based sampling, with a temperature of 5.

@@ -48,6 +48,12 @@ class Speech(Encoder):
         >>> encoder(torch.randn(2, 4000)).shape
         torch.Size([2, 16])
 
+    Note:
+        The maximum over time forgets when a sound came: for answers to each moment use ``speech_frames``. Power more
+        than 50 dB below the loudest of the recording counts nearly as silence. Recordings are padded to the longest
+        source, so that each costs as much as that. The Fourier transform is a product of matrices: its arithmetic grows
+        with the square of the samples in a window.
+
     References:
         Davis and Mermelstein, Comparison of Parametric Representations for Monosyllabic Word Recognition, 1980: bands
         on the mel scale.

@@ -37,6 +37,12 @@ class Boosting(Arm):
     Args:
         name: See :class:`~polytask.study.arm.Arm`.
 
+    Note:
+        For each column it costs three tuning trainings of at most 500 rounds each, stopped after 20 rounds without
+        gain, and one last training; with no validation rows it is one training of 100 rounds. Nothing is shared between
+        tasks. It reads numbers and codes, no files of pixels or waves. Where a category has more than 255 codes, all
+        codes are split by their order.
+
     References:
         Ke et al., LightGBM: A Highly Efficient Gradient Boosting Decision Tree, NeurIPS 2017.
     """

@@ -35,6 +35,11 @@ class ChosenRatio(Arm):
 
     Raises:
         RecipeError: If the sharing has no ratio.
+
+    Note:
+        It costs up to 16 trainings: five ratios on three divisions of the training rows, and the last one on all of
+        them; ``joint`` has one. The ratio is one number for all tasks: which tasks share is the matter of ``grouped``.
+        Left out with one task, or where the training rows cannot be divided.
     """
 
     role: ClassVar[str] = "joint"

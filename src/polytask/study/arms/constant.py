@@ -22,6 +22,10 @@ class Constant(Arm):
 
     Args:
         name: See :class:`~polytask.study.arm.Arm`.
+
+    Note:
+        No training: the constants come from the training labels. Tags, masks and other answers of elements have no
+        constant, and are left out.
     """
 
     role: ClassVar[str] = "constant"

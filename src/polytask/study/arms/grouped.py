@@ -24,6 +24,11 @@ class Grouped(Arm):
 
     Raises:
         RecipeError: If what follows @ is no whole number.
+
+    Note:
+        It costs two readings of the measure, on half of the training rows each, and one training for each group. Left
+        out with fewer than three tasks. Where the readings show no structure the groups are made all the same, and a
+        note of the study says so.
     """
 
     role: ClassVar[str] = "joint"

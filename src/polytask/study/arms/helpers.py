@@ -30,6 +30,11 @@ class Helpers(Arm):
 
     Raises:
         RecipeError: If what follows @ is no whole number.
+
+    Note:
+        It costs two readings of the measure, on half of the training rows each, and one training for each task, so that
+        it grows with the number of tasks as ``single`` does; a network learns up to four tasks and answers one.
+        ``grouped`` has fewer networks. Left out with one task.
     """
 
     role: ClassVar[str] = "joint"

@@ -29,6 +29,11 @@ class Joint(NetworkArm):
 
     Raises:
         RecipeError: If the ratio is no number.
+
+    Note:
+        One training for all tasks, and one network to store; what a step costs beside equal weights and hard sharing is
+        on the cards of the balancer and of the sharing. Tasks that disturb each other do so here: compare it with
+        ``single``. Left out with one task.
     """
 
     role: ClassVar[str] = "joint"

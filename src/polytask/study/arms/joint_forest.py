@@ -25,6 +25,12 @@ class JointForest(Arm):
 
     Args:
         name: See :class:`~polytask.study.arm.Arm`.
+
+    Note:
+        It costs up to twelve forests of 100 trees to tune, and two of 200 trees, without and with the validation rows,
+        for all tasks together. Tasks of other kinds than numbers, counts and classes are left out, as is the arm with
+        fewer than two tasks. Where tasks depend on different inputs, a forest for each task (``forest``) can split by
+        these.
     """
 
     role: ClassVar[str] = "forest"

@@ -20,6 +20,11 @@ class Searched(SearchArm):
     Raises:
         MissingExtraError: If Optuna is not installed.
 
+    Note:
+        It costs 50 trainings by default, each on three quarters of a fold's training rows, and one on all of them, in
+        every fold unless what the first fold found is used in the others. With more than 16 tasks, balancers that need
+        a gradient of each task are left out. Left out with one task.
+
     References:
         Akiba et al., Optuna: A Next-generation Hyperparameter Optimization Framework, KDD 2019.
     """

@@ -22,6 +22,10 @@ class Single(NetworkArm):
 
     Args:
         name: See :class:`~polytask.study.arm.Arm`.
+
+    Note:
+        One training and one network for each task: time, memory and parameters grow with the number of tasks. Trainings
+        of one shape can be done together. A task with few labels has nothing but these.
     """
 
     role: ClassVar[str] = "single"

@@ -19,6 +19,11 @@ class Adapters(Remedy):
     Nothing is forgotten, bit for bit, because no later stage changes a parameter that an earlier task reaches. The
     sharing needs parameters of each task's own below the heads: ``residual_adapters`` or ``lora``, for instance.
 
+    With the strength :math:`\lambda`, a parameter that an earlier task reaches has, in later stages, the learning
+    rate
+
+    .. math:: \eta' = (1 - \lambda)\, \eta .
+
     Args:
         strength: In [0, 1]: the learning rate of shared parameters in later stages is lowered by this share; 1 freezes
             them.
@@ -32,7 +37,8 @@ class Adapters(Remedy):
 
     Note:
         The trunk is what the first stage made of it, so that the first task, or tasks, should be the richest ones.
-        The frozen trunk runs as in prediction.
+        The frozen trunk runs as in prediction. No pass more a step, and no rows or copies are kept; parameters grow
+        with each task by its adapters and head.
 
     References:
         Rebuffi et al., "Learning Multiple Visual Domains with Residual Adapters", NeurIPS 2017; Houlsby et al.,

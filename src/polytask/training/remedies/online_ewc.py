@@ -41,7 +41,8 @@ class OnlineEWC(Remedy):
         :math:`\gamma > 0` this is a strength of :math:`\lambda \gamma` here, where :math:`\gamma = 0` still keeps the
         last stage. As in ``ewc``, the Fisher information is the empirical one. All is drawn to the last stage's
         parameters, which equals ``ewc`` after two stages, and afterwards only as far as earlier stages' parameters were
-        kept.
+        kept. It keeps an importance and an anchor for each parameter that it holds, and passes up to ``rows`` rows of
+        each source one by one at the end of each stage; a step has no further pass.
 
     References:
         Schwarz et al., "Progress & Compress: A scalable framework for continual learning", ICML 2018, section 4,

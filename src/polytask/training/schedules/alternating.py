@@ -35,7 +35,8 @@ class Alternating(Schedule):
 
     Note:
         Every turn has its own optimiser; with as many rounds as epochs it is renewed after each epoch. Early stopping
-        counts within a turn.
+        counts within a turn. With :math:`R \le E` it costs at most :math:`T E` epochs of one of :math:`T` tasks each,
+        where ``joint`` has :math:`E` of all tasks.
 
     References:
         Dong et al., "Multi-Task Learning for Multiple Language Translation", ACL 2015, section 3.3 (the tasks in turn,

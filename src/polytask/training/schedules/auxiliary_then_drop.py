@@ -31,7 +31,8 @@ class AuxiliaryThenDrop(Schedule):
         [(('a', 'b'), 7), (('a',), 3)]
 
     Note:
-        The auxiliary tasks are answered in the end too, as well as the last network can.
+        The auxiliary tasks are answered in the end too, as well as the last network can. It costs as many epochs as
+        ``joint``, two at least, and those after the first stage are of the main tasks alone.
 
     References:
         Ruder, "An Overview of Multi-Task Learning in Deep Neural Networks", arXiv:1706.05098, 2017, section 8

@@ -58,6 +58,8 @@ class Curriculum(Schedule):
     Note:
         ``progress`` is the greedy choice by the gain in validation loss, where the paper samples from a bandit's policy
         over gains measured within batches; the first turns are in the recipe's order. Ties go to the earlier task.
+        Without ``epochs``, an order costs up to as many times the epochs of ``joint`` as there are tasks, and the
+        probe; ``progress`` costs as many epochs of single tasks, whose turns have one epoch at least.
 
     References:
         Bengio et al., "Curriculum Learning", ICML 2009; Pentina, Sharmanska and Lampert, "Curriculum Learning of

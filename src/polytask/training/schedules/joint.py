@@ -18,6 +18,10 @@ class Joint(Schedule):
         >>> Joint().next_stage(["a", "b"], 10, 2, []).tasks
         ('a', 'b')
 
+    Note:
+        One stage with one optimiser, and the epochs of one training. It has no order of the tasks; what each weighs in
+        a step is decided by the balancer.
+
     References:
         Caruana, "Multitask Learning", Machine Learning 28, 1997.
     """

@@ -48,7 +48,9 @@ class PretrainThenFinetune(Schedule):
 
     Note:
         The stages after the first share the epochs of one training among them. Parts that are not trained run as in
-        prediction: no dropout, no change of running statistics. The optimiser is renewed with each stage.
+        prediction: no dropout, no change of running statistics. The optimiser is renewed with each stage. It costs up
+        to twice the epochs of ``joint``: as many for the first tasks, and as many for the others, whose stages have one
+        epoch at least.
 
     References:
         Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, sections 3.2 and 3.3

@@ -34,7 +34,8 @@ class Sequential(Schedule):
         ('b', 'a')
 
     Note:
-        Every stage has the whole number of epochs, its own optimiser, and early stopping on its own task.
+        Every stage has the whole number of epochs, its own optimiser, and early stopping on its own task. It costs up
+        to as many times the epochs of ``joint`` as there are tasks, each epoch of one task.
 
     References:
         McCloskey and Cohen, "Catastrophic Interference in Connectionist Networks: The Sequential Learning Problem",
