@@ -59,7 +59,8 @@ class Binary(Task):
         score and relative error, which are never weighted, then look worse than without.
         Area under the ROC curve, average precision, balanced accuracy and F1 are NaN if one class only is observed.
         The relative error is log loss over the log loss of the training shares. The calibration error is the mean
-        distance between chance and share of events in 15 equal bins of the chance, weighted by their rows.
+        distance between chance and share of events in 15 equal bins of the chance, weighted by their rows. It costs one
+        output and one term of the loss for each row.
 
     References:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, section 7 (smoothing).

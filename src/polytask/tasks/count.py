@@ -54,7 +54,8 @@ class Count(Task):
         Where the rate is more than :math:`e^{30}` times the count the deviance goes on as its tangent, so that loss
         and gradient stay finite. ``d2`` is 1 minus the deviance over that of the evaluated labels' own mean,
         ``relative_error`` the deviance over that of the training mean. Counts that vary more than a Poisson variable
-        are still predicted in the mean, but probabilities of single counts would be wrong; none are given.
+        are still predicted in the mean, but probabilities of single counts would be wrong; none are given. It costs one
+        output and one term of the loss for each row.
 
     References:
         McCullagh & Nelder, Generalized Linear Models, 2nd edition, 1989, section 2.3 (deviance).

@@ -57,7 +57,8 @@ class DenseRegression(Task):
         ``mae`` and ``abs_rel``, the mean of the absolute error over the label's size (labels of 0 left out), are in the
         user's units; ``angle`` is the mean angle in degrees, NaN unless the objective is ``cosine``. The relative error
         is the mean loss over that of the best constant. The cosine loss of a pixel is given in C parts, one a
-        channel, whose mean it is.
+        channel, whose mean it is. The memory of outputs and loss grows with the pixels times the channels of the
+        labels.
 
     References:
         Eigen, Puhrsch and Fergus, "Depth Map Prediction from a Single Image using a Multi-Scale Deep Network",

@@ -65,7 +65,8 @@ class Detection(Task):
         the image; one number of objects in training takes the place of that of each batch, so that no image's loss
         depends on its batch. ``ap`` is the mean average precision over overlaps of 0.5 to 0.95 as COCO has it,
         ``ap_50`` that at 0.5; both look at up to ``most`` boxes an image. The relative error is the loss over that of
-        the best constant. Two objects of one class with one centre pixel are one.
+        the best constant. Two objects of one class with one centre pixel are one. The memory of outputs and loss grows
+        with the pixels times the classes, and the heat is drawn anew in each loss.
 
     References:
         Zhou, Wang and Krähenbühl, "Objects as Points", 2019, equations 1 to 4; Liu et al., "Training-Time-Friendly

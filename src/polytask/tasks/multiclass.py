@@ -65,6 +65,7 @@ class Multiclass(Task):
         each term of the sum by its own class, so that its average label does not weigh 1.
         ``auroc`` is the mean over the classes that are both present and absent in some observed row (one against
         the rest); it is NaN if there is no such class. The relative error is log loss over that of the training shares.
+        Outputs, and the work of the loss, grow with the number of classes.
 
     References:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, section 7 (smoothing).

@@ -64,7 +64,7 @@ class Multilabel(Task):
         share is smoothed by adding one. ``auroc``, ``average_precision`` and ``macro_f1`` are means over the
         labels of which both values are observed; ``labels_scored`` says how many those are. The means are NaN if there
         are none. ``log_loss`` and ``accuracy`` are over all observed values. The relative error is log loss over that
-        of each label's training share.
+        of each label's training share. Outputs, and the work of the loss, grow with the number of labels.
     """
 
     class_weight: str | None = None

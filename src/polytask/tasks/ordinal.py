@@ -68,6 +68,7 @@ class Ordinal(Task):
         each label has its own loss, so that the joint loss can average over labels as it does for every kind. The
         answer is the median level, the first k for which ``P(y > k)`` is at most one half, as in the paper. ``mae`` and
         ``quadratic_kappa`` are about ranks 0 to K - 1. The relative error is log loss over that of the training shares.
+        Outputs, and the work of the loss, grow with the number of levels.
 
     References:
         Shi, Cao & Raschka, Deep Neural Networks for Rank-Consistent Ordinal Regression Based On Conditional

@@ -52,7 +52,8 @@ class Quantile(Task):
         Answers and metrics use the outputs sorted, so that no lower quantile is above a higher one; sorting never
         makes the pinball loss worse (Chernozhukov et al.). The loss uses them as they are. ``coverage_gap`` is the mean
         over the quantiles of the distance between :math:`q` and the share of labels at or below the answer. The
-        relative error is the pinball loss over that of the training quantiles, in the user's units.
+        relative error is the pinball loss over that of the training quantiles, in the user's units. Outputs, and the
+        work of the loss, grow with the number of quantiles.
 
     References:
         Koenker & Bassett, Regression Quantiles, Econometrica 1978, equation 2.2.

@@ -60,7 +60,8 @@ class Reconstruction(Task):
 
     Note:
         All values count, spoiled or not. A code that training never shows has no target; neither has an input that
-        does not vary. In prediction the network reads the row as it is.
+        does not vary. In prediction the network reads the row as it is. Outputs grow with the numbers and with the
+        codes of all categories, so that a category of many codes makes a large head.
 
     References:
         Vincent et al., Extracting and Composing Robust Features with Denoising Autoencoders, ICML 2008, section 2.3;

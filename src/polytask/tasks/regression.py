@@ -64,7 +64,8 @@ class Regression(Task):
         Metrics are in the user's units. With a transform, squares are averaged in the transformed units, so that the
         answer is nearer to the median than to the mean of the user's. The relative error is, in the user's units,
         the mean squared error over that of the training mean (``squared``), or the mean absolute error over that of the
-        training median (``absolute``, ``huber``). R² is NaN for fewer than two observed labels or if all are equal.
+        training median (``absolute``, ``huber``). R² is NaN for fewer than two observed labels or if all are equal. It
+        costs one output and one term of the loss for each row.
 
     References:
         Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 1964.

@@ -59,7 +59,8 @@ class Retrieval(Task):
         gradient or a second process would change them. Proxies say the same of each row alone; fixed ones, because any
         other would only turn the head. ``recall_at_1`` and ``recall_at_5`` are the shares of rows that have a row of
         their class among the 1 and 5 nearest others of the rows that are evaluated; one without another of its class is
-        never found. Labels of classes that training did not see count as missing.
+        never found. Labels of classes that training did not see count as missing. The work of the loss grows with the
+        size of the embedding times the number of classes.
 
     References:
         Movshovitz-Attias et al., "No Fuss Distance Metric Learning using Proxies", ICCV 2017, equation 4; Wang et al.,

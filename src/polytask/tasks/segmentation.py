@@ -61,7 +61,8 @@ class Segmentation(Task):
     Note:
         ``mean_iou`` is the mean, over the classes that are in some mask or answer, of intersection over union, counted
         over all observed pixels together; ``pixel_accuracy`` is the share of them that is right. The relative error is
-        log loss over that of the training shares.
+        log loss over that of the training shares. The memory of outputs and loss grows with the pixels times the
+        classes.
 
     References:
         Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 5

@@ -63,7 +63,9 @@ class Separation(Task):
         change phases, so that even the best mask does not give the parts themselves. ``si_sdr`` is in decibels, over
         parts that sound; ``si_sdr_gain`` is what it is above that of the mixture. The relative error is the loss over
         that of the best constant masks. Best with an encoder whose moments are the frames: ``speech_frames`` with
-        ``halvings: 0`` and the same hop; fewer moments stand for several frames each.
+        ``halvings: 0`` and the same hop; fewer moments stand for several frames each. The memory of outputs and loss
+        grows with moments times frequencies times parts, and the loss computes the spectrograms of the labels anew.
+        Unless ``is_ordered`` it tries all :math:`K!` orders of :math:`K` parts.
 
     References:
         Erdogan et al., Phase-sensitive and recognition-boosted speech separation, ICASSP 2015, equation 8; Yu et al.,

@@ -57,7 +57,8 @@ class Survival(Task):
         A target holds time and event as one number: its sign says whether the event came. ``concordance`` is Harrell's
         C of the expected number of intervals lasted; ``brier`` is integrated and weighted for censoring, as estimated
         on the evaluated rows. The relative error is the negative log-likelihood over that of the training hazards, the
-        same for all rows. Plain models of a study do not serve this kind.
+        same for all rows. Plain models of a study do not serve this kind. Outputs, and the work of the loss, grow with
+        the number of edges.
 
     References:
         Gensheimer and Narasimhan, A Scalable Discrete-Time Survival Model for Neural Networks, PeerJ 2019, equations 2

@@ -51,6 +51,7 @@ class Synthesis(Task):
         The likeliest spectrogram in squares is the mean of all that fit the inputs, and sounds as blurred as these
         differ. ``distance`` is the root of the mean square over the last dimension, a mean over rows and moments: the
         log-spectral distance, if the labels are in decibels. :func:`polytask.data.heard` makes waves of the values.
+        Outputs grow with the numbers of a row, so that a long spectrogram makes a large head.
 
     References:
         Gray and Markel, Distance measures for speech processing, IEEE TASSP 1976 (log-spectral distance).

@@ -29,7 +29,7 @@ class Tagging(Task):
     The loss of an element is the cross-entropy of its tag. Elements without a tag, and those after the end of a row,
     never enter it.
 
-    For an element with logits :math:`z` and the tag :math:`y` it is
+    With :math:`z` the logits of an element and :math:`y` its tag, the loss without ``transitions`` is
 
     .. math:: -z_y + \log \sum_k e^{z_k} .
 
@@ -59,7 +59,9 @@ class Tagging(Task):
         ``span_f1`` is about spans where the tags mark some (``B-LOC``, ``I-LOC``, ``O``), over rows all of whose tags
         are known, and NaN elsewhere. ``accuracy`` is of elements. The relative error is log loss over that of the
         training shares. With transitions the loss of an element is that of its tag given those before it, summed over
-        tags that are not known, so that a row's losses sum to the field's.
+        tags that are not known, so that a row's losses sum to the field's. Outputs grow with the elements times the
+        tags, with transitions times the square of the tags, and the loss then goes through the elements one after
+        another.
 
     References:
         Collobert et al., Natural Language Processing (Almost) from Scratch, JMLR 2011, section 3.3.1 (window approach).

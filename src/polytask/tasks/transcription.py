@@ -64,7 +64,9 @@ class Transcription(Task):
         more elements than there are cannot be learned: its loss is 0, and ``too_long`` tells the share of such texts; a
         shorter hop of the encoder, or fewer ``halvings``, helps. ``character_error`` is the number of changed, lost and
         added symbols over that of the symbols; ``accuracy`` is of whole texts. The relative error is the loss over that
-        of elements which all answer with the training shares of the symbols, and with a blank as often as with any.
+        of elements which all answer with the training shares of the symbols, and with a blank as often as with any. The
+        loss goes through the elements one after another, and at each its work grows with the length of the text; a beam
+        above 1 makes only answers slower.
 
     References:
         Graves et al., Connectionist Temporal Classification, ICML 2006.

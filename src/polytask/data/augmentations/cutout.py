@@ -32,7 +32,8 @@ class Cutout(Augmentation):
         [16, 16]
 
     Note:
-        The paper's square may reach over the border, so that less is cut there; here it lies inside.
+        The paper's square may reach over the border, so that less is cut there; here it lies inside. It costs one
+        masked copy of the batch.
 
     References:
         DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017.

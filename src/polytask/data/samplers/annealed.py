@@ -34,8 +34,8 @@ class Annealed(Sampler):
 
     Note:
         ``epochs`` is set apart from the training's own: give both the same number. A training that stops early ends
-        before the power is at its last. Sizes are counted in batches. An epoch has as many steps as with every sampler:
-        the batches of all sources.
+        before the power is at its last. Sizes are counted in batches. It costs what every sampler costs: an epoch has
+        as many steps as all sources have batches.
 
     References:
         Stickland, Murray (2019), "BERT and PALs: projected attention layers for efficient adaptation in multi-task

@@ -31,7 +31,8 @@ class Fixed(Sampler):
 
     Note:
         A weight of 0 leaves the source out of the training. The weights do not follow the sizes: a small source with a
-        large weight is repeated often. An epoch has as many steps as with every sampler: the batches of all sources.
+        large weight is repeated often. It costs what every sampler costs: an epoch has as many steps as all sources
+        have batches.
     """
 
     weights: Mapping[str, float]

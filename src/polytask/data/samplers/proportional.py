@@ -23,8 +23,8 @@ class Proportional(Sampler):
         {'digits': 0.75, 'letters': 0.25}
 
     Note:
-        The default. A small source beside a large one is rarely drawn; see ``temperature``. An epoch has as many steps
-        as with every sampler: the batches of all sources.
+        The default. A small source beside a large one is rarely drawn; see ``temperature``. It costs what every sampler
+        costs: an epoch has as many steps as all sources have batches.
     """
 
     ranges: ClassVar[Ranges | None] = {}

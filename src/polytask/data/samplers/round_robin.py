@@ -28,7 +28,7 @@ class RoundRobin(Sampler):
 
     Note:
         The shares are those of ``uniform``; the order has no chance in it. An epoch starts with the first source again.
-        An epoch has as many steps as with every sampler: the batches of all sources.
+        It costs what every sampler costs: an epoch has as many steps as all sources have batches.
     """
 
     def shares(self, n_batches: Mapping[str, int], epoch: int) -> dict[str, float]:

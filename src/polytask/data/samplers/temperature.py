@@ -31,7 +31,7 @@ class Temperature(Sampler):
 
     Note:
         Sizes are counted in batches. At a high temperature a small source is repeated often and may be learned by
-        heart. An epoch has as many steps as with every sampler: the batches of all sources.
+        heart. It costs what every sampler costs: an epoch has as many steps as all sources have batches.
 
     References:
         Arivazhagan et al. (2019), "Massively multilingual neural machine translation in the wild":

@@ -23,8 +23,8 @@ class Uniform(Sampler):
         {'digits': 0.5, 'letters': 0.5}
 
     Note:
-        A source much smaller than the others is repeated often and may be learned by heart. An epoch has as many steps
-        as with every sampler: the batches of all sources.
+        A source much smaller than the others is repeated often and may be learned by heart. It costs what every sampler
+        costs: an epoch has as many steps as all sources have batches.
     """
 
     ranges: ClassVar[Ranges | None] = {}

@@ -41,7 +41,8 @@ class BiGRU(WordEncoder):
 
     Note:
         Padding is never read (packed sequences), so that a row's representation does not depend on its batch.
-        It does not export, because packed sequences do not; ``text_cnn`` and ``transformer`` do.
+        It does not export, because packed sequences do not; ``text_cnn`` and ``transformer`` do. Its time grows with
+        the longest row of a batch, because each word waits for the one before it.
 
     References:
         Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014, section 2.3; Schuster and

@@ -41,7 +41,8 @@ class MLP(Encoder):
 
     Note:
         A plain network, without embeddings, normalisation or residual connections: for arrays of numbers, and as a
-        small encoder in tests and comparisons. For tables ``tabm``, the default, is usually better.
+        small encoder in tests and comparisons. For tables ``tabm``, the default, is usually better. Parameters and
+        arithmetic grow with the products of neighbouring widths.
     """
 
     exports: ClassVar[bool] = True

@@ -34,7 +34,8 @@ class Module(Encoder):
 
     Note:
         A bundle stores the parameters but no code: loading it needs the same module again. Whether it can be exported
-        is known of the module alone, so it is tried, and the graph is kept if its outputs are the network's.
+        is known of the module alone, so it is tried, and the graph is kept if its outputs are the network's. It costs
+        what the module costs.
     """
 
     def __init__(self, inputs: Mapping[str, InputShape], module: nn.Module | Sequence[nn.Module] | None = None):

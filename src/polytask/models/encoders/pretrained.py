@@ -47,7 +47,8 @@ class Pretrained(Encoder):
     Note:
         Nothing is ever downloaded, and no code of the folder runs. A bundle holds the weights, but the folder must
         still be there, for its configuration, when a bundle is loaded.
-        It does not export: transformers runs the model, from the configuration in the folder.
+        It does not export: transformers runs the model, from the configuration in the folder. A pass is one of the
+        whole model over all pieces of the texts, frozen or not.
 
     References:
         Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019, section 5.3 (the first piece

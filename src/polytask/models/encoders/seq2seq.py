@@ -50,6 +50,7 @@ class Seq2Seq(Encoder):
 
     Note:
         It does not export: a text is written one word after another until it ends, which no graph of fixed shapes does.
+        The work of attention grows with the squares of the lengths of text and answer, and with their product.
 
     References:
         Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.1; Williams and Zipser, A Learning Algorithm

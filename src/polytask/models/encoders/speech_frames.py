@@ -53,7 +53,8 @@ class SpeechFrames(Encoder):
     Note:
         Convolutions have no bias, so that silence stays zero and they do not see where the array ends; each moment is
         normalised by itself, and the recurrent units read packed sequences. It does not export, because packed
-        sequences do not; ``speech`` does.
+        sequences do not; ``speech`` does. The time of the recurrent units grows with the moments of the longest
+        recording of a batch.
 
     References:
         Graves, Mohamed and Hinton, Speech Recognition with Deep Recurrent Neural Networks, ICASSP 2013.

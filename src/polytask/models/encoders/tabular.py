@@ -47,7 +47,8 @@ class Tabular(Encoder):
 
     Note:
         One network, where ``tabm``, the default for tables, is an ensemble in one: behind it on every table of
-        ``docs/results.md`` (the column ``plain``). Blocks normalise by layer, so that a batch may be small.
+        ``docs/results.md`` (the column ``plain``). Blocks normalise by layer, so that a batch may be small. Parameters
+        and arithmetic grow with the columns in the first stage, and with the square of the width in each block.
 
     References:
         Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data", NeurIPS 2021 (the residual network);

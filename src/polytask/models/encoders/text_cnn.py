@@ -43,6 +43,7 @@ class TextCNN(WordEncoder):
         Padding is zero before each convolution, as is what lies beyond the ends, so that a row's representation does
         not depend on its batch.
         An exported graph reads rows as long as the longest in training; what is shorter has the code 0 after its end.
+        Its arithmetic grows with the longest row of a batch.
 
     References:
         Collobert et al., Natural Language Processing (Almost) from Scratch, JMLR 2011, section 3.3.2.

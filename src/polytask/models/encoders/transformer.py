@@ -44,6 +44,7 @@ class Transformer(WordEncoder):
         Nothing attends to padding, so that a row's representation does not depend on its batch. With a few thousand
         training rows, recurrent and convolutional encoders learn faster.
         An exported graph reads rows as long as the longest in training; what is shorter has the code 0 after its end.
+        The work of attention grows with the square of the longest row of a batch.
 
     References:
         Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3 (sines for positions: 3.5); Xiong et al., On

@@ -49,6 +49,7 @@ class UNet(Encoder):
         A stage ends in one tensor, wherever sharing splits: what a later stage needs of finer maps (the paper's skip
         connections), and the coarsest map on the way up, ride along folded into channels. Convolutions are padded, so
         that no pixel is cut off as in the paper; maps grow by doubling each pixel, not by transposed convolutions.
+        Memory grows with the pixels: the last stage has a vector for each.
 
     References:
         Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,

@@ -30,9 +30,9 @@ class Chains(Arm):
 
     Note:
         The paper averages chains in random orders; here there is one chain for each kind, in the order of the tasks, so
-        that the result depends on that order. Each chain is trained with 50 and with 150 rounds, and once more with the
-        validation rows: three models for each task. Not for tasks that are labelled in different rows, because rows
-        with a missing label are left out.
+        that the result depends on that order. It costs three models for each task: a chain is trained with 50 and with
+        150 rounds, and once more with the validation rows. Not for tasks that are labelled in different rows, because
+        rows with a missing label are left out.
 
     References:
         Read et al., Classifier Chains for Multi-label Classification, Machine Learning 85, 2011.

@@ -24,8 +24,8 @@ class Constant(Arm):
         name: See :class:`~polytask.study.arm.Arm`.
 
     Note:
-        No training: the constants come from the training labels. Tags, masks and other answers of elements have no
-        constant, and are left out.
+        It costs no training: the constants come from the training labels. Tags, masks and other answers of elements
+        have no constant, and are left out.
     """
 
     role: ClassVar[str] = "constant"

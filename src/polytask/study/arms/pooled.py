@@ -34,9 +34,9 @@ class PooledNetwork(NetworkArm):
         name: See :class:`~polytask.study.arm.Arm`.
 
     Note:
-        One training, whose rows are the labels of all tasks: one for each label. The network is not told which task a
-        label is of, so that it gives one answer to a row for all tasks. Left out where kinds, classes or inputs of the
-        tasks differ, or the ranges of numbers do not overlap.
+        It costs one training, with a row for each label of all tasks. The network is not told which task a label is of,
+        so that it gives one answer to a row for all tasks. Left out where kinds, classes or inputs of the tasks differ,
+        or the ranges of numbers do not overlap.
     """
 
     role: ClassVar[str] = "pooled"

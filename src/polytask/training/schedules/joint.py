@@ -19,8 +19,8 @@ class Joint(Schedule):
         ('a', 'b')
 
     Note:
-        One stage with one optimiser, and the epochs of one training. It has no order of the tasks; what each weighs in
-        a step is decided by the balancer.
+        It costs one training, a stage with one optimiser. It has no order of the tasks; what each weighs in a step is
+        decided by the balancer.
 
     References:
         Caruana, "Multitask Learning", Machine Learning 28, 1997.
