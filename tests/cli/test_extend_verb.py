@@ -66,7 +66,7 @@ def refused(answer, *words: str) -> None:
         (("--set", "remedies.ewc.strength=1000"), "schedule.remedies=[{name: ewc, strength: 1000}]"),
         (
             ("--set", "data.nope.augment=[mixup]"),
-            "Source 'nope' has settings but no path, and 'shop' has one. Did you mean 'shop'?",
+            "Source 'nope' has settings but no path, and 'shop' has one. Give it a path, or take its settings out.",
         ),
         (("--set", "data.shop.importance=abc"), "No column named 'abc', for importance of source 'shop'"),
         (("--set", "tasks.price.only_where={sx: f}"), "No column named 'sx', for only_where of task 'price'"),
@@ -98,7 +98,7 @@ def test_a_run_in_stages_is_told_by_its_schedule_and_constraints_with_their_boun
     row = next(line for line in done.out.splitlines() if line.strip().startswith("price.loss<=1000"))
     assert "≤ 1000" in row
     assert "±" in row
-    assert "data.shop.kinds.note=words" in done.out
+    assert "--set kinds.note=words" in done.out
 
 
 def test_a_run_that_is_not_finished_is_called_so(polytask, run):

@@ -102,7 +102,7 @@ def test_given_timing_is_what_is_trained(order, expected):
         ({"order": ["price"], "epochs": [1, 2]}, "needs 1 numbers of epochs"),
         ({"epochs": [1, 9]}, "from 1 to the 4 of training.epochs"),
         ({"epochs": [0, 1]}, "from 1 to the 4 of training.epochs"),
-        ({"epochs": [1, 1.5]}, "from 1 to the 4 of training.epochs"),
+        ({"epochs": [1, 1.5]}, r"epochs of schedule .* takes a list of whole numbers; got \[1, 1\.5\]"),
         ({"order": "progress", "epochs": [1, 1]}, "take `epochs` out"),
     ],
 )

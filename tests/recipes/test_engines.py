@@ -212,7 +212,7 @@ def _is_of(path: Path, text: str) -> bool:
 def test_names_and_numbers_that_are_no_engine(table):
     with pytest.raises(UnknownNameError, match="local"):
         study(table, "locl")
-    with pytest.raises(RecipeError, match="at least one"):
+    with pytest.raises(RecipeError, match="workers of at least 1, got 0"):
         study(table, {"name": "local", "workers": 0})
     with pytest.raises(RecipeError, match="adress"):
         study(table, {"name": "ray", "adress": "auto"})

@@ -73,5 +73,5 @@ def test_a_wide_sketch_leads_to_nearly_the_exact_weights():
 
 
 def test_a_sketch_of_nothing_is_refused():
-    with pytest.raises(RecipeError, match="1 or more; got 0"):
+    with pytest.raises(RecipeError, match="sketch of at least 1, got 0"):
         balanced_backward([torch.ones(())], [], balancer=registry.create("nash_mtl"), mode="sketch", sketch=0)

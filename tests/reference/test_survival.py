@@ -124,7 +124,7 @@ def test_a_row_without_time_or_without_event_is_not_observed():
     [
         ([[1, 1], [-2, 1]], "times of at least 0, got -2 in row 1"),
         ([[1, 1], [2, 3]], "events 0 or 1, got 3 in row 1"),
-        ([[1, 0], [2, 0]], "no event"),
+        ([[1, 0], [2, 0]], "needs a row whose event came, and all 2 training rows were only watched"),
         ([[1, 1], [1, 0]], "1"),
         ([[1, 1, 1], [2, 2, 2]], "shape"),
         ([["soon", 1], ["late", 1]], "'soon' in row 0"),
