@@ -50,6 +50,7 @@ from polytask.training.ranks import here
 from polytask.training.settings import Settings
 from polytask.training.skips import Skips
 from polytask.training.stopping import StopRule
+from polytask.wording import counted
 
 __all__ = ["Training"]
 
@@ -160,7 +161,7 @@ class Training:
                     if self.at.is_done or self.ranks.any(is_due)[0]:
                         self._save()
                         saved = time.monotonic()
-            message = f"{title}: {self.at.why} after {self.at.epoch} epochs, {self.at.seconds:.1f} s"
+            message = f"{title}: {self.at.why} after {counted(self.at.epoch, 'epoch')}, {self.at.seconds:.1f} s"
         finally:
             progress.stop(message)
         self.keep_best()
