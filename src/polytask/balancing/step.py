@@ -225,10 +225,13 @@ def _check_below(step: Step) -> None:
 
 
 def _check_reached(step: Step, reaches: Sequence[Reach]) -> None:
-    """Gradients of parameters that no loss reaches are zero, and a balancer would weigh nothing without a word."""
+    """Gradients of parameters that no loss reaches are zero, and a balancer would weigh nothing without a word.
+
+    Asked of a step with all tasks only: one that is absent may be the one that reaches them.
+    """
     shared = {id(p) for p in step.shared}
     leaves = [id(leaf) for one in reaches for leaf in one.leaves]
-    if shared and leaves and shared.isdisjoint(leaves):
+    if shared and leaves and not step.absent and shared.isdisjoint(leaves):
         raise RecipeError(
             f"No loss reaches any of the {counted(len(shared), 'shared parameter')}: shared= takes the part of the "
             "network, or the parameters, that the tasks have in common."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -17,7 +18,15 @@ from polytask.data.molecules import MoleculeColumn
 from polytask.data.thumbnails import is_image_file
 from polytask.data.word_bits import WordsColumn
 
-__all__ = ["BITS_COLUMNS", "NUMBERS_OF_ROWS", "BitsColumn", "LearningOptions", "learn_column", "look_like_identifiers"]
+__all__ = [
+    "BITS_COLUMNS",
+    "NUMBERS_OF_ROWS",
+    "BitsColumn",
+    "LearningOptions",
+    "learn_column",
+    "look_like_identifiers",
+    "of_source",
+]
 
 BitsColumn: TypeAlias = MoleculeColumn | WordsColumn | ImageColumn
 """A column of which a cell becomes many numbers, side by side with those of the others of its sort."""
@@ -31,7 +40,7 @@ _GAPS = 3
 """Numbers of rows are at most so many times as many as there are rows: some are missing, or in the test rows."""
 NUMBERS_OF_ROWS = (
     "Column {name!r} has another whole number in each row, close to each other, as identifiers and row numbers have. "
-    "It is read as a number; if it only names the rows, leave it out: --drop {name}."
+    "It is read as a number; if it only names the rows, leave it out by --drop {quoted}."
 )
 """What is noted where :func:`look_like_identifiers` says so."""
 _ONE_VALUE = "it has one value only in the training rows"
@@ -100,6 +109,16 @@ def look_like_identifiers(values: pd.Series[Any]) -> bool:
     numbers = present.to_numpy(dtype=np.float64)
     are_whole = bool((numbers == np.floor(numbers)).all())
     return are_whole and np.ptp(numbers) < _GAPS * len(numbers) and len(np.unique(numbers)) == len(numbers)
+
+
+def of_source(note: str, name: str) -> str:
+    """A note on a column of one of several sources, whose settings are given with its name.
+
+    Example:
+        >>> of_source("Column 'a' is left out: --set kinds.a=words reads it.", "shop")
+        "Column 'a' is left out: --set data.shop.kinds.a=words reads it."
+    """
+    return re.sub(r"(--set '?)kinds\.", lambda found: f"{found[1]}data.{name}.kinds.", note)
 
 
 def _about_texts(name: str, values: pd.Series[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -185,7 +186,7 @@ class TableTransform:
             elif isinstance(learned, NumericColumn):
                 numeric.append(learned)
                 if name not in self.kinds and look_like_identifiers(values):
-                    notes.append(NUMBERS_OF_ROWS.format(name=name))
+                    notes.append(NUMBERS_OF_ROWS.format(name=name, quoted=shlex.quote(name)))
             elif isinstance(learned, CategoricalColumn):
                 categorical.append(learned)
             else:

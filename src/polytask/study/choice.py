@@ -164,8 +164,7 @@ def _served_alike(
 
     A task that no arm serves, such as one that is absent from the folds, goes with the first others.
     """
-    errors = {arm: _mean_errors(folds, (arm,), tasks) for arm in arms}
-    of = {task: tuple(arm for arm in arms if not np.isnan(errors[arm][task])) for task in tasks}
+    of = {task: tuple(arm for arm in arms if _is_served(folds, (arm,), task)) for task in tasks}
     first = next((mine for mine in of.values() if mine), tuple(arms))
     found: dict[tuple[str, ...], list[str]] = {}
     for task in tasks:
@@ -224,12 +223,17 @@ def _mean_errors(folds: Sequence[FoldScores], candidate: Candidate, tasks: Seque
     found = {}
     for task in tasks:
         there = [scores for scores in folds if task in scores.kept.tasks]
-        # One that does not serve the task on every fold cannot be relied on.
-        is_served = all(scores.outputs(candidate, "validation", task) is not None for scores in there)
+        is_served = _is_served(folds, candidate, task)
         values = np.array([scores.error(candidate, "validation", task) for scores in there if is_served], np.float64)
         values = values[~np.isnan(values)]
         found[task] = float(values.mean()) if len(values) else np.nan
     return found
+
+
+def _is_served(folds: Sequence[FoldScores], candidate: Candidate, task: str) -> bool:
+    """Whether it answers the task on every fold that has it, with labels to compare or not."""
+    there = [scores for scores in folds if task in scores.kept.tasks]
+    return bool(there) and all(scores.outputs(candidate, "validation", task) is not None for scores in there)
 
 
 def _overall(errors: Mapping[str, float], tasks: Sequence[str]) -> tuple[int, float]:

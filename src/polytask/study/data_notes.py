@@ -11,21 +11,19 @@ from polytask.study.warning import warning
 __all__ = ["data_notes"]
 
 
-def data_notes(folds: Sequence[KeptFold], source: str = "") -> list[dict[str, Any]]:
+def data_notes(folds: Sequence[KeptFold]) -> list[dict[str, Any]]:
     """The notes of the folds as notes of the study; what is so on some folds only says on how many.
 
     Args:
         folds: The folds.
-        source: The study's only source, whose settings are given without its name; none for a recipe.
     """
     found: dict[str, list[str]] = {}
     for fold in folds:
         # What follows the colon is counted in the training rows, and differs from fold to fold.
-        for note in {text.partition(":")[0]: text for text in fold.notes}.items():
+        for note in {text.partition(": ")[0]: text for text in fold.notes}.items():
             found.setdefault(note[0], []).append(note[1])
     notes = []
     for texts in found.values():
-        words = texts[0].replace(f"--set data.{source}.", "--set ") if source else texts[0]
         where = "" if len(texts) == len(folds) else f" (On {len(texts)} of {len(folds)} folds.)"
-        notes.append(warning("data", "note", f"{words}{where}"))
+        notes.append(warning("data", "note", f"{texts[0]}{where}"))
     return notes

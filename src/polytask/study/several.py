@@ -9,6 +9,7 @@ import numpy as np
 
 from polytask.data.batch import ArraySource
 from polytask.data.joined import joined_values
+from polytask.data.learning import of_source
 from polytask.data.splits import Split
 from polytask.errors import RecipeError
 from polytask.models.inputs import InputShape
@@ -76,7 +77,9 @@ class SeveralData(DataSet):
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Fit each on its own rows."""
         for d, own in self.divided(rows):
-            d.fit(tasks, own, notes)
+            noted: list[str] = []
+            d.fit(tasks, own, noted)
+            notes += [of_source(note, d.name) for note in noted]
 
     def divided(self, rows: np.ndarray) -> list[tuple[DataSet, np.ndarray]]:
         """Which of the rows are of each data set, counted there."""

@@ -191,7 +191,7 @@ class Study:
         store = Store(self.folder.path if self.folder else None)
         trainings = Trainings(bench, self.arm_names, self.seconds, self._needed, store, self.engine, self.listener)
         outcome = trainings.run()
-        warnings += data_notes([scores.kept for scores in outcome.scores], self._only_source)
+        warnings += data_notes([scores.kept for scores in outcome.scores])
         if trainings.overrun:
             warnings.append(warning("budget", "note", trainings.overrun))
         chosen = choose_all(outcome.scores, list(outcome.trials), outcome.names)
@@ -229,11 +229,6 @@ class Study:
             # More time is no other question: what there was no time for is trained then.
             self.folder.open(without_nan(described), resume=self.resume, free=("study.budget",))
         return question
-
-    @property
-    def _only_source(self) -> str:
-        """The name of the source of a study of one table; empty for recipes and several sources."""
-        return next(iter(self.recipe.data)) if self._given is not None and len(self.recipe.data) == 1 else ""
 
     def _terms(self) -> Terms:
         """The terms of searches: the two of them together have half of the budget's time on the clock."""

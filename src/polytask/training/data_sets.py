@@ -80,7 +80,7 @@ class TableData(TableRows):
     def fit(self, tasks: Sequence[Task], rows: np.ndarray, notes: list[str]) -> None:
         """Fit the transform."""
         self.transform.fit(self.table, rows)
-        notes.extend(note.replace("data.SOURCE.", f"data.{self.name}.") for note in self.transform.notes)
+        notes.extend(self.transform.notes)
 
     def inputs_of(self, rows: np.ndarray) -> ArraySource:
         """The columns as tensors."""

@@ -12,6 +12,7 @@ import torch
 
 from polytask.data.batch import ArraySource
 from polytask.data.decoding import FileTransform
+from polytask.data.learning import of_source
 from polytask.data.splits import Split
 from polytask.data.text import TextTransform
 from polytask.data.transform import TableTransform
@@ -123,7 +124,9 @@ def prepare(data: Sequence[DataSet], tasks: Sequence[Task], splitter: Splitter) 
         with _rows_of_the_table(task, holders[task.name]):
             task.fit(_joined([d.labels(task, splits[d.name].train) for d in holders[task.name]]))
     for d in data:
-        d.fit(tasks, splits[d.name].train, notes)
+        own: list[str] = []
+        d.fit(tasks, splits[d.name].train, own)
+        notes += [of_source(note, d.name) for note in own] if len(data) > 1 else own
 
     parts = {part: _sources_of(part, data, tasks, holders, splits, notes) for part in ("train", "validation", "test")}
     for part in ("validation", "test"):

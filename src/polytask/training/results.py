@@ -61,6 +61,8 @@ def step_notes(stages: Sequence[StageResult], settings: Settings) -> list[str]:
     """
     alike: dict[tuple[int, int], list[StageResult]] = {}
     for stage in stages:
+        if not stage.n_rows:
+            continue  # done by a version that did not count its rows and steps
         alike.setdefault((stage.steps_per_epoch, stage.n_rows), []).append(stage)
     return [note for (n_steps, _), group in alike.items() if n_steps <= _FEW_STEPS for note in _few(group, settings)]
 

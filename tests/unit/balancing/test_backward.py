@@ -338,6 +338,16 @@ def test_shared_parameters_that_no_loss_reaches_are_refused(mode: str) -> None:
         balanced_backward(losses, torch.nn.Linear(3, 4), balancer=NashMTL(), mode=mode)
 
 
+def test_a_first_step_without_the_tasks_that_reach_the_shared_parameters_is_no_mistake() -> None:
+    net, own = Net(), torch.nn.Linear(3, 1)
+    balancer = NashMTL()
+    balancer.bind(["a", "b", "c"])
+    alone = own(torch.ones(1, 3)).sum()
+    outcome = balanced_backward({"a": alone, "b": None, "c": None}, net.trunk, balancer=balancer)
+    assert outcome.report.absent == ("b", "c")
+    assert own.weight.grad is not None
+
+
 def test_wrong_arguments_are_named() -> None:
     net = Net()
     losses, z = net.losses()

@@ -127,3 +127,24 @@ def test_a_task_that_one_arm_cannot_serve_takes_that_arm_from_no_other_task():
     assert "linear" not in chosen.final["text"]
     without = choose_all([FoldScores(kept, {}, given)], list(noise), ["y", "z"])
     assert without.final == {task: chosen.final[task] for task in ("y", "z")}, "as if the task were not there"
+
+
+def test_a_task_without_validation_labels_is_answered_by_an_arm_that_serves_it():
+    rng = np.random.default_rng(2)
+    labels, everywhere, nowhere = (
+        rng.normal(size=30),
+        torch.ones(30, dtype=torch.bool),
+        torch.zeros(30, dtype=torch.bool),
+    )
+    tasks = {name: registry.create("regression", name=name) for name in ("y", "text")}
+    for task in tasks.values():
+        task.fit(np.array([-1.0, 1.0]))
+    seen = {"y": (torch.from_numpy(labels), everywhere), "text": (torch.from_numpy(labels), nowhere)}
+    kept = KeptFold(StudyFold(0, 0, 0, 2, 30, 30), tasks, dict.fromkeys(PARTS, seen))
+    answer = torch.from_numpy(labels)[:, None]
+    given = {
+        "linear": {part: {"y": answer + 0.01} for part in PARTS},
+        "joint": {part: {"y": answer + 0.9, "text": answer} for part in PARTS},
+    }
+    chosen = choose_all([FoldScores(kept, {}, given)], ["linear", "joint"], ["y", "text"])
+    assert chosen.final == {"y": ("linear",), "text": ("joint",)}
